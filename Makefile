@@ -1,0 +1,34 @@
+# make demo: the whole pipeline on a rendered corpus; make test: every test.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: install demo test test-fast format docs clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("ssondo needs Python 3.11 or newer, this is %d.%d; say which: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[pipeline,demo,dev]'
+	@touch $@
+
+demo: install
+	snakemake --profile profiles/demo
+	@cat results/demo/table1.md
+	@echo "The report: results/demo/report.html"
+
+test: install
+	$(BIN)/python -m pytest
+
+# Without the tests that run whole workflows or train.
+test-fast: install
+	$(BIN)/python -m pytest -m "not slow and not workflow"
+
+# Formats the code and makes config.yaml and docs/config.md from the typed models.
+format: install
+	ruff format . && ruff check --fix . && snakefmt Snakefile rules && $(BIN)/python -m ssondo.config --write
+
+clean:
+	rm -rf results/demo .snakemake

@@ -1,0 +1,23 @@
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: workflow.basedir + "/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/audioset.smk"
+include: "rules/teacher.smk"
+include: "rules/cluster.smk"
+include: "rules/distill.smk"
+include: "rules/probe.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("{table}.md", table=[paths.table(name) for name in plan.tables]),
+        paths.table("report.html"),
+        ancient(plan.all_shards()),

@@ -1,0 +1,134 @@
+rule compose:
+    output:
+        train=f"{paths.corpus}/train.csv",
+        eval=f"{paths.corpus}/eval.csv",
+        classes=f"{paths.corpus}/classes.csv",
+    log:
+        paths.log("compose"),
+    conda:
+        "../envs/ssondo.yaml"
+    params:
+        options=options("compose"),
+        code=code("compose"),
+    message:
+        "Choosing what the demo's corpus plays"
+    shell:
+        "ssondo compose {params.options} --train {output.train} --eval {output.eval}"
+        " --classes {output.classes} --log {log}"
+
+
+rule list_folder:
+    output:
+        train=f"{paths.listed}/train.csv",
+        eval=f"{paths.listed}/eval.csv",
+    log:
+        paths.log("list_folder"),
+    conda:
+        "../envs/ssondo.yaml"
+    params:
+        options=options("list_folder"),
+        code=code("list_folder"),
+        content=content("list_folder"),
+    message:
+        "Listing the folder's files as clips"
+    shell:
+        "ssondo list_folder {params.options} --out-train {output.train} --out-eval {output.eval} --log {log}"
+
+
+rule index:
+    input:
+        plan.corpus_lists(),
+    output:
+        train=expand(paths.segments, split="train", shard=plan.shards("train")),
+        eval=expand(paths.segments, split="eval", shard=plan.shards("eval")),
+        classes=paths.classes,
+        summary=f"{paths.index}/summary.json",
+    log:
+        paths.log("index"),
+    benchmark:
+        paths.benchmark("index/all")
+    conda:
+        "../envs/ssondo.yaml"
+    resources:
+        mem_mb=growing(4_000),
+        runtime=growing(60),
+    params:
+        folder=paths.index,
+        options=options("index"),
+        code=code("index"),
+        content=content("index"),
+    message:
+        "Sorting segments into shards"
+    shell:
+        "ssondo index {params.options} --out {params.folder} --log {log}"
+
+
+rule fetch:
+    input:
+        segments=paths.segments,
+    output:
+        audio=paths.fetched,
+        digest=digest(paths.fetched),
+    log:
+        paths.log("fetch/{split}-{shard}"),
+    benchmark:
+        paths.benchmark("fetch/{split}-{shard}")
+    conda:
+        "../envs/ssondo.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2_000),
+        runtime=growing(1_440),
+        fetch_jobs=1,
+    params:
+        options=options("fetch"),
+        code=code("fetch"),
+        content=content("fetch"),
+    message:
+        "Fetching the clips of {wildcards.split}-{wildcards.shard}"
+    shell:
+        "ssondo fetch --segments {input.segments} {params.options} --n-workers {threads} --out {output.audio} --log {log}"
+
+
+rule resample:
+    input:
+        audio=ancient(paths.fetched),
+        digest=digest(paths.fetched),
+    output:
+        audio=paths.audio,
+        digest=digest(paths.audio),
+    log:
+        paths.log("resample/{split}-{shard}"),
+    benchmark:
+        paths.benchmark("resample/{split}-{shard}")
+    conda:
+        "../envs/ssondo.yaml"
+    threads: 4
+    resources:
+        mem_mb=growing(4_000),
+        runtime=growing(60),
+    params:
+        options=options("resample"),
+        code=code("resample"),
+    message:
+        "Resampling {wildcards.split}-{wildcards.shard}"
+    shell:
+        "ssondo resample --audio {input.audio} {params.options} --n-workers {threads} --out {output.audio} --log {log}"
+
+
+rule inventory:
+    input:
+        shards=lambda wildcards: ancient(plan.shard_paths(wildcards.stage, wildcards.split)),
+        digests=lambda wildcards: [digest(path) for path in plan.shard_paths(wildcards.stage, wildcards.split)],
+    output:
+        paths.inventory,
+    log:
+        paths.log("inventory/{stage}-{split}"),
+    conda:
+        "../envs/ssondo.yaml"
+    params:
+        code=code("inventory"),
+    message:
+        "Counting the clips of {wildcards.stage}, {wildcards.split}"
+    shell:
+        "ssondo inventory --shards {input.shards} --out {output} --log {log}"

@@ -1,0 +1,29 @@
+rule cluster:
+    input:
+        train=ancient(every_shard(paths.embeddings, "train")),
+        eval=ancient(every_shard(paths.embeddings, "eval")),
+        inventory=expand(paths.embedding_inventory, split=["train", "eval"], allow_missing=True),
+    output:
+        clusters=paths.clusters,
+        digest=digest(paths.clusters),
+        metrics=f"{paths.clusters_folder}/metrics.json",
+        sizes=f"{paths.clusters_folder}/sizes.png",
+        tsne=f"{paths.clusters_folder}/tsne.png",
+    log:
+        paths.log("cluster/{teacher}/k{n_clusters}"),
+    benchmark:
+        paths.benchmark("cluster/{teacher}/k{n_clusters}")
+    conda:
+        "../envs/ssondo.yaml"
+    threads: 8
+    resources:
+        mem_mb=growing(16_000),
+        runtime=growing(240),
+    params:
+        options=options("cluster"),
+        code=code("cluster"),
+    message:
+        "Clustering {wildcards.teacher} embeddings into {wildcards.n_clusters}"
+    shell:
+        "ssondo cluster --train {input.train} --eval {input.eval} {params.options} --out {output.clusters}"
+        " --metrics {output.metrics} --sizes-plot {output.sizes} --tsne-plot {output.tsne} --log {log}"

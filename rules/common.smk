@@ -1,0 +1,76 @@
+# What the rules share: the checked configuration, the plan, and the params of a rule.
+import sys
+from pathlib import Path
+
+from ssondo.config import load_config
+from ssondo.errors import SsondoError
+from ssondo.plan import Plan, check
+from ssondo.watch import Watch
+
+try:
+    watch = Watch(Path(".snakemake/ssondo/content.json"))
+    plan = Plan(load_config(config), watch)
+    check(plan.config)
+except SsondoError as error:
+    sys.exit(f"error: {error}")
+
+paths = plan.paths
+
+
+localrules:
+    all,
+    inventory,
+    table1,
+    table2,
+    fig2,
+    rulegraph,
+    report,
+
+
+wildcard_constraints:
+    split="train|eval",
+    shard=r"\d{4}",
+    teacher="[A-Za-z0-9_]+",
+    student="[A-Za-z0-9_]+",
+    loss="[a-z0-9_]+",
+    n_clusters=r"\d+",
+    seed=r"\d+",
+    task="[A-Za-z0-9_]+",
+    stage="audio|embeddings/[A-Za-z0-9_]+",
+    checkpoint="(teacher|student)-[A-Za-z0-9_]+",
+    file="[^/]+",
+    model="(teacher|distilled|supervised|untrained)/.+",
+
+
+def options(rule):
+    """A rule's own slice of the configuration, as command-line options."""
+    return lambda wildcards: plan.options(rule, **dict(wildcards))
+
+
+def code(rule):
+    """A hash of the code that a rule runs."""
+    return lambda wildcards: plan.code(rule, **dict(wildcards))
+
+
+def content(rule):
+    """A digest of the user's own files that a rule reads."""
+    return lambda wildcards: f"content={plan.content(rule, **dict(wildcards))}"
+
+
+def digest(path):
+    """The small file beside a large one that says what it holds; consumers depend on it."""
+    return f"{path}.digest"
+
+
+def growing(value):
+    """A resource that grows with the attempt."""
+    return lambda wildcards, attempt: int(value * attempt)
+
+
+def every_shard(pattern, split):
+    """The pattern with every shard of a split, for rules that read them all."""
+    return expand(pattern, split=split, shard=plan.shards(split), allow_missing=True)
+
+
+onstart:
+    watch.save()

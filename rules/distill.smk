@@ -1,0 +1,104 @@
+# How training uses the machine is no provenance, so it is a resource and not a param.
+_runtime = plan.config.runtime
+
+
+rule distill:
+    input:
+        audio=ancient(every_shard(paths.audio, "train")),
+        embeddings=ancient(every_shard(paths.embeddings, "train")),
+        eval_audio=ancient(every_shard(paths.audio, "eval")),
+        eval_embeddings=ancient(every_shard(paths.embeddings, "eval")),
+        inventory=expand(paths.audio_inventory, split=["train", "eval"]),
+        embedding_inventory=expand(paths.embedding_inventory, split=["train", "eval"], allow_missing=True),
+        clusters=lambda wildcards: ancient(plan.cluster_inputs(wildcards.teacher, wildcards.n_clusters)),
+        clusters_digest=lambda wildcards: [
+            digest(path) for path in plan.cluster_inputs(wildcards.teacher, wildcards.n_clusters)
+        ],
+        init=lambda wildcards: ancient(plan.checkpoint(f"student-{wildcards.student}")),
+        init_digest=lambda wildcards: [digest(path) for path in plan.checkpoint(f"student-{wildcards.student}")],
+    output:
+        student=f"{paths.distilled}/student.ckpt",
+        digest=digest(f"{paths.distilled}/student.ckpt"),
+        history=f"{paths.distilled}/history.csv",
+        curves=f"{paths.distilled}/curves.png",
+    log:
+        paths.log("distill/{teacher}/{student}/{loss}-k{n_clusters}-seed{seed}"),
+    benchmark:
+        paths.benchmark("distill/{teacher}/{student}/{loss}-k{n_clusters}-seed{seed}")
+    conda:
+        "../envs/ssondo.yaml"
+    threads: 16
+    resources:
+        gpu=_runtime.gpus,
+        num_workers=_runtime.num_workers,
+        cache_mb=_runtime.cache_mb,
+        mem_mb=growing(32_000),
+        runtime=growing(2_880),
+    params:
+        options=options("distill"),
+        code=code("distill"),
+        clusters=lambda wildcards, input: f"--clusters {input.clusters}" if input.clusters else "",
+        init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
+    message:
+        "Distilling {wildcards.teacher} into {wildcards.student} ({wildcards.loss}, k={wildcards.n_clusters}, seed {wildcards.seed})"
+    shell:
+        "exec ssondo distill --audio {input.audio} --embeddings {input.embeddings} --eval-audio {input.eval_audio}"
+        " --eval-embeddings {input.eval_embeddings} {params.clusters} {params.init} {params.options}"
+        " --num-workers {resources.num_workers} --cache-mb {resources.cache_mb} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
+
+
+rule supervise:
+    input:
+        audio=ancient(every_shard(paths.audio, "train")),
+        eval_audio=ancient(every_shard(paths.audio, "eval")),
+        inventory=expand(paths.audio_inventory, split=["train", "eval"]),
+        segments=every_shard(paths.segments, "train"),
+        eval_segments=every_shard(paths.segments, "eval"),
+        classes=paths.classes,
+        init=lambda wildcards: ancient(plan.checkpoint(f"student-{wildcards.student}")),
+        init_digest=lambda wildcards: [digest(path) for path in plan.checkpoint(f"student-{wildcards.student}")],
+    output:
+        student=f"{paths.supervised}/student.ckpt",
+        digest=digest(f"{paths.supervised}/student.ckpt"),
+        history=f"{paths.supervised}/history.csv",
+        curves=f"{paths.supervised}/curves.png",
+    log:
+        paths.log("supervise/{student}/seed{seed}"),
+    benchmark:
+        paths.benchmark("supervise/{student}/seed{seed}")
+    conda:
+        "../envs/ssondo.yaml"
+    threads: 16
+    resources:
+        gpu=_runtime.gpus,
+        num_workers=_runtime.num_workers,
+        cache_mb=_runtime.cache_mb,
+        mem_mb=growing(32_000),
+        runtime=growing(2_880),
+    params:
+        options=options("supervise"),
+        code=code("supervise"),
+        init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
+    message:
+        "Training {wildcards.student} on labels (seed {wildcards.seed})"
+    shell:
+        "exec ssondo supervise --audio {input.audio} --segments {input.segments} --classes {input.classes}"
+        " --eval-audio {input.eval_audio} --eval-segments {input.eval_segments} {params.init} {params.options}"
+        " --num-workers {resources.num_workers} --cache-mb {resources.cache_mb} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
+
+
+rule initialise:
+    output:
+        student=f"{paths.untrained}/student.ckpt",
+        digest=digest(f"{paths.untrained}/student.ckpt"),
+    log:
+        paths.log("initialise/{student}/seed{seed}"),
+    conda:
+        "../envs/ssondo.yaml"
+    params:
+        options=options("initialise"),
+        code=code("initialise"),
+    message:
+        "Drawing random weights for {wildcards.student} (seed {wildcards.seed})"
+    shell:
+        "ssondo initialise {params.options} --out {output.student} --log {log}"

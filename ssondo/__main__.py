@@ -1,0 +1,7 @@
+"""`python -m ssondo` and `torchrun -m ssondo` are the command line."""
+
+import sys
+
+from ssondo.cli import main
+
+sys.exit(main())

@@ -1,0 +1,140 @@
+"""Files that are complete or absent, and digests of what they hold.
+
+A file gets its final name only when it is whole: `replacing` writes beside it and renames.
+The digest of an artefact is of its content (arrays, tensors, clip ids), not of its bytes, so
+that an identical artefact made again invalidates nothing that was made from it.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssondo.errors import SsondoError
+
+
+def digest_path(path: str | os.PathLike[str]) -> Path:
+    """Where the digest of the artefact `path` stands: the same name and `.digest`."""
+    return Path(f"{os.fspath(path)}.digest")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error`, or what HDF5 or torch made of it, says that the disk or quota is full."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
+        text in str(error) for text in ("No space left on device", "Disk quota exceeded", "errno = 28", "errno = 122")
+    )
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files of `path` that a killed process of this machine left."""
+    host = socket.gethostname()
+    for old in path.parent.glob(f".{path.name}.{host}.*.partial"):
+        with suppress(ValueError, OSError):
+            pid = int(old.name.split(".")[-2])
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                old.unlink()
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
+
+    On any exception the temporary file is removed and `path` stays as it was.
+
+    Args:
+        path: final name; missing parent folders are made.
+
+    Raises:
+        SsondoError: if the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+    except (OSError, RuntimeError) as error:
+        if is_disk_full(error):
+            raise SsondoError(
+                f"{path}: no space left on the disk (or quota) while writing it; "
+                "free some and run the same command again, nothing finished is lost"
+            ) from error
+        if isinstance(error, PermissionError):
+            raise SsondoError(f"{path}: cannot be written ({error.strerror}); check the folder's owner") from error
+        raise
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` to `path` in one step: the old file or the new one, never a part."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, in one step."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        SsondoError: if it is missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SsondoError(f"{path}: no such file; make it with: snakemake {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SsondoError(f"{path}: not a JSON file ({error}); remove it and run snakemake again") from None
+
+
+def array_digest(values: np.ndarray) -> str:
+    """SHA-256 of an array's type, shape and values, as hexadecimal text."""
+    values = np.ascontiguousarray(values)
+    digest = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
+    digest.update(values.data if values.size else b"")
+    return digest.hexdigest()
+
+
+def content_digest(parts: Mapping[str, str]) -> str:
+    """SHA-256 over named parts, each given by its own digest or a short text; order is no matter."""
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        digest.update(f"{name}={parts[name]}\n".encode())
+    return digest.hexdigest()
+
+
+def clip_list_digest(clip_ids: Iterable[str]) -> str:
+    """SHA-256 of a set of clips; the order is no matter. Two scores compare if these agree."""
+    digest = hashlib.sha256()
+    for clip_id in sorted(clip_ids):
+        digest.update(f"{clip_id}\n".encode())
+    return digest.hexdigest()
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal text."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_digest(path: str | os.PathLike[str], digest: str) -> None:
+    """Write `digest` beside the artefact `path`."""
+    write_text(digest_path(path), digest + "\n")

@@ -1,0 +1,502 @@
+"""What the workflow makes: paths, targets, and each rule's settings and code.
+
+The rules ask a `Plan` for strings and hold no logic of their own. Nothing here reads results;
+a plan depends on the configuration, the project's code and the user's own input files alone.
+"""
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from ssondo.artefacts import content_digest
+from ssondo.config import Checkpoint, Config, FolderSource, RendererSource
+from ssondo.errors import SsondoError
+from ssondo.provenance import code_hash
+from ssondo.watch import Watch
+
+_SHARD_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a downstream score is of: a teacher, or a student and how it was trained."""
+
+    row_kind: str
+    """teacher, distilled, supervised or untrained."""
+    teacher: str = ""
+    student: str = ""
+    loss: str = ""
+    n_clusters: int = 0
+    seed: int = 0
+
+    @property
+    def path(self) -> str:
+        """The part of a path that names it; `parse` reads it back."""
+        match self.row_kind:
+            case "teacher":
+                return f"teacher/{self.teacher}"
+            case "distilled":
+                return f"distilled/{self.teacher}/{self.student}/{self.loss}/k{self.n_clusters}/seed{self.seed}"
+            case _:
+                return f"{self.row_kind}/{self.student}/seed{self.seed}"
+
+    @classmethod
+    def parse(cls, path: str) -> Self:
+        """The model that `path` names.
+
+        Raises:
+            ValueError: if it names none.
+        """
+        match path.split("/"):
+            case ["teacher", teacher]:
+                return cls("teacher", teacher=teacher)
+            case ["distilled", teacher, student, loss, clusters, seed]:
+                return cls("distilled", teacher, student, loss, int(clusters[1:]), int(seed[4:]))
+            case [("supervised" | "untrained") as row_kind, student, seed]:
+                return cls(row_kind, student=student, seed=int(seed[4:]))
+        raise ValueError(f"{path} names no model")
+
+
+def flags(**values: Any) -> str:
+    """Settings as command-line options: `--key value`, quoted for the shell, in the given order.
+
+    None and empty lists are left out, a mapping becomes JSON.
+    """
+    words: list[str] = []
+    for key, value in values.items():
+        name = "--" + key.replace("_", "-")
+        if value is None or value in ([], ()):
+            continue
+        if isinstance(value, bool):
+            words.append(name if value else f"--no-{name[2:]}")
+        elif isinstance(value, Mapping):
+            words += [name, json.dumps(value, sort_keys=True)]
+        elif isinstance(value, list | tuple):
+            words += [name, *map(str, value)]
+        else:
+            words += [name, str(value)]
+    return shlex.join(words)
+
+
+class Paths:
+    """Every path of the workflow, with Snakemake's wildcards in braces."""
+
+    def __init__(self, data: str, results: str) -> None:
+        self.data, self.results = data, results
+        self.corpus = f"{data}/corpus"
+        self.listed = f"{data}/listed"
+        self.index = f"{data}/index"
+        self.segments = f"{data}/index/{{split}}-{{shard}}.csv"
+        self.classes = f"{data}/index/classes.csv"
+        self.fetched = f"{data}/fetched/{{split}}-{{shard}}.h5"
+        self.audio = f"{data}/audio/{{split}}-{{shard}}.h5"
+        self.inventory = f"{data}/{{stage}}/{{split}}.json"
+        self.audio_inventory = f"{data}/audio/{{split}}.json"
+        self.checkpoint = f"{data}/checkpoints/{{checkpoint}}/{{file}}"
+        self.embeddings = f"{data}/embeddings/{{teacher}}/{{split}}-{{shard}}.h5"
+        self.embedding_inventory = f"{data}/embeddings/{{teacher}}/{{split}}.json"
+        self.task = f"{data}/tasks/{{task}}.h5"
+        self.clusters_folder = f"{results}/clusters/{{teacher}}/k{{n_clusters}}"
+        self.clusters = f"{self.clusters_folder}/clusters.h5"
+        self.student_folder = f"{results}/students/{{model}}"
+        self.student = f"{self.student_folder}/student.ckpt"
+        self.distilled = self.student_of("distilled/{teacher}/{student}/{loss}/k{n_clusters}/seed{seed}")
+        self.supervised = self.student_of("supervised/{student}/seed{seed}")
+        self.untrained = self.student_of("untrained/{student}/seed{seed}")
+        self.task_embeddings = f"{results}/embeddings/{{model}}/{{task}}.h5"
+        self.scores = f"{results}/probes/{{model}}/{{task}}.json"
+        self.config = f"{results}/config.json"
+        self.rulegraph = f"{results}/rulegraph.mmd"
+        self.benchmarks = f"{results}/benchmarks"
+
+    def student_of(self, model: str) -> str:
+        """The folder of a student, without a file."""
+        return self.student_folder.format(model=model)
+
+    def table(self, name: str) -> str:
+        """A table or figure: `{name}.md` and the like; without a suffix here."""
+        return f"{self.results}/{name}"
+
+    def log(self, name: str) -> str:
+        """Where a rule's log goes."""
+        return f"{self.results}/logs/{name}.log"
+
+    def benchmark(self, name: str) -> str:
+        """Where Snakemake writes a rule's run time."""
+        return f"{self.benchmarks}/{name}.tsv"
+
+
+class Plan:
+    """The workflow of one configuration.
+
+    Args:
+        config: checked configuration.
+        watch: knows the content of the user's own input files.
+    """
+
+    def __init__(self, config: Config, watch: Watch) -> None:
+        self.config = config
+        self.paths = Paths(config.paths.data, f"{config.paths.results}/{config.name}")
+        self._watch = watch
+
+    # What there is
+
+    def shards(self, split: str) -> list[str]:
+        """The shard names of a split, "0000" and on."""
+        audioset = self.config.audioset
+        n = audioset.n_train_shards if split == "train" else audioset.n_eval_shards
+        return [f"{i:0{_SHARD_DIGITS}d}" for i in range(n)]
+
+    def shard_paths(self, stage: str, split: str) -> list[str]:
+        """Every shard of a stage ("audio", "embeddings/matpac") and split."""
+        return [f"{self.paths.data}/{stage}/{split}-{shard}.h5" for shard in self.shards(split)]
+
+    @property
+    def renders(self) -> bool:
+        """Whether the corpus is rendered rather than fetched."""
+        return isinstance(self.config.audioset.source, RendererSource)
+
+    @property
+    def lists_folder(self) -> bool:
+        """Whether every file of a folder is a clip, so that there is no segment list."""
+        audioset = self.config.audioset
+        return isinstance(audioset.source, FolderSource) and not audioset.segments.train
+
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """Checkpoints by name, of teachers and of students' initial weights."""
+        found = {f"teacher-{name}": teacher.checkpoint for name, teacher in self.config.teachers.items()}
+        found |= {f"student-{name}": student.init for name, student in self.config.students.items()}
+        return {name: checkpoint for name, checkpoint in found.items() if checkpoint is not None}
+
+    def checkpoint(self, name: str) -> list[str]:
+        """The file of a checkpoint; empty if the model has none."""
+        found = self.checkpoints().get(name)
+        return [self.paths.checkpoint.format(checkpoint=name, file=found.file)] if found else []
+
+    # Targets
+
+    def table1_models(self) -> list[Model]:
+        """Rows of Table 1."""
+        table = self.config.table1
+        return [
+            *(Model("teacher", teacher) for teacher in table.teachers),
+            *(
+                Model(row_kind, student=student, seed=seed)
+                for row_kind in table.baselines
+                for student in table.students
+                for seed in table.seeds
+            ),
+            *(
+                Model("distilled", teacher, student, table.loss, table.n_clusters, seed)
+                for teacher in table.teachers
+                for student in table.students
+                for seed in table.seeds
+            ),
+        ]
+
+    def table2_models(self) -> list[Model]:
+        """Rows of Table 2."""
+        table = self.config.table2
+        if table is None:
+            return []
+        return [
+            Model("distilled", table.teacher, table.student, loss, table.n_clusters, seed)
+            for loss in table.losses
+            for seed in table.seeds
+        ]
+
+    def fig2_models(self) -> list[Model]:
+        """Points of Fig. 2."""
+        figure = self.config.fig2
+        if figure is None:
+            return []
+        return [
+            Model("distilled", figure.teacher, figure.student, figure.loss, n_clusters, seed)
+            for n_clusters in figure.n_clusters
+            for seed in figure.seeds
+        ]
+
+    def scores(self, models: Iterable[Model], tasks: Iterable[str]) -> list[str]:
+        """The score files of `models` on `tasks`."""
+        return [self.paths.scores.format(model=model.path, task=task) for model in models for task in tasks]
+
+    def table_scores(self, name: str) -> list[str]:
+        """The score files that a table or figure needs."""
+        config = self.config
+        match name:
+            case "table1":
+                return self.scores(self.table1_models(), config.table1.tasks)
+            case "table2" if config.table2:
+                return self.scores(self.table2_models(), [*config.table2.music, *config.table2.environment])
+            case "fig2" if config.fig2:
+                return self.scores(self.fig2_models(), config.fig2.tasks)
+        return []
+
+    @cached_property
+    def tables(self) -> list[str]:
+        """The tables and figures that this configuration has."""
+        return ["table1", *(name for name in ("table2", "fig2") if getattr(self.config, name) is not None)]
+
+    def all_scores(self) -> list[str]:
+        """Every score file, each once."""
+        return list(dict.fromkeys(path for name in self.tables for path in self.table_scores(name)))
+
+    def models(self) -> list[Model]:
+        """Every model, each once."""
+        return list(dict.fromkeys([*self.table1_models(), *self.table2_models(), *self.fig2_models()]))
+
+    def trained(self) -> list[Model]:
+        """The students that have a training history."""
+        return [model for model in self.models() if model.row_kind in ("distilled", "supervised")]
+
+    def clusterings(self) -> list[tuple[str, int]]:
+        """The (teacher, number of clusters) that distillation needs, each once."""
+        distilled = [model for model in self.models() if model.row_kind == "distilled" and model.n_clusters]
+        return list(dict.fromkeys((model.teacher, model.n_clusters) for model in distilled))
+
+    def all_shards(self) -> list[str]:
+        """Every shard that `all` keeps in place, so that one that was deleted is made again."""
+        teachers = list(dict.fromkeys(m.teacher for m in self.models() if m.row_kind == "distilled"))
+        found = []
+        for split in ("train", "eval"):
+            for shard in self.shards(split):
+                for pattern in (self.paths.fetched, self.paths.audio):
+                    found.append(pattern.format(split=split, shard=shard))
+                for teacher in teachers:
+                    found.append(self.paths.embeddings.format(teacher=teacher, split=split, shard=shard))
+        return found
+
+    # What a rule is given
+
+    def model_inputs(self, model: str) -> dict[str, list[str]]:
+        """The files that embedding a task with `model` reads, by name."""
+        parsed = Model.parse(model)
+        if parsed.row_kind == "teacher":
+            checkpoint = self.checkpoint(f"teacher-{parsed.teacher}")
+            return {"checkpoint": checkpoint, "student": []}
+        return {"checkpoint": [], "student": [self.paths.student.format(model=model)]}
+
+    def cluster_inputs(self, teacher: str, n_clusters: str | int) -> list[str]:
+        """The clusters that distillation draws by; none for 0 clusters."""
+        if not int(n_clusters):
+            return []
+        return [self.paths.clusters.format(teacher=teacher, n_clusters=n_clusters)]
+
+    def options(self, rule: str, **wildcards: str) -> str:
+        """The settings of a rule as command-line options: its own slice of the configuration."""
+        slices: Mapping[str, Any] = getattr(self, f"_{rule}")(**wildcards)
+        return flags(**slices)
+
+    def _compose(self) -> dict[str, Any]:
+        source = self.config.audioset.source
+        assert isinstance(source, RendererSource)
+        clip_s = self.config.audioset.clip_s
+        return {"n_train": source.n_train, "n_eval": source.n_eval, "clip_s": clip_s, "seed": source.seed}
+
+    def _list_folder(self) -> dict[str, Any]:
+        source = self.config.audioset.source
+        assert isinstance(source, FolderSource)
+        return {
+            "folder": source.path,
+            "pattern": source.pattern,
+            "eval_share": source.eval_share,
+            "clip_s": self.config.audioset.clip_s,
+        }
+
+    def corpus_lists(self) -> list[str]:
+        """The segment lists that the workflow itself writes: of a rendered corpus or of a folder's files."""
+        if self.renders:
+            return [f"{self.paths.corpus}/{name}.csv" for name in ("train", "eval", "classes")]
+        return [f"{self.paths.listed}/{name}.csv" for name in ("train", "eval") if self.lists_folder]
+
+    def index_inputs(self) -> dict[str, list[str]]:
+        """The segment lists: local files, URLs, or what the workflow writes."""
+        made = self.corpus_lists()
+        if made:
+            return {"train": made[:1], "eval": made[1:2], "classes": made[2:] or [""]}
+        segments = self.config.audioset.segments
+        return {"train": segments.train, "eval": segments.eval, "classes": [segments.classes]}
+
+    def _index(self) -> dict[str, Any]:
+        lists = self.index_inputs()
+        audioset = self.config.audioset
+        return {
+            "train": lists["train"],
+            "eval": lists["eval"],
+            "classes": lists["classes"][0],
+            "n_train_shards": audioset.n_train_shards,
+            "n_eval_shards": audioset.n_eval_shards,
+        }
+
+    def _fetch(self, split: str, shard: str) -> dict[str, Any]:
+        audioset = self.config.audioset
+        source = audioset.source.model_dump(exclude={"watch", "n_train", "n_eval", "pattern", "eval_share"})
+        source["clip_s"] = audioset.clip_s
+        return {"source": source, "max_failed_share": audioset.max_failed_share}
+
+    def _resample(self, split: str, shard: str) -> dict[str, Any]:
+        audioset = self.config.audioset
+        return {"sample_rate": audioset.sample_rate, "clip_s": audioset.clip_s, "codec": audioset.codec}
+
+    def _inventory(self, **_: str) -> dict[str, Any]:
+        return {}
+
+    def _checkpoint(self, checkpoint: str, file: str) -> dict[str, Any]:
+        found = self.checkpoints()[checkpoint]
+        values = found.model_dump()
+        section, _, name = checkpoint.partition("-")
+        key = f"teachers.{name}.checkpoint.path" if section == "teacher" else f"students.{name}.init.path"
+        return {**values, "config_key": key}
+
+    def teacher_spec(self, teacher: str) -> dict[str, Any]:
+        """What the library needs to build a teacher."""
+        return self.config.teachers[teacher].model_dump(exclude={"checkpoint"}, exclude_none=True) | {"name": teacher}
+
+    def _embed(self, teacher: str, split: str, shard: str) -> dict[str, Any]:
+        settings = self.config.embed
+        return {"teacher": self.teacher_spec(teacher), "batch_size": settings.batch_size, "dtype": settings.dtype}
+
+    def _cluster(self, teacher: str, n_clusters: str) -> dict[str, Any]:
+        return {"n_clusters": int(n_clusters), **self.config.cluster.model_dump()}
+
+    def student_spec(self, student: str) -> dict[str, Any]:
+        """What the library needs to build a student."""
+        found = self.config.students[student]
+        return {"architecture": found.architecture, "window_s": found.window_s, **found.settings}
+
+    def _distill(self, teacher: str, student: str, loss: str, n_clusters: str, seed: str) -> dict[str, Any]:
+        return {
+            "student": self.student_spec(student),
+            "loss": loss,
+            "n_clusters": int(n_clusters),
+            "seed": int(seed),
+            **self.config.distill.model_dump(),
+        }
+
+    def _supervise(self, student: str, seed: str) -> dict[str, Any]:
+        return {"student": self.student_spec(student), "seed": int(seed), **self.config.supervise.model_dump()}
+
+    def _initialise(self, student: str, seed: str) -> dict[str, Any]:
+        return {"student": self.student_spec(student), "seed": int(seed)}
+
+    def _prepare_task(self, task: str) -> dict[str, Any]:
+        return {"task": task, "spec": self.task_spec(task), "seed": self.config.tasks[task].seed}
+
+    def task_spec(self, task: str) -> dict[str, Any]:
+        """What the library needs to read a task."""
+        found = self.config.tasks[task]
+        path = {} if found.path is None else {"path": found.path}
+        return {"kind": found.kind, **path, **found.options}
+
+    def _embed_task(self, model: str, task: str) -> dict[str, Any]:
+        parsed = Model.parse(model)
+        teacher = self.teacher_spec(parsed.teacher) if parsed.row_kind == "teacher" else None
+        return {"teacher": teacher, "batch_size": self.config.embed.batch_size}
+
+    def _probe(self, model: str, task: str) -> dict[str, Any]:
+        return {"model": Model.parse(model).__dict__, **self.config.probe.model_dump()}
+
+    def _table1(self) -> dict[str, Any]:
+        table = self.config.table1
+        return {"teachers": table.teachers, "students": table.students, "tasks": table.tasks}
+
+    def _table2(self) -> dict[str, Any]:
+        table = self.config.table2
+        assert table is not None
+        return {"losses": table.losses, "music": table.music, "environment": table.environment}
+
+    def _fig2(self) -> dict[str, Any]:
+        figure = self.config.fig2
+        assert figure is not None
+        return {"tasks": figure.tasks}
+
+    def _report(self) -> dict[str, Any]:
+        return {"title": self.config.name}
+
+    def code(self, rule: str, **wildcards: str) -> str:
+        """A hash of the code that a rule runs, registries resolved by its wildcards."""
+        return code_hash(*self.code_modules(rule, **wildcards))
+
+    def code_modules(self, rule: str, **wildcards: str) -> list[str]:
+        """The modules that a rule's command starts from."""
+        modules = {
+            "compose": ["ssondo.demo"],
+            "list_folder": ["ssondo.index"],
+            "index": ["ssondo.index"],
+            "fetch": ["ssondo.fetch", f"ssondo.sources.{self.config.audioset.source.kind}"],
+            "resample": ["ssondo.resample"],
+            "inventory": ["ssondo.inventory"],
+            "checkpoint": ["ssondo.checkpoints"],
+            "embed": ["ssondo.embed"],
+            "cluster": ["ssondo.cluster"],
+            "distill": ["ssondo.distill"],
+            "supervise": ["ssondo.distill"],
+            "initialise": ["ssondo.distill"],
+            "prepare_task": ["ssondo.tasks"],
+            "embed_task": ["ssondo.embed_task"],
+            "probe": ["ssondo.probe"],
+            "table1": ["ssondo.tables"],
+            "table2": ["ssondo.tables"],
+            "fig2": ["ssondo.tables"],
+            "report": ["ssondo.report"],
+        }[rule]
+        model = Model.parse(wildcards["model"]) if "model" in wildcards else None
+        student = model.student if model else wildcards.get("student", "")
+        teacher = model.teacher if model and not model.student else wildcards.get("teacher", "") if rule == "embed" else ""
+        if student:
+            from ssondo.students import module_of as student_module
+
+            modules.append(student_module(self.config.students[student].architecture))
+        if teacher:
+            from ssondo.teachers import module_of as teacher_module
+
+            modules.append(teacher_module(self.config.teachers[teacher].kind))
+        if rule == "prepare_task":
+            from ssondo.tasks import module_of as task_module
+
+            modules.append(task_module(self.config.tasks[wildcards["task"]].kind))
+        return modules
+
+    # The user's own input files
+
+    def content(self, rule: str, **wildcards: str) -> str:
+        """A digest of the user's own files that a rule reads: they may be larger than Snakemake compares.
+
+        Files that the workflow makes are no part of it.
+        """
+        found: dict[str, str] = {}
+        source = self.config.audioset.source
+        if rule == "list_folder" and isinstance(source, FolderSource):
+            found = dict.fromkeys(self._watch.tree(source.path), "")
+        elif rule == "index" and not self.corpus_lists():
+            found = self._watch.files([path for paths in self.index_inputs().values() for path in paths])
+        elif rule == "fetch" and isinstance(source, FolderSource) and source.watch:
+            found = self._watch.shard(source.path, wildcards["shard"], len(self.shards(wildcards["split"])))
+        elif rule == "checkpoint":
+            path = self.checkpoints()[wildcards["checkpoint"]].path
+            found = self._watch.files([path] if path else [])
+        elif rule == "prepare_task":
+            path = self.config.tasks[wildcards["task"]].path
+            found = self._watch.tree(path) if path else {}
+        return content_digest(found)[:16] if found else ""
+
+
+def check(config: Config) -> None:
+    """Look for what cannot work although every key is right.
+
+    Raises:
+        SsondoError: one line that names the key.
+    """
+    for name, task in config.tasks.items():
+        if task.path is not None and not Path(task.path).exists():
+            raise SsondoError(f"config: tasks.{name}.path: {task.path} does not exist")
+    source = config.audioset.source
+    if isinstance(source, FolderSource) and not Path(source.path).is_dir():
+        raise SsondoError(f"config: audioset.source.path: {source.path} is no folder")
+    for key, checkpoint in [(f"teachers.{n}.checkpoint", t.checkpoint) for n, t in config.teachers.items()]:
+        if checkpoint is not None and checkpoint.path and not Path(checkpoint.path).is_file():
+            raise SsondoError(f"config: {key}.path: {checkpoint.path} is no file")

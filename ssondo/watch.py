@@ -1,0 +1,77 @@
+"""The content of the user's own input files, for the rules that read them.
+
+Snakemake compares files over a size by time stamp, and a folder of clips not at all. A digest of
+their content, kept by path, size and time of change, sees every change and nothing else.
+"""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ssondo.artefacts import file_digest, write_text
+from ssondo.index import shard_of
+from ssondo.sources.folder import clip_id_of
+
+MOST_FILES = 20_000
+
+
+class Watch:
+    """Digests of files.
+
+    Args:
+        cache: a JSON file that remembers them between runs; it may be deleted.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._known: dict[str, list[str | int]] = {}
+        with suppress(FileNotFoundError, json.JSONDecodeError):
+            self._known = json.loads(cache.read_text(encoding="utf-8"))
+        self._folders: dict[str, dict[str, str]] = {}
+        self._new = False
+
+    def _digest(self, path: Path) -> str:
+        stat = path.stat()
+        key = str(path)
+        state: list[str | int] = [stat.st_size, stat.st_mtime_ns]
+        known = self._known.get(key)
+        if known is None or known[:2] != state:
+            known = [*state, file_digest(path)]
+            self._known[key] = known
+            self._new = True
+        return str(known[2])
+
+    def files(self, paths: list[str]) -> dict[str, str]:
+        """Digests of those of `paths` that are local files, by path."""
+        return {path: self._digest(Path(path)) for path in paths if path and Path(path).is_file()}
+
+    def tree(self, folder: str) -> dict[str, str]:
+        """Digests of all files below a folder (or of one file), by path; empty if they are too many."""
+        if folder not in self._folders:
+            self._folders[folder] = self._read_tree(folder)
+        return self._folders[folder]
+
+    def _read_tree(self, folder: str) -> dict[str, str]:
+        if Path(folder).is_file():
+            return self.files([folder])
+        found: list[Path] = []
+        for root, _, names in os.walk(folder, followlinks=True):
+            found += [Path(root, name) for name in names]
+            if len(found) > MOST_FILES:
+                return {}
+        return {str(path.relative_to(folder)): self._digest(path) for path in sorted(found)}
+
+    def shard(self, folder: str, shard: str, n_shards: int) -> dict[str, str]:
+        """Digests of the files below a folder of clips that belong to a shard, by path."""
+        return {
+            path: digest
+            for path, digest in self.tree(folder).items()
+            if shard_of(clip_id_of(Path(path)), n_shards) == int(shard)
+        }
+
+    def save(self) -> None:
+        """Remember what was read, if anything was new."""
+        if self._new:
+            write_text(self._cache, json.dumps(self._known))
+            self._new = False

@@ -1,0 +1,88 @@
+"""The house rules that a tool can check."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("snakefmt", "--check", "-l", "120", "Snakefile", "rules"),
+        ("mypy",),
+    ],
+    ids=" ".join,
+)
+def test_code_passes(command: tuple[str, ...]) -> None:
+    done = run(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.workflow
+def test_snakemake_lint_has_no_remark(tmp_path: Path) -> None:
+    for part in ("rules", "envs"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    for part in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / part, tmp_path / part)
+    done = subprocess.run([str(BIN / "snakemake"), "--lint"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_generated_files_are_in_step_with_the_models() -> None:
+    done = run("python", "-m", "ssondo.config")
+    assert done.returncode == 0, done.stderr
+
+
+def test_conda_environment_has_the_ranges_of_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((ROOT / "envs" / "ssondo.yaml").read_text())
+    assert environment["dependencies"][0] == f"python {project['requires-python']}"
+    wanted = project["dependencies"] + project["optional-dependencies"]["pipeline"]
+    assert sorted(environment["dependencies"][-1]["pip"]) == sorted(wanted)
+
+
+def test_constraints_pin_every_dependency_within_its_range() -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE))
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(d for group in project["optional-dependencies"].values() for d in group)]
+    for requirement in map(Requirement, wanted):
+        pin = pins.get(canonicalize_name(requirement.name))
+        assert pin is not None, f"{requirement.name} has no pin"
+        assert requirement.specifier.contains(pin, prereleases=True), f"{requirement} excludes {pin}"
+
+
+def test_nothing_in_the_library_imports_snakemake_or_reads_the_configuration() -> None:
+    readers = {"config.py", "config_files.py", "plan.py"}
+    for path in (ROOT / "ssondo").rglob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"^\s*(import|from) snakemake", text, flags=re.MULTILINE), path
+        if path.name not in readers:
+            assert not re.search(
+                r"^\s*(import ssondo\.config|from ssondo(\.config)? import .*\bconfig\b|from ssondo\.config )",
+                text,
+                flags=re.MULTILINE,
+            ), path
+
+
+def test_import_is_light() -> None:
+    code = "import sys, ssondo; print([m for m in ('torch', 'numpy', 'h5py', 'pydantic') if m in sys.modules])"
+    assert run("python", "-c", code).stdout.strip() == "[]"

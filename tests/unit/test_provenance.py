@@ -1,0 +1,63 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A copy of the library's own package folder with four modules: a imports b, b imports c in a function."""
+    package = tmp_path / "ssondo"
+    package.mkdir()
+    shutil.copy(ROOT / "ssondo" / "provenance.py", package)
+    (package / "__init__.py").write_text("")
+    (package / "a.py").write_text('"""A."""\nfrom ssondo.b import f\n\n\ndef g():\n    """G."""\n    return f()\n')
+    (package / "b.py").write_text("def f():\n    from ssondo import c\n    return c.X\n")
+    (package / "c.py").write_text("X = 1  # one\n")
+    (package / "d.py").write_text("Y = 2\n")
+    return package
+
+
+def run(library: Path, expression: str) -> str:
+    code = (
+        f"import sys; sys.path.insert(0, {str(library.parent)!r}); from ssondo.provenance import *; print({expression})"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_imports_are_followed_into_functions(library: Path) -> None:
+    assert run(library, "modules_of('ssondo.a')") == "['ssondo.a', 'ssondo.b', 'ssondo.c']"
+
+
+def test_code_hash_sees_code_of_an_imported_module_and_nothing_else(library: Path) -> None:
+    before = run(library, "code_hash('ssondo.a')")
+    for module, text in [
+        ("a", '"""Another docstring."""\nfrom ssondo.b import f\n\ndef g():\n    return f()  # a remark\n'),
+        ("c", "X = (\n    1\n)\n"),
+        ("d", "Y = 3\n"),
+        ("__init__", "Z = 1\n"),
+    ]:
+        (library / f"{module}.py").write_text(text)
+        assert run(library, "code_hash('ssondo.a')") == before, module
+    (library / "c.py").write_text("X = 2\n")
+    assert run(library, "code_hash('ssondo.a')") != before
+
+
+def test_text_that_is_no_docstring_counts(library: Path) -> None:
+    before = run(library, "code_hash('ssondo.d')")
+    (library / "d.py").write_text("Y = 'text'\n")
+    first = run(library, "code_hash('ssondo.d')")
+    (library / "d.py").write_text("Y = 'other'\n")
+    assert len({before, first, run(library, "code_hash('ssondo.d')")}) == 3
+
+
+def test_relative_imports_and_packages_are_followed(library: Path) -> None:
+    (library / "sub").mkdir()
+    (library / "sub" / "__init__.py").write_text("from .inner import X\n")
+    (library / "sub" / "inner.py").write_text("from ..c import X\n")
+    assert run(library, "modules_of('ssondo.sub')") == "['ssondo.c', 'ssondo.sub', 'ssondo.sub.inner']"
+    assert run(library, "modules_of('ssondo.sub.inner')") == "['ssondo.c', 'ssondo.sub', 'ssondo.sub.inner']"
