@@ -1,0 +1,331 @@
+"""MATPAC++ and M2D: ViT-Base over log-mel patches; they differ in front-end and keys alone.
+
+MATPAC++: Quelennec et al., 2025. Weights `matpac_plus_6s_2048_enconly.pt`, release "MATPAC++" of
+github.com/aurianworld/matpac.
+
+M2D: Niizumi et al., Masked Modeling Duo, 2023. Weights
+`m2d_vit_base-80x608p16x16-221006-mr7_enconly.zip`, release v0.1.0 of github.com/nttcslab/m2d,
+file `checkpoint-300.pth`, under NTT's own licence (evaluation and research only).
+"""
+
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssondo.errors import SsondoError
+from ssondo.features import M2D, MATPAC, LogMel, slice_windows
+from ssondo.teachers import check_waveforms
+from ssondo.weights import load_weights
+
+_DIM = 768
+_DEPTH = 12
+_N_HEADS = 12
+_WINDOW_S = 10
+_T = TypeVar("_T", bound="ViTTeacher")
+# Bounds memory for clips of minutes; a 10 s window has two chunks.
+_CHUNKS_AT_ONCE = 64
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with timm's key names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(_DIM, 3 * _DIM)
+        self.proj = nn.Linear(_DIM, _DIM)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, dim) -> the same shape."""
+        batch, n_tokens, dim = tokens.shape
+        qkv = self.qkv(tokens).reshape(batch, n_tokens, 3, _N_HEADS, dim // _N_HEADS)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(attended.transpose(1, 2).reshape(batch, n_tokens, dim))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(_DIM, 4 * _DIM)
+        self.fc2 = nn.Linear(4 * _DIM, _DIM)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, dim) -> the same shape."""
+        return self.fc2(F.gelu(self.fc1(tokens)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(_DIM, eps=1e-6)
+        self.attn = Attention()
+        self.norm2 = nn.LayerNorm(_DIM, eps=1e-6)
+        self.mlp = Mlp()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, dim) -> the same shape."""
+        tokens = tokens + self.attn(self.norm1(tokens))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class PatchEmbed(nn.Module):
+    """Log-mel to one token a patch, all times of the lowest frequencies first."""
+
+    def __init__(self, patch: tuple[int, int]) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(1, _DIM, kernel_size=patch, stride=patch)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """(batch, mels, frames) -> (batch, patches, dim)."""
+        return self.proj(log_mel[:, None]).flatten(2).mT
+
+
+class Encoder(nn.Module):
+    """The blocks and the last norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block() for _ in range(_DEPTH))
+        self.norm = nn.LayerNorm(_DIM, eps=1e-6)
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, dim) -> the same shape."""
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.norm(tokens)
+
+
+class ViTTeacher(Encoder):
+    """What both teachers share: chunks, positions, and the embedding of a clip.
+
+    Args:
+        front_end: waveform to normalised log-mel.
+        n_frames: frames that the position embedding covers, a chunk.
+        patch: size of a patch in (mels, frames).
+    """
+
+    sample_rate: int
+    embedding_dim: int
+
+    def __init__(self, front_end: LogMel, n_frames: int = 608, patch: tuple[int, int] = (16, 16)) -> None:
+        super().__init__()
+        self.front_end = front_end
+        self.patch_frames = patch[1]
+        self.grid = (front_end.settings.n_mels // patch[0], n_frames // patch[1])
+        self.sample_rate = front_end.settings.sample_rate
+        self.embedding_dim = self.grid[0] * _DIM
+        self.patch_embed = PatchEmbed(patch)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, _DIM))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], _DIM))
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of learned values."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def log_mel(self, waveforms: Tensor) -> Tensor:
+        """Front-end with the frames zero-padded to whole patches: (n, samples) -> (n, mels, frames)."""
+        missing = self.front_end.settings.min_samples - waveforms.shape[-1]
+        log_mel = self.normalise(self.front_end(F.pad(waveforms, (0, max(0, missing)))))
+        # The zeros are of the normalised domain: the training mean, not silence.
+        return F.pad(log_mel, (0, -log_mel.shape[-1] % self.patch_frames))
+
+    def normalise(self, log_mel: Tensor) -> Tensor:
+        """What the front-end leaves to the checkpoint: nothing, unless it says so."""
+        return log_mel
+
+    def windows(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, windows, samples): clips longer than 10 s in pieces of 10 s."""
+        window = _WINDOW_S * self.sample_rate
+        return waveforms[:, None] if waveforms.shape[-1] <= window else slice_windows(waveforms, window)
+
+    def _chunk_tokens(self, log_mel: Tensor) -> Tensor:
+        """Embeddings a time step of one chunk each: (n, mels, frames) -> (n, steps, embedding_dim)."""
+        n_chunks, rows, steps = len(log_mel), self.grid[0], log_mel.shape[-1] // self.patch_frames
+        positions = self.pos_embed[:, 1:].unflatten(1, self.grid)[:, :, :steps].flatten(1, 2)
+        class_token = (self.cls_token + self.pos_embed[:, :1]).expand(n_chunks, -1, -1)
+        tokens = self.encode(torch.cat([class_token, self.patch_embed(log_mel) + positions], dim=1))
+        return tokens[:, 1:].unflatten(1, (rows, steps)).transpose(1, 2).flatten(2)
+
+    def encode_log_mel(self, log_mel: Tensor) -> Tensor:
+        """Mean embedding over time: (n, mels, frames) -> (n, embedding_dim); whole patches only."""
+        frames_a_chunk = self.grid[1] * self.patch_frames
+        n_full = log_mel.shape[-1] // frames_a_chunk
+        full, rest = log_mel.split([n_full * frames_a_chunk, log_mel.shape[-1] - n_full * frames_a_chunk], dim=-1)
+        steps = []
+        if n_full:
+            chunks = full.unflatten(-1, (n_full, frames_a_chunk)).transpose(1, 2).flatten(0, 1)
+            encoded = torch.cat([self._chunk_tokens(part) for part in chunks.split(_CHUNKS_AT_ONCE)])
+            steps.append(encoded.unflatten(0, (len(log_mel), n_full)).flatten(1, 2))
+        if rest.shape[-1]:
+            steps.append(torch.cat([self._chunk_tokens(part) for part in rest.split(_CHUNKS_AT_ONCE)]))
+        return torch.cat(steps, dim=1).float().mean(dim=1)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Embed clips: (batch, samples) -> (batch, embedding_dim), float32."""
+        waveforms = check_waveforms(waveforms, type(self).__name__)
+        windows = self.windows(waveforms.to(self.cls_token.device))
+        embeddings = self.encode_log_mel(self.log_mel(windows.flatten(0, 1)))
+        return embeddings.unflatten(0, windows.shape[:2]).mean(dim=1)
+
+    @torch.no_grad()
+    def embed(self, waveforms: Sequence[Tensor], batch_size: int = 32) -> Tensor:
+        """Embed clips of any lengths, each (samples,) -> (n, embedding_dim), float32, on the CPU.
+
+        Windows that fill the same number of patches share a batch.
+        """
+        rows_and_windows: dict[int, list[tuple[int, Tensor]]] = defaultdict(list)
+        counts = torch.zeros(len(waveforms), 1)
+        for row, waveform in enumerate(waveforms):
+            windows = self.windows(check_waveforms(waveform[None], type(self).__name__))[0]
+            rows_and_windows[windows.shape[-1]].extend((row, window) for window in windows)
+            counts[row] = len(windows)
+        rows_and_log_mels: dict[int, list[tuple[int, Tensor]]] = defaultdict(list)
+        for rows, batch in _batches(rows_and_windows, batch_size):
+            log_mels = self.log_mel(batch.to(self.cls_token.device))
+            rows_and_log_mels[log_mels.shape[-1]].extend(zip(rows, log_mels, strict=True))
+        sums = torch.zeros(len(waveforms), self.embedding_dim)
+        for rows, batch in _batches(rows_and_log_mels, batch_size):
+            sums.index_add_(0, torch.tensor(rows), self.encode_log_mel(batch).cpu())
+        return sums / counts
+
+
+def _batches(groups: dict[int, list[tuple[int, Tensor]]], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Rows and what they have, group by group, at most `batch_size` at once."""
+    for group in groups.values():
+        for start in range(0, len(group), batch_size):
+            rows, tensors = zip(*group[start : start + batch_size], strict=True)
+            yield list(rows), torch.stack(tensors)
+
+
+class Matpac(ViTTeacher):
+    """MATPAC++, 86M parameters, embedding 3840."""
+
+    def __init__(self) -> None:
+        super().__init__(LogMel(MATPAC))
+        self.student_encoder = Encoder()
+        del self.blocks, self.norm
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """The published file keeps the blocks one level down."""
+        return self.student_encoder.encode(tokens)
+
+
+class M2DTeacher(ViTTeacher):
+    """M2D, 86M parameters, embedding 3840."""
+
+    norm_stats: Tensor
+
+    def __init__(self, n_frames: int = 608, patch: tuple[int, int] = (16, 16)) -> None:
+        # The checkpoint's own statistics normalise, see normalise.
+        super().__init__(LogMel(replace(M2D, mean=0.0, std=1.0)), n_frames, patch)
+        self.register_buffer("norm_stats", torch.tensor([M2D.mean, M2D.std]))
+
+    def normalise(self, log_mel: Tensor) -> Tensor:
+        """By the mean and standard deviation that the checkpoint holds."""
+        return (log_mel - self.norm_stats[0]) / self.norm_stats[1]
+
+
+def load_matpac(checkpoint: Path | None, device: str, *, trust_checkpoint: bool = False) -> Matpac:
+    """MATPAC++ from the published encoder-only file.
+
+    Args:
+        checkpoint: `matpac_plus_6s_2048_enconly.pt`.
+        device: a torch device.
+        trust_checkpoint: see `ssondo.weights.load_weights`.
+    """
+    if checkpoint is None:
+        raise SsondoError(
+            "teacher 'matpac' needs its checkpoint: matpac_plus_6s_2048_enconly.pt, "
+            "release MATPAC++ of https://github.com/aurianworld/matpac"
+        )
+    weights = _state_dict(checkpoint, trust_checkpoint)
+    return _ready(Matpac(), weights, checkpoint, device)
+
+
+def load_m2d(checkpoint: Path | None, device: str, *, trust_checkpoint: bool = False) -> M2DTeacher:
+    """M2D from the published encoder-only file, the archive that it comes in, or the unpacked folder.
+
+    Args:
+        checkpoint: `checkpoint-300.pth`, the zip, or the folder. Input and patch size are read from
+            the folder's name; a file in a folder of another name is taken for 80x608p16x16.
+        device: a torch device.
+        trust_checkpoint: see `ssondo.weights.load_weights`.
+    """
+    if checkpoint is None:
+        raise SsondoError(
+            "teacher 'm2d' needs its checkpoint: m2d_vit_base-80x608p16x16-221006-mr7_enconly.zip, release v0.1.0 of "
+            "https://github.com/nttcslab/m2d (NTT's own licence: evaluation and research)"
+        )
+    n_frames, patch = _m2d_sizes(checkpoint)
+    model = M2DTeacher(n_frames, patch)
+    # Files without statistics were trained with those of the preset.
+    weights = {"norm_stats": model.norm_stats, **_state_dict(_m2d_file(checkpoint), trust_checkpoint)}
+    return _ready(model, weights, checkpoint, device)
+
+
+def _m2d_file(checkpoint: Path) -> Path:
+    if not checkpoint.is_dir():
+        return checkpoint
+    found = sorted(checkpoint.glob("*.pth"))
+    if len(found) != 1:
+        raise SsondoError(f"{checkpoint}: {len(found)} .pth files in this folder where one is expected; name the file")
+    return found[0]
+
+
+def _m2d_sizes(checkpoint: Path) -> tuple[int, tuple[int, int]]:
+    """Frames a chunk and patch size, from a name like m2d_vit_base-80x608p16x16-221006-mr7_enconly."""
+    names = [checkpoint.name, checkpoint.absolute().parent.name]
+    if checkpoint.is_file() and zipfile.is_zipfile(checkpoint):
+        with zipfile.ZipFile(checkpoint) as archive:
+            names += archive.namelist()
+    for name in names:
+        sizes = re.search(r"-(\d+)x(\d+)p(\d+)x(\d+)(p32k)?(?:-|$)", name)
+        if sizes is None:
+            continue
+        n_mels, n_frames, *patch = (int(size) for size in sizes.groups()[:4])
+        if sizes[5] or n_mels != M2D.n_mels or n_mels % patch[0] or n_frames % patch[1]:
+            raise SsondoError(
+                f"{checkpoint}: an M2D of input {sizes[0].strip('-')}; this front-end is 16 kHz with {M2D.n_mels} mels"
+            )
+        return n_frames, (patch[0], patch[1])
+    return 608, (16, 16)
+
+
+def _state_dict(checkpoint: Path, trust_checkpoint: bool) -> dict[str, Tensor]:
+    """The weights, bare or under the key `model`, where M2D's training script puts them."""
+    weights: Any = load_weights(checkpoint, trust_checkpoint)
+    if isinstance(weights, dict) and isinstance(weights.get("model"), dict):
+        weights = weights["model"]
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise SsondoError(f"{checkpoint}: not a dict of tensors, nor one under 'model'; is it this teacher's file?")
+    return weights
+
+
+def _ready(model: _T, weights: dict[str, Tensor], checkpoint: Path, device: str) -> _T:
+    """`model` with exactly `weights`, frozen, on `device`."""
+    expected = model.state_dict()
+    faults = {
+        "lacks": [key for key in expected if key not in weights],
+        "has an unknown": [key for key in weights if key not in expected],
+        "has another shape of": [k for k in expected if k in weights and expected[k].shape != weights[k].shape],
+    }
+    for what, keys in faults.items():
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise SsondoError(f"{checkpoint}: not the encoder of {type(model).__name__}, it {what} {keys[0]!r}{more}")
+    model.load_state_dict(weights)
+    model.requires_grad_(False)
+    return model.eval().to(device)

