@@ -46,6 +46,7 @@ rule embed_task:
     params:
         options=options("embed_task"),
         code=code("embed_task"),
+        content=content("embed_task"),
         weights=lambda wildcards, input: (
             f"--student {input.student}"
             if input.student

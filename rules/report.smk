@@ -19,3 +19,46 @@ rule table1:
     shell:
         "ssondo table1 --scores {input} {params.options} --markdown {output.markdown} --csv {output.csv}"
         " --latex {output.latex} --figure {output.figure} --long {output.long} --log {log}"
+
+
+rule table2:
+    input:
+        plan.table_scores("table2"),
+    output:
+        markdown=paths.table("table2.md"),
+        csv=paths.table("table2.csv"),
+        latex=paths.table("table2.tex"),
+    log:
+        paths.log("table2"),
+    conda:
+        "../envs/ssondo.yaml"
+    params:
+        options=options("table2"),
+        code=code("table2"),
+    message:
+        "Writing Table 2"
+    shell:
+        "ssondo table2 --scores {input} {params.options} --markdown {output.markdown} --csv {output.csv}"
+        " --latex {output.latex} --log {log}"
+
+
+rule fig2:
+    input:
+        plan.table_scores("fig2"),
+    output:
+        markdown=paths.table("fig2.md"),
+        csv=paths.table("fig2.csv"),
+        png=paths.table("fig2.png"),
+        svg=paths.table("fig2.svg"),
+    log:
+        paths.log("fig2"),
+    conda:
+        "../envs/ssondo.yaml"
+    params:
+        options=options("fig2"),
+        code=code("fig2"),
+    message:
+        "Drawing Fig. 2"
+    shell:
+        "ssondo fig2 --scores {input} {params.options} --markdown {output.markdown} --csv {output.csv}"
+        " --png {output.png} --svg {output.svg} --log {log}"

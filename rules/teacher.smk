@@ -42,6 +42,7 @@ rule embed:
     params:
         options=options("embed"),
         code=code("embed"),
+        content=content("embed"),
         weights=lambda wildcards, input: f"--checkpoint {input.checkpoint}" if input.checkpoint else "",
     message:
         "Embedding {wildcards.split}-{wildcards.shard} with {wildcards.teacher}"

@@ -25,6 +25,7 @@ Loss = Literal[
     "real_contrastive",
     "contrastive_neg_clusters",
     "cluster_aware",
+    "cross_cluster_guidance",
     "hybrid",
 ]
 
@@ -66,6 +67,7 @@ class YoutubeSource(Section):
     """Clips from YouTube through yt-dlp, at a polite rate that the whole run shares."""
 
     kind: Literal["youtube"] = "youtube"
+    """youtube, folder or renderer."""
     requests_per_hour: int = Field(default=300, ge=1, le=100_000)
     """For the whole run, not for a job. YouTube allows a session about 300 an hour."""
     max_jobs: int = Field(default=1, ge=1)
@@ -82,6 +84,7 @@ class FolderSource(Section):
     """Clips from a folder of audio files named by their YouTube id."""
 
     kind: Literal["folder"] = "folder"
+    """youtube, folder or renderer."""
     path: str
     """The folder; searched in all its sub-folders."""
     pattern: str = "**/*.*"
@@ -98,6 +101,7 @@ class RendererSource(Section):
     """Clips rendered from a General MIDI sound bank: the demo's corpus."""
 
     kind: Literal["renderer"] = "renderer"
+    """youtube, folder or renderer."""
     seed: int = Field(default=0, ge=0)
     """What is rendered depends on this seed and the clip's id alone."""
     n_train: int = Field(default=6000, ge=1)
@@ -211,8 +215,8 @@ class Cluster(Section):
     """Of the sample and the first centroids."""
     iterations: int = Field(default=30, ge=1)
     """Lloyd iterations."""
-    restarts: int = Field(default=1, ge=1)
-    """The best of so many runs is kept."""
+    restarts: int = Field(default=3, ge=1)
+    """The best of so many starts is kept."""
     spherical: bool = False
     """Normalise centroids after each iteration."""
     sample_size: int = Field(default=500_000, ge=1)
@@ -226,8 +230,8 @@ class Cluster(Section):
 class Student(Section):
     """A small network with a front-end and a mapping head."""
 
-    architecture: Name
-    """mobilenetv3, dymn, eres2net, or one that you add to ssondo/students/."""
+    architecture: str = Field(pattern=r"^[\w.]+(:\w+)?$")
+    """mobilenetv3, dymn, eres2net, or `module:Class` of your own."""
     init: Checkpoint | None = None
     """Pretrained weights of the backbone to begin with."""
     window_s: float = Field(default=10.0, gt=0)
@@ -371,7 +375,9 @@ class Table2(Section):
     """Losses against each other."""
 
     teacher: Name = "matpac"
+    """The teacher of all."""
     student: Name = "mobilenetv3"
+    """The student of all."""
     losses: list[Loss] = Field(default=["cosine", "contrastive", "kl", "l1", "mse"], min_length=1)
     """Rows; `contrastive` is the paper's CLAP."""
     n_clusters: int = Field(default=0, ge=0)
@@ -388,8 +394,11 @@ class Fig2(Section):
     """Scores over the number of clusters."""
 
     teacher: Name = "matpac"
+    """The teacher of all."""
     student: Name = "mobilenetv3"
+    """The student of all."""
     loss: Loss = "cosine"
+    """The loss of all."""
     n_clusters: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 30, 40, 45, 50, 55, 60], min_length=1)
     """Points; 0 draws clips at random."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)

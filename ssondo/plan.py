@@ -9,16 +9,35 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
 from ssondo.artefacts import content_digest
+from ssondo.cli import VERBS
 from ssondo.config import Checkpoint, Config, FolderSource, RendererSource
 from ssondo.errors import SsondoError
-from ssondo.provenance import code_hash
+from ssondo.provenance import code_hash, registered
 from ssondo.watch import Watch
 
 _SHARD_DIGITS = 4
+RULE_GRAPH: Mapping[str, tuple[str, ...]] = {
+    "index": ("compose", "list_folder"),
+    "fetch": ("index",),
+    "resample": ("fetch",),
+    "embed": ("resample", "checkpoint"),
+    "inventory": ("resample", "embed"),
+    "cluster": ("embed", "inventory"),
+    "distill": ("resample", "embed", "inventory", "cluster", "checkpoint"),
+    "supervise": ("resample", "inventory", "index", "checkpoint"),
+    "embed_task": ("prepare_task", "distill", "supervise", "initialise", "checkpoint"),
+    "probe": ("embed_task",),
+    "table1": ("probe",),
+    "table2": ("probe",),
+    "fig2": ("probe",),
+    "report": ("table1", "table2", "fig2", "probe", "cluster", "distill", "supervise", "inventory"),
+}
+"""Each rule and the rules whose files it reads, for the pictures."""
 
 
 @dataclass(frozen=True)
@@ -349,12 +368,12 @@ class Plan:
         found = self.checkpoints()[checkpoint]
         values = found.model_dump()
         section, _, name = checkpoint.partition("-")
-        key = f"teachers.{name}.checkpoint.path" if section == "teacher" else f"students.{name}.init.path"
+        key = f"teachers.{name}.checkpoint" if section == "teacher" else f"students.{name}.init"
         return {**values, "config_key": key}
 
     def teacher_spec(self, teacher: str) -> dict[str, Any]:
         """What the library needs to build a teacher."""
-        return self.config.teachers[teacher].model_dump(exclude={"checkpoint"}, exclude_none=True) | {"name": teacher}
+        return self.config.teachers[teacher].model_dump(exclude={"checkpoint"}, exclude_none=True)
 
     def _embed(self, teacher: str, split: str, shard: str) -> dict[str, Any]:
         settings = self.config.embed
@@ -423,45 +442,32 @@ class Plan:
 
     def code_modules(self, rule: str, **wildcards: str) -> list[str]:
         """The modules that a rule's command starts from."""
-        modules = {
-            "compose": ["ssondo.demo"],
-            "list_folder": ["ssondo.index"],
-            "index": ["ssondo.index"],
-            "fetch": ["ssondo.fetch", f"ssondo.sources.{self.config.audioset.source.kind}"],
-            "resample": ["ssondo.resample"],
-            "inventory": ["ssondo.inventory"],
-            "checkpoint": ["ssondo.checkpoints"],
-            "embed": ["ssondo.embed"],
-            "cluster": ["ssondo.cluster"],
-            "distill": ["ssondo.distill"],
-            "supervise": ["ssondo.distill"],
-            "initialise": ["ssondo.distill"],
-            "prepare_task": ["ssondo.tasks"],
-            "embed_task": ["ssondo.embed_task"],
-            "probe": ["ssondo.probe"],
-            "table1": ["ssondo.tables"],
-            "table2": ["ssondo.tables"],
-            "fig2": ["ssondo.tables"],
-            "report": ["ssondo.report"],
-        }[rule]
-        model = Model.parse(wildcards["model"]) if "model" in wildcards else None
-        student = model.student if model else wildcards.get("student", "")
-        teacher = model.teacher if model and not model.student else wildcards.get("teacher", "") if rule == "embed" else ""
-        if student:
-            from ssondo.students import module_of as student_module
-
-            modules.append(student_module(self.config.students[student].architecture))
-        if teacher:
-            from ssondo.teachers import module_of as teacher_module
-
-            modules.append(teacher_module(self.config.teachers[teacher].kind))
+        modules = [VERBS[rule].partition(":")[0]]
+        if rule == "fetch":
+            modules.append(f"ssondo.sources.{self.config.audioset.source.kind}")
+        model = (
+            Model.parse(wildcards["model"])
+            if "model" in wildcards
+            else Model("", wildcards.get("teacher", ""), wildcards.get("student", ""))
+        )
+        if model.student and rule != "probe":
+            architecture = self.config.students[model.student].architecture
+            known = registered("ssondo.students", "ARCHITECTURES")
+            modules += [known[architecture]] if architecture in known else []
+        elif model.teacher and rule in ("embed", "embed_task"):
+            modules.append(registered("ssondo.teachers", "KINDS")[self.config.teachers[model.teacher].kind])
         if rule == "prepare_task":
-            from ssondo.tasks import module_of as task_module
-
-            modules.append(task_module(self.config.tasks[wildcards["task"]].kind))
+            modules.append(registered("ssondo.tasks", "READERS")[self.config.tasks[wildcards["task"]].kind])
         return modules
 
     # The user's own input files
+
+    def _callable_source(self, wildcards: Mapping[str, str]) -> list[str]:
+        """The file of a user's own teacher function, if that is what embeds."""
+        model = Model.parse(wildcards["model"]) if "model" in wildcards else Model("teacher", wildcards["teacher"])
+        dotted = self.config.teachers[model.teacher].callable if model.row_kind == "teacher" else None
+        source = source_of(dotted) if dotted else None
+        return [source] if source else []
 
     def content(self, rule: str, **wildcards: str) -> str:
         """A digest of the user's own files that a rule reads: they may be larger than Snakemake compares.
@@ -476,6 +482,8 @@ class Plan:
             found = self._watch.files([path for paths in self.index_inputs().values() for path in paths])
         elif rule == "fetch" and isinstance(source, FolderSource) and source.watch:
             found = self._watch.shard(source.path, wildcards["shard"], len(self.shards(wildcards["split"])))
+        elif rule in ("embed", "embed_task"):
+            found = self._watch.files(self._callable_source(wildcards))
         elif rule == "checkpoint":
             path = self.checkpoints()[wildcards["checkpoint"]].path
             found = self._watch.files([path] if path else [])
@@ -483,6 +491,15 @@ class Plan:
             path = self.config.tasks[wildcards["task"]].path
             found = self._watch.tree(path) if path else {}
         return content_digest(found)[:16] if found else ""
+
+
+def source_of(dotted: str) -> str | None:
+    """The file that `package.module:name` stands in; None if there is no such module."""
+    try:
+        spec = find_spec(dotted.partition(":")[0])
+    except ModuleNotFoundError:
+        return None
+    return spec.origin if spec else None
 
 
 def check(config: Config) -> None:
@@ -497,6 +514,10 @@ def check(config: Config) -> None:
     source = config.audioset.source
     if isinstance(source, FolderSource) and not Path(source.path).is_dir():
         raise SsondoError(f"config: audioset.source.path: {source.path} is no folder")
+    for name, teacher in config.teachers.items():
+        if teacher.callable and source_of(teacher.callable) is None:
+            module = teacher.callable.partition(":")[0]
+            raise SsondoError(f"config: teachers.{name}.callable: there is no module {module}; check PYTHONPATH")
     for key, checkpoint in [(f"teachers.{n}.checkpoint", t.checkpoint) for n, t in config.teachers.items()]:
         if checkpoint is not None and checkpoint.path and not Path(checkpoint.path).is_file():
             raise SsondoError(f"config: {key}.path: {checkpoint.path} is no file")

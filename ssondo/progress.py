@@ -23,6 +23,11 @@ class _Lines(tqdm):
             self.fp.write(f"{self}\n")
             self.fp.flush()
 
+    def close(self) -> None:
+        """End without the empty line that tqdm leaves after what it has printed."""
+        self.sp = None
+        super().close()
+
 
 def _interactive() -> bool:
     return sys.stderr.isatty() and "SSONDO_PROGRESS_LINES" not in os.environ

@@ -1,13 +1,15 @@
 """Which code made an artefact: a hash of a module and of all project modules it imports.
 
 Snakemake does not see changes in an imported library, so every rule carries this hash as a
-param. Comments, docstrings and layout are no part of it; a module that is named only in a
-registry ("module:function") is not followed, so a rule names the one that it uses.
+param. Comments, docstrings and layout are no part of it. Nor is a registry, a dictionary of
+"module:function": a rule names the module that it takes from one, so that adding a student makes
+no other student train again.
 """
 
 import ast
 import hashlib
 import platform
+import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 _ROOT = Path(__file__).parent
 _PACKAGE = _ROOT.name
 # The command line only turns text into arguments, and the package's front door only into imports.
+_TARGET = re.compile(rf"{_PACKAGE}(\.\w+)+:\w+")
 _OUTSIDE = {_PACKAGE, f"{_PACKAGE}.cli", f"{_PACKAGE}.__main__"}
 
 
@@ -49,14 +52,40 @@ def _dump(node: Any) -> str:
     return repr(node)
 
 
-def _drop_docstrings(tree: ast.Module) -> None:
+def _registry(node: ast.stmt) -> tuple[str, dict[str, str]] | None:
+    """The name and content of a registry, if the statement assigns one."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Dict) or not node.value.keys:
+        return None
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    try:
+        content = ast.literal_eval(node.value)
+    except ValueError:
+        return None
+    if isinstance(target, ast.Name) and all(isinstance(v, str) and _TARGET.fullmatch(v) for v in content.values()):
+        return target.id, content
+    return None
+
+
+def registered(module: str, registry: str) -> dict[str, str]:
+    """The modules that a registry of `module` names, by key; read from its source, not imported."""
+    path = _source(module)
+    assert path is not None, module
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        found = _registry(node)
+        if found is not None and found[0] == registry:
+            return {key: target.partition(":")[0] for key, target in found[1].items()}
+    raise ValueError(f"{module} has no registry {registry}")
+
+
+def _drop_what_computes_nothing(tree: ast.Module) -> None:
+    """Remove bare strings (docstrings, and the ones that document an attribute) and registries."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            # Bare strings: docstrings, and the ones that document an attribute.
             node.body = [
                 item
                 for item in node.body
-                if not (
+                if _registry(item) is None
+                and not (
                     isinstance(item, ast.Expr)
                     and isinstance(item.value, ast.Constant)
                     and isinstance(item.value.value, str)
@@ -84,7 +113,7 @@ def _parsed(module: str) -> tuple[str, frozenset[str]]:
             names.update(f"{base}.{alias.name}" for alias in node.names)
     # Importing a.b.c runs a and a.b too.
     names.update(".".join(name.split(".")[:n]) for name in set(names) for n in range(1, name.count(".") + 1))
-    _drop_docstrings(tree)
+    _drop_what_computes_nothing(tree)
     digest = hashlib.sha256(_dump(tree).encode()).hexdigest()
     return digest, frozenset(name for name in names if name not in _OUTSIDE and _source(name))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ssondo.artefacts import file_digest, write_text
 from ssondo.index import shard_of
-from ssondo.sources.folder import clip_id_of
+from ssondo.sources.folder import clip_ids_of
 
 MOST_FILES = 20_000
 
@@ -67,7 +67,7 @@ class Watch:
         return {
             path: digest
             for path, digest in self.tree(folder).items()
-            if shard_of(clip_id_of(Path(path)), n_shards) == int(shard)
+            if int(shard) in {shard_of(clip, n_shards) for clip in clip_ids_of(Path(path))}
         }
 
     def save(self) -> None:

@@ -61,3 +61,13 @@ def test_relative_imports_and_packages_are_followed(library: Path) -> None:
     (library / "sub" / "inner.py").write_text("from ..c import X\n")
     assert run(library, "modules_of('ssondo.sub')") == "['ssondo.c', 'ssondo.sub', 'ssondo.sub.inner']"
     assert run(library, "modules_of('ssondo.sub.inner')") == "['ssondo.c', 'ssondo.sub', 'ssondo.sub.inner']"
+
+
+def test_new_entry_of_a_registry_changes_nothing(library: Path) -> None:
+    (library / "a.py").write_text('KINDS = {"one": "ssondo.b:f"}\nX = 1\n')
+    before = run(library, "code_hash('ssondo.a')")
+    (library / "a.py").write_text('KINDS = {"one": "ssondo.b:f", "two": "ssondo.c:X"}\nX = 1\n')
+    assert run(library, "code_hash('ssondo.a')") == before
+    assert run(library, "registered('ssondo.a', 'KINDS')") == "{'one': 'ssondo.b', 'two': 'ssondo.c'}"
+    (library / "a.py").write_text('KINDS = {"one": "other"}\nX = 1\n')
+    assert run(library, "code_hash('ssondo.a')") != before

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -117,17 +116,3 @@ class Project:
         subprocess.run(["cp", "-a", str(self.folder), str(folder)], check=True)
         environment = {name: value.replace(str(self.folder), str(folder)) for name, value in self.environment.items()}
         return Project(folder, folder / "tiny.yaml", environment)
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny workflow, run to its end once for all tests; change only copies of it."""
-    project = Project.make(tmp_path_factory.mktemp("workflow") / "finished")
-    project.snakemake("--quiet", "host", "reason")
-    return project
-
-
-@pytest.fixture
-def project(finished: Project, tmp_path: Path) -> Project:
-    """A finished tiny workflow that a test may change."""
-    return finished.copy(tmp_path / "project")

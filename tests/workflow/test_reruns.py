@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from project import Project
 
 from ssondo.shards import AudioShard, AudioShardWriter, Status
 

@@ -1,0 +1,139 @@
+"""The whole workflow on a tiny corpus: every rule by its own shell command."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from project import Project
+
+pytestmark = [pytest.mark.slow, pytest.mark.workflow]
+# Rules that another kind of corpus uses: tests/workflow/test_real_sound.py runs them.
+ELSEWHERE = {"list_folder"}
+
+
+def rules(project: Project) -> set[str]:
+    listed = project.snakemake("--list-rules").stdout.split()
+    return {rule for rule in listed if re.fullmatch(r"[a-z_0-9]+", rule)} - {"all"}
+
+
+def test_every_rule_ran_its_own_command(finished: Project) -> None:
+    assert rules(finished) - ELSEWHERE == set(finished.modules())
+
+
+def test_code_hash_of_each_rule_covers_what_its_command_imported(finished: Project) -> None:
+    code = f"""
+import json, yaml
+from pathlib import Path
+from ssondo.config import load_config
+from ssondo.plan import Plan
+from ssondo.provenance import modules_of
+from ssondo.watch import Watch
+values = yaml.safe_load(Path("tiny.yaml").read_text())
+plan = Plan(load_config(values), Watch(Path("cache.json")))
+wildcards = dict(split="train", shard="0000", teacher="yamnet", student="mobilenetv3", task="notes")
+covered = {{}}
+for rule in {sorted(finished.modules())!r}:
+    more = [dict(wildcards)]
+    if rule in ("embed_task", "probe"):
+        more = [dict(task="notes", model=m) for m in ("teacher/yamnet", "supervised/mobilenetv3/seed0")]
+    covered[rule] = sorted(set().union(*(modules_of(*plan.code_modules(rule, **w)) for w in more)))
+print(json.dumps(covered))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=finished.folder,
+        env=finished.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    covered = json.loads(done.stdout)
+    outside = {"ssondo", "ssondo.cli", "ssondo.__main__"}
+    for rule, modules in finished.modules().items():
+        assert modules - outside <= set(covered[rule]), rule
+
+
+def test_scores_have_every_row_and_column(finished: Project) -> None:
+    with (finished.results / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    columns = ["row_kind", "teacher", "student", "task", "metric", "mean", "ci95", "n_runs"]
+    assert list(rows[0])[:8] == columns
+    found = {(row["row_kind"], row["task"]) for row in rows}
+    assert found == {
+        (kind, task) for kind in ("teacher", "distilled", "supervised", "untrained") for task in ("notes", "drums")
+    }
+    for row in rows:
+        assert 0 <= float(row["mean"]) <= 100
+        assert int(row["n_runs"]) >= 2
+
+
+def test_two_runs_from_scratch_give_identical_tables(finished: Project, tmp_path: Path) -> None:
+    again = Project.make(tmp_path / "again")
+    again.snakemake("--quiet", "host", "reason", "table1", "table2", "fig2")
+    for name in ("scores.csv", "table1.md", "table1.csv", "table1.tex", "table2.md", "fig2.csv"):
+        assert (again.results / name).read_bytes() == (finished.results / name).read_bytes(), name
+    digests = {path.relative_to(again.results): path.read_text() for path in again.results.rglob("*.digest")}
+    assert len(digests) > 20
+    for path, digest in digests.items():
+        assert (finished.results / path).read_text() == digest, path
+
+
+def test_table_targets_make_only_what_they_need(finished: Project, tmp_path: Path) -> None:
+    fresh = Project.make(tmp_path / "fresh")
+    assert "table2" not in fresh.planned("table1")
+    assert fresh.planned("table1")["distill"] == 1
+    assert fresh.planned("table2")["distill"] == 2
+    assert "cluster" not in fresh.planned("table2")
+    assert fresh.planned("fig2")["cluster"] == 1
+
+
+def test_rule_graph_in_the_report_is_the_workflows(finished: Project) -> None:
+    text = finished.snakemake("--rulegraph", "mermaid-js", "--forceall").stdout
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", text))
+    edges = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", text)}
+    from ssondo.plan import RULE_GRAPH
+
+    expected = {(source, rule) for rule, sources in RULE_GRAPH.items() for source in sources}
+    mine = {edge for edge in edges if "all" not in edge}
+    assert mine == {edge for edge in expected if not ELSEWHERE & set(edge)}
+
+
+def test_a_single_command_line_can_be_repeated_by_hand(finished: Project) -> None:
+    done = finished.snakemake("--dry-run", "--printshellcmds", "--force", "results/tiny/data/audio/eval-0000.h5")
+    command = re.search(r"^\s*(?:Shell command: )?(ssondo resample .*)$", done.stdout + done.stderr, re.MULTILINE)
+    assert command is not None
+    words = command[1].replace("results/tiny/data/audio/eval-0000.h5", "again.h5").split()
+    assert finished.ssondo(*words[1:]).returncode == 0
+    again = (finished.folder / "again.h5.digest").read_text()
+    assert again == (finished.results / "data" / "audio" / "eval-0000.h5.digest").read_text()
+
+
+@pytest.mark.parametrize("profile", ["slurm"])
+def test_full_reproduction_is_planned_from_a_fresh_clone(tmp_path: Path, profile: str) -> None:
+    fresh = Project.make(tmp_path / "fresh")
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "snakemake"), "--profile", profile, "-n", "all", "--quiet", "rules"],
+        cwd=fresh.folder,
+        env=fresh.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    counts = {k: int(n) for k, n in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, flags=re.MULTILINE)}
+    config = yaml.safe_load((fresh.folder / "config.yaml").read_text())
+    shards = config["audioset"]["n_train_shards"] + config["audioset"]["n_eval_shards"]
+    assert counts["fetch"] == counts["resample"] == shards
+    assert counts["embed"] == 2 * shards
+    # Table 1: 2 teachers x 3 students; Table 2: five losses at k = 0; Fig. 2: seven counts, of which
+    # 50 stands in Table 1 and 0 in Table 2.
+    assert counts["distill"] == 6 + 5 + 5
+    assert counts["supervise"] == 3
+    assert counts["prepare_task"] == 7
+    assert counts["cluster"] == 1 + 1 + 5
+    assert counts["probe"] == (2 + 3 + 6 + 5 + 5) * 7
