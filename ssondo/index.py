@@ -1,0 +1,383 @@
+"""Segment lists: which clips there are, and which shard each belongs to.
+
+A clip's shard is a hash of its id modulo the number of shards, so the shards are known before
+anything runs, and a longer list moves no clip.
+"""
+
+import csv
+import hashlib
+import io
+import logging
+import math
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ssondo.artefacts import write_json, write_text
+from ssondo.errors import SsondoError, TransientError
+
+log = logging.getLogger(__name__)
+
+_HEADER = ("ytid", "start_s", "end_s", "labels")
+_CLASSES_HEADER = ("index", "mid", "display_name")
+_LIST_HEADER = ("# YTID", " start_seconds", " end_seconds", " positive_labels")
+# Files that are taken for sound in a folder of clips.
+SOUND_SUFFIXES = frozenset(
+    ".aac .aif .aiff .au .flac .m4a .mka .mkv .mp3 .mp4 .oga .ogg .opus .wav .webm .wma".split()  # noqa: SIM905
+)
+_SHOWN_ODDITIES = 3
+_ATTEMPTS = 4
+_FIRST_PAUSE_S = 1.0
+_TIMEOUT_S = 60
+
+
+class Segment(NamedTuple):
+    """A row of AudioSet's list.
+
+    Attributes:
+        ytid: id of the video, and of the clip.
+        start_s: where the clip begins in the video, in seconds.
+        end_s: where it ends.
+        labels: mids of its classes, e.g. "/m/09x0r"; empty for an unlabelled corpus.
+    """
+
+    ytid: str
+    start_s: float
+    end_s: float
+    labels: tuple[str, ...] = ()
+
+
+def _hash64(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def shard_of(ytid: str, n_shards: int) -> int:
+    """Shard of a clip in [0, n_shards): the first 64 bits of the SHA-256 of its id, modulo."""
+    return _hash64(ytid) % n_shards
+
+
+def shard_name(split: str, shard: int) -> str:
+    """Stem of a shard's files, e.g. "train-0003"."""
+    return f"{split}-{shard:04d}"
+
+
+def read_segments(path: Path) -> list[Segment]:
+    """Read one shard's list, as `index` wrote it.
+
+    Raises:
+        SsondoError: if the file is missing or not such a list.
+    """
+    try:
+        with path.open(encoding="ascii", newline="") as file:
+            rows = csv.reader(file)
+            if tuple(next(rows, ())) != _HEADER:
+                raise SsondoError(f"{path}: not a segment list of this project; make it with: snakemake {path}")
+            return [
+                Segment(ytid, float(start), float(end), tuple(labels.split(";")) if labels else ())
+                for ytid, start, end, labels in rows
+            ]
+    except FileNotFoundError:
+        raise SsondoError(f"{path}: no such segment list; make it with: snakemake {path}") from None
+    except (ValueError, csv.Error) as error:
+        raise SsondoError(f"{path}: a broken segment list ({error}); remove it and run snakemake again") from None
+
+
+_Clip = tuple[float, float, str]
+"""Start and end in seconds, and the labels joined by semicolons."""
+
+
+class _List:
+    """The clips of one split, by id, and what was odd about their rows."""
+
+    def __init__(self) -> None:
+        self.clips: dict[str, _Clip] = {}
+        self.counts: Counter[str] = Counter()
+        self._headed = False
+
+    def read(self, name: str, lines: Iterable[str], known: set[str] | None) -> None:
+        """Add the rows of an AudioSet list, official or mirrored.
+
+        Args:
+            name: of the list, for messages.
+            lines: its text.
+            known: mids of the classes; None if there are no classes to compare with.
+        """
+        clips, counts = self.clips, self.counts
+        labels_of = cache(partial(_labels, known=known))
+        n_rows = n_unknown = n_without = 0
+        try:
+            for line in lines:
+                # This loop runs two million times: AudioSet's ids need no CSV reader, names of local files may.
+                parts = line.split(",", 3) if line[:1] != '"' else _csv_parts(line)
+                try:
+                    ytid, start_s, end_s = parts[0], float(parts[1]), float(parts[2])
+                except (ValueError, IndexError):
+                    n_rows += self._note_odd(name, line)
+                    continue
+                n_rows += 1
+                if not (ytid.isascii() and ytid.isprintable() and ytid):
+                    raise SsondoError(f"{name}: clip id {ytid!r} is not plain ASCII; rename the clip")
+                if not 0 <= start_s < end_s < math.inf:
+                    counts["bad_times"] += 1
+                elif ytid in clips:
+                    counts["duplicates"] += 1
+                    counts["overlapping"] += _overlap(clips[ytid], (start_s, end_s))
+                else:
+                    labels, unknown = labels_of(parts[3] if len(parts) > 3 else "")
+                    clips[ytid] = (start_s, end_s, labels)
+                    n_unknown += unknown
+                    n_without += not labels
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise SsondoError(f"{name}: not an AudioSet segment list ({error})") from None
+        if not n_rows and not self._headed:
+            raise SsondoError(
+                f'{name}: holds no segments; expected lines like: --PJHxphWEs,30,40,"/m/09x0r,/t/dd00088"'
+            )
+        counts.update(rows=n_rows, unknown_labels=n_unknown, without_labels=n_without)
+
+    def _note_odd(self, name: str, line: str) -> bool:
+        """Count and show a line that is no segment; blank lines and comments are no rows at all.
+
+        A local file's name may begin with #, so only lines without times are comments.
+        """
+        if not line.strip() or line.startswith("#"):
+            # A list with the line of column names may be empty: of a folder without a share for evaluation.
+            self._headed |= "YTID" in line
+            return False
+        self.counts["unreadable"] += 1
+        if self.counts["unreadable"] <= _SHOWN_ODDITIES:
+            log.warning("%s: not a segment, left out: %s", name, line.strip()[:100])
+        return True
+
+
+def _csv_parts(line: str) -> list[str]:
+    """Id, start, end and labels of a line with a quoted id."""
+    row = next(csv.reader([line], skipinitialspace=True))
+    return [*row[:3], ",".join(row[3:])]
+
+
+def _labels(text: str, known: set[str] | None) -> tuple[str, int]:
+    """The known labels of a list's last column, joined by semicolons, and the number of unknown ones."""
+    mids = [mid for part in text.split(",") if (mid := part.strip().strip('"'))]
+    kept = mids if known is None else [mid for mid in mids if mid in known]
+    return ";".join(dict.fromkeys(kept)), len(mids) - len(kept)
+
+
+def _overlap(first: _Clip, second: tuple[float, float]) -> bool:
+    """Whether two different parts of a video have sound in common."""
+    return first[:2] != second and second[0] < first[1] and first[0] < second[1]
+
+
+def index(
+    *, train: list[str], eval: list[str], classes: str, n_train_shards: int, n_eval_shards: int, out: Path
+) -> None:
+    """Cut AudioSet's segment lists into one list a shard.
+
+    A clip is named by its video, so a video counts once a split: the first row is kept. A clip
+    that stands in both splits is kept for evaluation only.
+
+    Args:
+        train: lists of training segments: files or URLs, in the official form or its mirrors'.
+        eval: lists of evaluation segments.
+        classes: AudioSet's class_labels_indices.csv, file or URL; empty for a corpus without labels.
+        n_train_shards: number of training shards.
+        n_eval_shards: number of evaluation shards.
+        out: folder for {split}-{shard}.csv, classes.csv and summary.json.
+
+    Raises:
+        SsondoError: if a list is missing or not a segment list.
+        TransientError: if a list cannot be downloaded.
+    """
+    began = time.monotonic()
+    class_rows = _read_classes(classes)
+    known = {mid for _, mid, _ in class_rows} if classes else None
+    splits = {"train": _List(), "eval": _List()}
+    for split, sources in (("train", train), ("eval", eval)):
+        for source in sources:
+            with _opened(source, f"audioset.segments.{split}") as lines:
+                splits[split].read(source, lines, known)
+    for ytid in splits["train"].clips.keys() & splits["eval"].clips.keys():
+        del splits["train"].clips[ytid]
+        splits["train"].counts["also_in_eval"] += 1
+    write_text(out / "classes.csv", _csv_text([_CLASSES_HEADER, *class_rows]))
+    summary = {
+        split: _write_shards(out, split, splits[split], n_shards)
+        for split, n_shards in (("train", n_train_shards), ("eval", n_eval_shards))
+    }
+    write_json(out / "summary.json", {**summary, "n_classes": len(class_rows)})
+    for split, content in splits.items():
+        if odd := _oddities(content.counts):
+            log.info("%s list: %s", split, odd)
+    log.info(
+        "index: %d train clips in %d shards, %d eval clips in %d, %d classes, %.1f s, in %s",
+        len(splits["train"].clips),
+        n_train_shards,
+        len(splits["eval"].clips),
+        n_eval_shards,
+        len(class_rows),
+        time.monotonic() - began,
+        out,
+    )
+
+
+_ODDITIES = {
+    "duplicates": "rows of a video that was there already",
+    "overlapping": "of these overlapping the first in part",
+    "also_in_eval": "clips that are in the eval list too",
+    "bad_times": "rows with negative or inverted times",
+    "unreadable": "rows that are no segments",
+    "without_labels": "clips without labels",
+    "unknown_labels": "labels that are no classes",
+}
+
+
+def _oddities(counts: Counter[str]) -> str:
+    """What was odd about a list, in words."""
+    return ", ".join(f"{counts[key]} {text}" for key, text in _ODDITIES.items() if counts[key])
+
+
+def _write_shards(out: Path, split: str, content: _List, n_shards: int) -> dict[str, int | list[int]]:
+    """Write a split's lists, empty ones too, and return its part of the summary."""
+    header = _csv_text([_HEADER])
+    shards: list[list[str]] = [[header] for _ in range(n_shards)]
+    seconds = cache(_seconds)
+    for ytid in sorted(content.clips):
+        start_s, end_s, labels = content.clips[ytid]
+        line = f"{_quoted(ytid)},{seconds(start_s)},{seconds(end_s)},{labels}\n"
+        shards[shard_of(ytid, n_shards)].append(line)
+    for shard, lines in enumerate(shards):
+        write_text(out / f"{shard_name(split, shard)}.csv", "".join(lines))
+    return {
+        "rows": content.counts["rows"],
+        "clips": len(content.clips),
+        **{key: content.counts[key] for key in _ODDITIES},
+        "clips_of_shard": [len(lines) - 1 for lines in shards],
+    }
+
+
+def _seconds(value: float) -> str:
+    """Seconds to the millisecond, as short as they are: 30, 0.5."""
+    return f"{value:.0f}" if value.is_integer() else f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def _quoted(ytid: str) -> str:
+    """A clip's id as a CSV field; AudioSet's need no quotes, names of local files may."""
+    return f'"{ytid.replace(chr(34), chr(34) * 2)}"' if "," in ytid or '"' in ytid else ytid
+
+
+def _csv_text(rows: Iterable[Iterable[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _read_classes(source: str) -> list[tuple[str, str, str]]:
+    """Rows (index, mid, display name) of AudioSet's class list; none if there is no list."""
+    if not source:
+        return []
+    with _opened(source, "audioset.segments.classes") as lines:
+        try:
+            rows = [(row["index"], row["mid"], row["display_name"]) for row in csv.DictReader(lines)]
+        except (KeyError, csv.Error, UnicodeDecodeError):
+            rows = []
+    if not rows or any(int(row[0]) != n if row[0].isdigit() else True for n, row in enumerate(rows)):
+        raise SsondoError(
+            f"{source}: not AudioSet's class list; expected a header {','.join(_CLASSES_HEADER)} and rows"
+        )
+    return rows
+
+
+@contextmanager
+def _opened(source: str, key: str) -> Iterator[Iterable[str]]:
+    """The lines of a local file or of one that is downloaded for as long as the block runs."""
+    if source.startswith(("http://", "https://")):
+        with tempfile.TemporaryDirectory(prefix="ssondo-") as folder:
+            path = Path(folder, "list.csv")
+            _download(source, path, key)
+            with path.open(encoding="utf-8", newline="") as file:
+                yield file
+        return
+    try:
+        with Path(source).open(encoding="utf-8", newline="") as file:
+            yield file
+    except (FileNotFoundError, IsADirectoryError):
+        raise SsondoError(f"{source}: no such file; set {key} to a file or URL") from None
+
+
+def _download(url: str, path: Path, key: str) -> None:
+    """Fetch `url` into `path`, trying again when the network fails.
+
+    Raises:
+        SsondoError: if the server says that there is no such file.
+        TransientError: if it cannot be had now.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, path.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+                declared = answer.headers.get("Content-Length")
+            if declared is None or path.stat().st_size == int(declared):
+                return
+            fault = f"{path.stat().st_size} of {declared} bytes came"
+        except urllib.error.HTTPError as error:
+            fault = f"HTTP {error.code}"
+            if error.code in (401, 403, 404, 410):
+                raise SsondoError(f"{url}: {fault}; download the list elsewhere and set {key} to the file") from None
+        except (OSError, urllib.error.URLError) as error:
+            fault = str(getattr(error, "reason", error))
+        if attempt + 1 < _ATTEMPTS:
+            log.warning("%s: %s; trying again", url, fault)
+            time.sleep(_FIRST_PAUSE_S * 2**attempt)
+    raise TransientError(
+        f"{url}: cannot be downloaded ({fault}); get it on a machine with network and set {key} to the file"
+    )
+
+
+def list_folder(
+    *, folder: Path, pattern: str, out_train: Path, out_eval: Path, eval_share: float, clip_s: float
+) -> None:
+    """List a folder of audio files as AudioSet would, so that any corpus can be distilled on.
+
+    A clip's id is its file's name without extension. Which files are for evaluation depends
+    on their names alone.
+
+    Args:
+        folder: where the files are.
+        pattern: which files, e.g. "**/*.wav"; what is no sound file by its extension is passed over.
+        out_train: segment list of the training files.
+        out_eval: segment list of the evaluation files.
+        eval_share: share of the files that are for evaluation, in [0, 1].
+        clip_s: length of a clip in seconds.
+
+    Raises:
+        SsondoError: if there is no such folder or file, or two files have one name.
+    """
+    if not folder.is_dir():
+        raise SsondoError(f"{folder}: no such folder")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.glob(pattern)):
+        if path.suffix.lower() not in SOUND_SUFFIXES or not path.is_file():
+            continue
+        if not (path.stem.isascii() and path.stem.isprintable()):
+            raise SsondoError(f"{path}: the name is not plain ASCII; rename the file")
+        if path.stem in files:
+            raise SsondoError(f"{path} and {files[path.stem]} have one name; a clip is named by its file, rename one")
+        files[path.stem] = path
+    if not files:
+        raise SsondoError(f"{folder}: no sound file matches {pattern!r} ({', '.join(sorted(SOUND_SUFFIXES))})")
+    rows: dict[Path, list[tuple[str, str, str, str]]] = {out_train: [], out_eval: []}
+    for stem in sorted(files):
+        # Another hash than the shard's, or a shard would be all of one split.
+        is_eval = _hash64(f"split of {stem}") < eval_share * 2**64
+        rows[out_eval if is_eval else out_train].append((stem, "0", _seconds(clip_s), ""))
+    for path, listed in rows.items():
+        write_text(path, _csv_text([_LIST_HEADER, *listed]))
+    log.info("list_folder: %d train and %d eval files of %s", len(rows[out_train]), len(rows[out_eval]), folder)

@@ -1,0 +1,90 @@
+"""What is in a set of shards: the small file that later stages depend on and results cite."""
+
+import logging
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from ssondo.artefacts import clip_list_digest, write_json
+from ssondo.errors import SsondoError
+from ssondo.shards import AudioShard, EmbeddingShard, Status
+
+log = logging.getLogger(__name__)
+
+
+def inventory(*, shards: list[Path], out: Path) -> None:
+    """Count the clips of shards, with the reasons why some are missing.
+
+    Args:
+        shards: audio shards, or embedding shards, all of one kind.
+        out: JSON file with the counts, the hash of the list of clips that are there, and each
+            shard's digest.
+
+    Raises:
+        SsondoError: if a shard is missing, broken or of another kind than the first.
+    """
+    n_clips = 0
+    present: list[str] = []
+    reasons: dict[Status, Counter[str]] = {status: Counter() for status in Status}
+    entries: list[dict[str, Any]] = []
+    kinds: dict[str, Path] = {}
+    for path in shards:
+        with _opened(path) as shard:
+            kinds.setdefault(shard.kind, path)
+            n_clips += len(shard)
+            there = _present(shard, reasons)
+            present += there
+            entries.append({"name": path.stem, "digest": shard.digest, "n_ok": len(there)})
+    if len(kinds) > 1:
+        (first, one), (second, other) = kinds.items()
+        raise SsondoError(f"{one} is a shard of kind {first}, {other} of kind {second}; count them apart")
+    if len(set(present)) != len(present):
+        twice, _ = Counter(present).most_common(1)[0]
+        raise SsondoError(f"clip {twice} is in two of the shards; were they made with different numbers of shards?")
+    write_json(
+        out,
+        {
+            "kind": next(iter(kinds), None),
+            "n_clips": n_clips,
+            "n_ok": len(present),
+            "reasons": {status.name: dict(counter) for status, counter in reasons.items() if counter},
+            "clip_list_sha256": clip_list_digest(present),
+            "shards": entries,
+        },
+    )
+    if len(present) < n_clips:
+        log.warning("%d of %d clips are not there: %s", n_clips - len(present), n_clips, _missing(reasons))
+    log.info("inventory: %d of %d clips are there, in %d shards; %s", len(present), n_clips, len(shards), out)
+
+
+def _opened(path: Path) -> AudioShard | EmbeddingShard:
+    """The shard, by the kind that it says it is."""
+    kind = None
+    if path.is_file() and h5py.is_hdf5(path):
+        try:
+            with h5py.File(path, "r") as file:
+                kind = file.attrs.get("kind")
+        except OSError:
+            pass  # The reader says what is wrong with it.
+    return (EmbeddingShard if kind == EmbeddingShard.kind else AudioShard)(path)
+
+
+def _present(shard: AudioShard | EmbeddingShard, reasons: dict[Status, Counter[str]]) -> list[str]:
+    """The clips of a shard that are there; counts the reasons of all."""
+    if isinstance(shard, EmbeddingShard):
+        return shard.clip_ids
+    for (status, reason), number in Counter(zip(shard.status.tolist(), shard.reasons, strict=True)).items():
+        if reason or status != Status.OK:
+            # Seconds and sizes differ from clip to clip; what happened is the same.
+            reasons[Status(status)][re.sub(r"\d+\.\d+|\(\d+ bytes\)", "#", reason)] += number
+    return [shard.clip_ids[row] for row in shard.ok]
+
+
+def _missing(reasons: dict[Status, Counter[str]]) -> str:
+    """Why clips are missing, commonest first."""
+    counts = sum((reasons[status] for status in Status if status is not Status.OK), Counter())
+    shown = ", ".join(f"{number} {reason}" for reason, number in counts.most_common(8))
+    return shown + (", ..." if len(counts) > 8 else "")

@@ -1,0 +1,103 @@
+"""Bring the clips of a fetched shard to one sample rate, one channel and one length."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ssondo.audio import decode_file, encode, fit, resample_to, to_mono
+from ssondo.errors import SsondoError
+from ssondo.pool import ordered_map
+from ssondo.progress import progress
+from ssondo.shards import AudioShard, AudioShardWriter, Status
+
+log = logging.getLogger(__name__)
+
+# Codecs round to frames; a clip that is this much off is none the less whole.
+_NOTED_S = 0.05
+_NOT_KNOWN_S = float("nan")
+
+
+class _Clip(NamedTuple):
+    """A clip on its way: as read, or as written."""
+
+    status: Status
+    reason: str
+    blob: bytes
+    duration_s: float = _NOT_KNOWN_S
+
+
+def resample(
+    *, audio: Path, out: Path, sample_rate: int, clip_s: float, codec: str = "flac", n_workers: int = 1
+) -> None:
+    """Decode a fetched shard and keep it as mono clips of one rate and length.
+
+    A longer clip keeps its centre, a shorter one is padded with zeros; the length of the real
+    sound is noted. A clip that cannot be decoded is noted as failed.
+
+    Args:
+        audio: shard of clips as they were fetched.
+        out: audio shard to write; it lists the same clips.
+        sample_rate: in Hz.
+        clip_s: length of every clip in seconds.
+        codec: flac, pcm16 or opus.
+        n_workers: processes.
+
+    Raises:
+        SsondoError: if the shard is missing or broken, or the codec unknown.
+    """
+    began = time.monotonic()
+    counts: Counter[Status] = Counter()
+    settings = {"clip_s": clip_s, "codec": codec}
+    convert = partial(_convert, sample_rate=sample_rate, n_samples=round(clip_s * sample_rate), codec=codec)
+    with (
+        AudioShard(audio) as fetched,
+        AudioShardWriter(out, sample_rate=sample_rate, settings=settings, producer="resample") as shard,
+    ):
+        n_clips = len(fetched)
+        clips = progress(ordered_map(convert, _clips(fetched), n_workers), f"resample {out.stem}", total=n_clips)
+        for clip_id, clip in zip(fetched.clip_ids, clips, strict=True):
+            counts[clip.status] += 1
+            shard.add(clip_id, clip.blob, status=clip.status, reason=clip.reason, duration_s=clip.duration_s)
+        n_lost = len(fetched.ok) - counts[Status.OK]
+    seconds = time.monotonic() - began
+    if n_lost:
+        log.warning("resample %s: %d fetched clips cannot be used; the shard notes why", out.stem, n_lost)
+    log.info(
+        "resample %s: %d of %d clips at %d Hz, %.1f s (%.0f clips/s), in %s",
+        out.stem,
+        counts[Status.OK],
+        n_clips,
+        sample_rate,
+        seconds,
+        n_clips / max(seconds, 1e-9),
+        out,
+    )
+
+
+def _clips(shard: AudioShard) -> Iterator[_Clip]:
+    """The clips of a shard, in order, one in memory at a time."""
+    for row in range(len(shard)):
+        yield _Clip(Status(shard.status[row]), shard.reasons[row], shard.blob(row))
+
+
+def _convert(clip: _Clip, *, sample_rate: int, n_samples: int, codec: str) -> _Clip:
+    """One clip as it is kept; one that is not there stays as it is."""
+    if clip.status is not Status.OK:
+        return clip._replace(blob=b"")
+    try:
+        decoded = decode_file(clip.blob)
+    except SsondoError as error:
+        return _Clip(Status.FAILED, str(error), b"")
+    waveform = resample_to(to_mono(decoded.waveform), decoded.sample_rate, sample_rate)
+    blob = encode(fit(waveform, n_samples), sample_rate, codec)
+    missing_s = n_samples / sample_rate - decoded.duration_s
+    notes = [clip.reason] if clip.reason else []
+    if decoded.truncated:
+        notes.append("truncated")
+    if abs(missing_s) > _NOTED_S:
+        notes.append(f"{'padded' if missing_s > 0 else 'cropped'} from {decoded.duration_s:.2f} s")
+    return _Clip(Status.OK, ", ".join(notes), blob, decoded.duration_s)

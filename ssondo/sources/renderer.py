@@ -1,0 +1,39 @@
+"""Clips of the demo's corpus, rendered on the spot."""
+
+import json
+from collections.abc import Sequence
+
+from ssondo.index import Segment
+from ssondo.shards import Status
+from ssondo.sources import Fetched
+
+
+class Renderer:
+    """Renders each clip from its id.
+
+    Args:
+        seed: of the corpus, the one that its lists were composed with.
+        clip_s: length of a clip in seconds; not used, the segment has it.
+        segments: not used.
+        job: not used.
+    """
+
+    parallel = True
+    resumes = False
+
+    def __init__(
+        self, *, seed: int = 0, clip_s: float | None = None, segments: Sequence[Segment] = (), job: int = 0
+    ) -> None:
+        self._seed = seed
+
+    @property
+    def identity(self) -> str:
+        """The settings that change what is fetched."""
+        return json.dumps(self._seed)
+
+    def fetch(self, segment: Segment) -> Fetched:
+        """Render the clip."""
+        from ssondo.demo import render_clip
+
+        seconds = segment.end_s - segment.start_s
+        return Fetched(Status.OK, "", render_clip(segment.ytid, seconds=seconds, seed=self._seed))

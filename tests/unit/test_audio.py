@@ -1,0 +1,207 @@
+import io
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ssondo import audio
+from ssondo.errors import SsondoError
+
+RATE = 44_100
+ESC50 = Path(__file__).parents[2].parent / "shared" / "data" / "esc50" / "audio"
+
+
+def tone(seconds: float = 1.0, rate: int = RATE, frequency: float = 440.0, channels: int = 1) -> np.ndarray:
+    """A sine, float32 (samples, channels), each channel at half the level of the one before."""
+    time = np.arange(round(seconds * rate)) / rate
+    return np.stack([0.5**k * 0.8 * np.sin(2 * np.pi * frequency * time) for k in range(channels)], 1).astype("f4")
+
+
+def file_of(waveform: np.ndarray, rate: int = RATE, container: str = "WAV", subtype: str = "PCM_16") -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, rate, format=container, subtype=subtype)
+    return buffer.getvalue()
+
+
+def ffmpeg_file(waveform: np.ndarray, path: Path, *options: str) -> bytes:
+    """A file of the kind that `path`'s extension says, made by the ffmpeg program."""
+    binary = audio.ffmpeg_binary()
+    assert binary
+    wav = path.with_suffix(".source.wav")
+    wav.write_bytes(file_of(waveform))
+    subprocess.run([binary, "-v", "error", "-y", "-i", wav, *options, path], check=True)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23), ("FLOAT", 0)])
+def test_every_sample_width_of_wav_decodes_to_within_a_step(subtype: str, step: float) -> None:
+    expected = tone(channels=2)
+    waveform, rate = audio.decode(file_of(expected, subtype=subtype))
+    assert (waveform.shape, waveform.dtype, rate) == ((2, RATE), np.float32, RATE)
+    np.testing.assert_allclose(waveform, expected.T, atol=step + 1e-7)
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "AIFF"])
+def test_96_khz_and_a_tenth_of_a_second_decode(container: str) -> None:
+    waveform, rate = audio.decode(file_of(tone(0.1, 96_000), 96_000, container))
+    assert (waveform.shape, rate) == ((1, 9_600), 96_000)
+
+
+def test_mono_is_the_mean_of_all_six_channels() -> None:
+    expected = tone(channels=6)
+    waveform, _ = audio.decode(file_of(expected, subtype="FLOAT"))
+    # Levels 1, 1/2, ... 1/32 of the first channel: their mean is 63/192 of it.
+    np.testing.assert_allclose(audio.to_mono(waveform), expected[:, 0] * 63 / 192, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.m4a", ["-c:a", "aac"]),
+        ("a.webm", ["-c:a", "libopus"]),
+        ("a.mp4", ["-c:a", "aac"]),
+        ("a.mkv", ["-c:a", "ac3"]),
+    ],
+)
+def test_what_libsndfile_cannot_read_is_decoded_all_the_same(tmp_path: Path, name: str, options: list[str]) -> None:
+    data = ffmpeg_file(tone(2.0), tmp_path / name, *options)
+    with pytest.raises(soundfile.LibsndfileError):
+        soundfile.read(io.BytesIO(data))
+    decoded = audio.decode_file(data)
+    assert not decoded.truncated
+    assert decoded.duration_s == pytest.approx(2.0, abs=0.06)
+    mono = audio.to_mono(decoded.waveform)
+    loudest = np.argmax(np.abs(np.fft.rfft(mono))) * decoded.sample_rate / len(mono)
+    assert loudest == pytest.approx(440, abs=2)
+
+
+def test_the_ffmpeg_program_reads_what_the_libraries_did_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ffmpeg_file(tone(2.0), tmp_path / "a.m4a", "-c:a", "aac")
+    monkeypatch.setattr(audio, "_read_av", lambda _: None)
+    assert audio.decode_file(data).duration_s == pytest.approx(2.0, abs=0.06)
+
+
+def test_faults_are_told_apart() -> None:
+    for data, words in [
+        (b"", "^empty file$"),
+        (b"<!DOCTYPE html><html></html>" * 50, "^not audio .*<!DOCTYPE"),
+        (np.random.default_rng(0).bytes(20_000), "^not audio"),
+        (file_of(tone(0.0)), "^holds no samples"),
+        (file_of(tone())[:60], "^truncated wav: only 0.00 s"),
+        (file_of(tone(), container="FLAC")[:60], "^truncated or damaged flac file: no sound can be read"),
+        (file_of(np.array([0.0, np.nan], "f4"), subtype="FLOAT"), "^holds samples that are not finite"),
+    ]:
+        with pytest.raises(SsondoError, match=words):
+            audio.decode(data)
+
+
+def test_an_mp4_without_its_index_is_damaged_not_foreign(tmp_path: Path) -> None:
+    data = ffmpeg_file(tone(2.0), tmp_path / "a.m4a", "-c:a", "aac")
+    with pytest.raises(SsondoError, match=r"^truncated or damaged mp4 file"):
+        audio.decode(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")],
+)
+def test_half_a_file_gives_its_beginning_and_says_so(container: str, subtype: str) -> None:
+    # Noise: a tone compresses so well that a page of Ogg holds all of it.
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 8 * RATE).astype("f4")
+    whole = file_of(sound, container=container, subtype=subtype)
+    assert not audio.decode_file(whole).truncated
+    decoded = audio.decode_file(whole[: len(whole) // 2])
+    assert decoded.truncated
+    assert decoded.duration_s == pytest.approx(4.0, abs=0.6)
+    reference, _ = audio.decode(whole)
+    n = decoded.waveform.shape[1] - RATE // 4  # the last frame of a lossy file may be half there
+    np.testing.assert_allclose(decoded.waveform[:, :n], reference[:, :n], atol=1e-3)
+
+
+def test_half_a_webm_gives_its_beginning_and_says_so(tmp_path: Path) -> None:
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 8 * RATE).astype("f4")
+    data = ffmpeg_file(sound, tmp_path / "a.webm", "-c:a", "libopus")
+    decoded = audio.decode_file(data[: len(data) // 2])
+    assert decoded.truncated
+    assert decoded.duration_s == pytest.approx(4.0, abs=0.6)
+
+
+def test_a_wav_written_to_a_pipe_is_whole(tmp_path: Path) -> None:
+    binary = audio.ffmpeg_binary()
+    assert binary
+    (tmp_path / "a.wav").write_bytes(file_of(tone()))
+    piped = subprocess.run(
+        [binary, "-v", "error", "-i", tmp_path / "a.wav", "-f", "wav", "pipe:"], check=True, capture_output=True
+    ).stdout
+    assert piped[4:8] == b"\xff\xff\xff\xff"
+    decoded = audio.decode_file(piped)
+    assert (decoded.truncated, decoded.waveform.shape) == (False, (1, RATE))
+
+
+@pytest.mark.skipif(not ESC50.is_dir(), reason="no shared ESC-50 clips")
+def test_the_empty_clips_of_esc50_are_named_empty_and_the_others_whole() -> None:
+    for path in ESC50.glob("*.wav"):
+        with pytest.raises(SsondoError, match="holds no samples"):
+            audio.decode(path.read_bytes())
+    for path in sorted(ESC50.glob("*.ogg"))[:40]:
+        decoded = audio.decode_file(path.read_bytes())
+        assert not decoded.truncated
+        assert decoded.duration_s == pytest.approx(5.0, abs=0.07)
+
+
+def test_fit_takes_the_centre_or_pads_the_end() -> None:
+    ten = np.arange(10, dtype="f4")
+    np.testing.assert_array_equal(audio.fit(ten, 4), [3, 4, 5, 6])
+    np.testing.assert_array_equal(audio.fit(ten[:2], 4), [0, 1, 0, 0])
+    np.testing.assert_array_equal(audio.fit(np.stack([ten, -ten]), 9)[1], -ten[:9])
+    np.testing.assert_array_equal(audio.fit(ten, 10), ten)
+
+
+@pytest.mark.parametrize(
+    ("n", "from_rate", "expected"), [(44_100, 44_100, 32_000), (4_410, 44_100, 3_200), (1, 8_000, 4)]
+)
+def test_resampling_keeps_the_duration(n: int, from_rate: int, expected: int) -> None:
+    assert audio.resample_to(np.zeros(n, "f4"), from_rate, 32_000).shape == (expected,)
+    assert audio.resample_to(np.zeros((2, n), "f4"), from_rate, 32_000).shape == (2, expected)
+
+
+def test_resampling_keeps_a_tone_and_drops_what_does_not_fit() -> None:
+    below = audio.resample_to(tone(1.0, 96_000, 5_000)[:, 0], 96_000, 32_000)
+    above = audio.resample_to(tone(1.0, 96_000, 20_000)[:, 0], 96_000, 32_000)
+    middle = slice(4_000, -4_000)
+    np.testing.assert_allclose(below[middle], tone(1.0, 32_000, 5_000)[middle, 0], atol=1e-3)
+    assert np.abs(above[middle]).max() < 1e-3
+
+
+def test_flac_is_exact_to_16_bit_and_clips_what_is_louder() -> None:
+    steps = np.array([0, 1, -1, 32767, -32768, 1234], dtype="f4") / 32768
+    np.testing.assert_array_equal(audio.decode_flac_mono(audio.encode_flac(steps, 32_000)), steps)
+    loud = audio.decode_flac_mono(audio.encode_flac(np.array([1.5, -1.5, 1.0], "f4"), 32_000))
+    np.testing.assert_array_equal(loud, np.array([32767, -32768, 32767], "f4") / 32768)
+
+
+@pytest.mark.parametrize("codec", audio.CODECS)
+def test_every_codec_gives_back_the_clip_at_the_shards_rate(codec: str) -> None:
+    clip = tone(1.0, 32_000)[:, 0]
+    back = audio.decode_mono(audio.encode(clip, 32_000, codec), 32_000)
+    assert back.shape == (32_000,)
+    np.testing.assert_allclose(back[2_000:-2_000], clip[2_000:-2_000], atol=0.05 if codec == "opus" else 2e-5)
+
+
+def test_opus_is_not_decoded_at_a_rate_it_does_not_have() -> None:
+    with pytest.raises(SsondoError, match="decode it with decode_mono"):
+        audio.decode_flac_mono(audio.encode(tone(1.0, 32_000)[:, 0], 32_000, "opus"))
+
+
+def test_an_unknown_codec_is_named_with_the_known_ones() -> None:
+    with pytest.raises(SsondoError, match=r"'mp7': unknown; one of flac, pcm16, opus"):
+        audio.encode(np.zeros(4, "f4"), 32_000, "mp7")
+
+
+def test_a_broken_clip_of_a_shard_is_an_error_not_silence() -> None:
+    with pytest.raises(SsondoError, match="cannot be decoded"):
+        audio.decode_mono(b"fLaC garbage", 32_000)
+    with pytest.raises(SsondoError, match="2 channels"):
+        audio.decode_flac_mono(file_of(tone(channels=2), container="FLAC"))
