@@ -76,17 +76,17 @@ def test_parameter_counts_are_the_published_ones(student, name, golden_values):
 
 @torch.inference_mode()
 def test_embedding_of_each_window_is_the_published_one(student, name, log_mel):
-    assert relative_error(student.embed_windows(log_mel), golden(f"{name}_embedding")) < 1e-5
+    assert relative_error(student.embed_windows(log_mel), golden(f"{name}_embedding")) < 2e-5
 
 
 @torch.inference_mode()
 def test_embed_gives_the_published_embedding_of_a_clip(student, name, student_waveforms):
-    assert relative_error(student.embed(student_waveforms), golden(f"{name}_embedding").mean(1)) < 1e-5
+    assert relative_error(student.embed(student_waveforms), golden(f"{name}_embedding").mean(1)) < 2e-5
 
 
 @torch.inference_mode()
 def test_mapped_output_is_the_published_one(student, name, log_mel):
-    assert relative_error(student(log_mel), golden(f"{name}_mapped")) < 1e-5
+    assert relative_error(student(log_mel), golden(f"{name}_mapped")) < 2e-5
 
 
 @torch.inference_mode()
