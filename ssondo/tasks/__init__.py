@@ -1,0 +1,207 @@
+"""Downstream tasks: from a data set's own layout to one task shard.
+
+A task shard is an audio shard (32 kHz mono FLAC, each clip in its whole length) with `labels`
+(1 present, 0 absent, -1 unknown) and `split` or `fold`. To add a data set, write one file with
+a function `load(...) -> Task` and name it in `READERS`; docs/extend.md shows it.
+"""
+
+import inspect
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import repeat
+from multiprocessing import get_context
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ssondo.audio import decode_file, encode_flac, resample_to, to_mono
+from ssondo.errors import SsondoError
+from ssondo.progress import progress
+from ssondo.shards import AudioShardWriter, Status
+from ssondo.tasks.task import Clip, Playable, Task, is_there, names_in
+
+log = logging.getLogger(__name__)
+
+SAMPLE_RATE = 32000
+MAX_MISSING = 0.02  # share of a task's clips
+
+READERS = {
+    "esc50": "ssondo.tasks.esc50:load",
+    "fsd50k": "ssondo.tasks.fsd50k:load",
+    "gtzan": "ssondo.tasks.gtzan:load",
+    "magnatagatune": "ssondo.tasks.magnatagatune:load",
+    "nsynth": "ssondo.tasks.nsynth:load",
+    "openmic": "ssondo.tasks.openmic:load",
+    "urbansound8k": "ssondo.tasks.urbansound8k:load",
+    "table": "ssondo.tasks.table:load",
+    "pattern": "ssondo.tasks.pattern:load",
+    "rendered": "ssondo.tasks.rendered:load",
+}
+"""Kind of a task -> the function that reads its lists, imported when it is asked for."""
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """A clip ready for the shard, or why it is not."""
+
+    blob: bytes = b""
+    status: Status = Status.OK
+    reason: str = ""
+    duration_s: float = float("nan")
+
+
+def _encoded(waveform: np.ndarray, sample_rate: int, reason: str = "") -> _Sound:
+    blob = encode_flac(resample_to(waveform, sample_rate, SAMPLE_RATE), SAMPLE_RATE)
+    return _Sound(blob, reason=reason, duration_s=len(waveform) / sample_rate)
+
+
+def _read_sound(source: Path | Playable) -> _Sound:
+    """Decode, mix down, resample and encode one clip; a fault of its file is a reason, not an exception."""
+    if not isinstance(source, Path):
+        return _encoded(*source.play())
+    try:
+        decoded = decode_file(source.read_bytes())
+    except FileNotFoundError:
+        return _Sound(status=Status.UNAVAILABLE, reason="no such file")
+    except OSError as error:
+        return _Sound(status=Status.FAILED, reason=f"cannot be read: {error.strerror}")
+    except SsondoError as error:
+        return _Sound(status=Status.UNAVAILABLE, reason=str(error))
+    reason = f"cut short: {decoded.duration_s:.2f} s can be read" if decoded.truncated else ""
+    return _encoded(to_mono(decoded.waveform), decoded.sample_rate, reason)
+
+
+def _read_sounds(clips: Sequence[Clip], n_workers: int) -> Iterator[_Sound]:
+    """The sounds of `clips`, in order, by `n_workers` processes."""
+    sources = [clip.source for clip in clips]
+    if n_workers <= 1:
+        yield from map(_read_sound, sources)
+        return
+    # Started afresh, not forked: a fork of a process that uses torch or HDF5 may hang.
+    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_read_sound, sources, chunksize=8)
+
+
+def _module(kind: str, task: str) -> ModuleType:
+    if kind not in READERS:
+        raise SsondoError(f"tasks.{task}.kind = {kind!r}: unknown; one of {', '.join(READERS)}")
+    return import_module(READERS[kind].split(":")[0])
+
+
+def _options(spec: dict[str, Any]) -> dict[str, Any]:
+    """What a spec says besides its kind and path; on a command line it may stand without `options`."""
+    beside = {name: value for name, value in spec.items() if name not in ("kind", "path", "options")}
+    return {**beside, **(spec.get("options") or {})}
+
+
+def _where_from(module: ModuleType) -> str:
+    """What to download, for a task whose data is not here."""
+    urls = [remote.url for remote in getattr(module, "REMOTES", {}).values()]
+    if not urls:
+        return "set it to your data"
+    more = f" (and {len(urls) - 1} more)" if len(urls) > 1 else ""
+    return f"download {urls[0]}{more} (licence: {module.LICENCE}), unpack it and set the key to its folder"
+
+
+def load_task(task: str, spec: dict[str, Any], seed: int) -> Task:
+    """Read a task's lists, without its sound.
+
+    Args:
+        task: its name in the config.
+        spec: `kind`, `path`, and the reader's `options`.
+        seed: for tasks that are rendered, or whose folds are drawn.
+
+    Raises:
+        SsondoError: if the kind or an option is unknown, the data is not there, or its lists cannot be used.
+    """
+    names_in.cache_clear()
+    module = _module(str(spec.get("kind")), task)
+    load: Callable[..., Task] = getattr(module, READERS[spec["kind"]].split(":")[1])
+    options = _options(spec)
+    options.pop("max_missing", None)
+    known = list(inspect.signature(load).parameters)
+    allowed = [name for name in known if name not in ("path", "task", "seed")]
+    if unknown := sorted(set(options) - set(allowed)):
+        may = f"{spec['kind']} has {', '.join([*allowed, 'max_missing'])}"
+        raise SsondoError(f"tasks.{task}.options.{unknown[0]}: unknown option; {may}")
+    required = [name for name, p in inspect.signature(load).parameters.items() if p.default is inspect.Parameter.empty]
+    if absent := [name for name in required if name in allowed and name not in options]:
+        raise SsondoError(f"tasks.{task}.options.{absent[0]}: missing; the kind {spec['kind']} needs it")
+    if "path" in known:
+        if not spec.get("path"):
+            raise SsondoError(f"tasks.{task}.path is not set: {_where_from(module)}")
+        options["path"] = Path(spec["path"]).expanduser()
+    given = {"task": task, "seed": seed}
+    content = load(**options, **{name: value for name, value in given.items() if name in known})
+    content.check(task)
+    return content
+
+
+def _refuse_if_missing(task: str, faults: dict[str, str], n_clips: int, max_missing: float) -> None:
+    if len(faults) <= max_missing * n_clips:
+        return
+    counts = ", ".join(f"{n} {reason}" for reason, n in Counter(faults.values()).most_common(3))
+    raise SsondoError(
+        f"task {task}: {len(faults)} of {n_clips} clips cannot be used ({counts}), "
+        f"first {', '.join(list(faults)[:3])}; complete tasks.{task}.path, or allow a larger share of them with "
+        f"tasks.{task}.options.max_missing (now {max_missing:g})"
+    )
+
+
+def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_workers: int = 1) -> None:
+    """Prepare a downstream task: one shard with the sound, labels and splits of its clips.
+
+    A clip that is missing or damaged is kept with its reason and without sound; too many of them are an error.
+
+    Args:
+        task: the task's name in the config.
+        spec: kind, path and options of the task.
+        out: the task shard, written here.
+        seed: for tasks that are rendered, or whose folds are drawn.
+        n_workers: processes that decode.
+    """
+    started = time.perf_counter()
+    content = load_task(task, spec, seed)
+    max_missing = float(_options(spec).get("max_missing", MAX_MISSING))
+    clips, faults = content.clips, {}
+    absent = [c.clip_id for c in clips if isinstance(c.source, Path) and not is_there(c.source)]
+    _refuse_if_missing(task, dict(zip(absent, repeat("no such file"))), len(clips), max_missing)
+    settings = {
+        "task": task,
+        "metric": content.metric,
+        "classes": list(content.classes),
+        "split_kind": content.split_kind,
+    }
+    with ExitStack() as stack:
+        shard = stack.enter_context(
+            AudioShardWriter(out, sample_rate=SAMPLE_RATE, settings=settings, producer="prepare_task")
+        )
+        sounds = progress(_read_sounds(clips, n_workers), f"prepare {task}", total=len(clips))
+        for clip, sound in zip(clips, sounds, strict=True):
+            shard.add(clip.clip_id, sound.blob, status=sound.status, reason=sound.reason, duration_s=sound.duration_s)
+            if sound.status is not Status.OK:
+                faults[clip.clip_id] = sound.reason
+        counted = {clip_id: reason for clip_id, reason in faults.items() if clip_id not in content.known_faults}
+        _refuse_if_missing(task, counted, len(clips), max_missing)
+        shard.add_extra("labels", np.stack([clip.labels for clip in clips]).astype(np.int8))
+        parts = np.array([clip.part for clip in clips])
+        if content.split_kind == "split":
+            shard.add_extra("split", parts.astype("S5"))
+        else:
+            shard.add_extra("fold", parts.astype(np.int16))
+    used = Counter(clip.part for clip in clips if clip.clip_id not in faults)
+    shares = ", ".join(f"{n} {part}" if content.split_kind == "split" else f"{n}" for part, n in sorted(used.items()))
+    log.info(
+        "prepared task %s: %d clips in %d classes (%s%s), %d not usable, in %.0f s: %s",
+        *(task, len(clips) - len(faults), len(content.classes)),
+        *("" if content.split_kind == "split" else f"{len(used)} folds of ", shares),
+        *(len(faults), time.perf_counter() - started, out),
+    )

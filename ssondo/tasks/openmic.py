@@ -1,0 +1,61 @@
+"""OpenMIC-2018 (Humphrey et al., 2018): 20,000 clips of 10 s, twenty instruments, each clip labelled for some.
+
+Layout of openmic-2018-v1.0.0.tgz: `class-map.json`, `openmic-2018-aggregated-labels.csv`,
+`partitions/split01_{train,test}.csv` and `audio/000/000046_3840.ogg`. The labels are read from
+the CSV that the archive's `openmic-2018.npz` (`Y_true`, `Y_mask`) was made from: the names in that
+file are a pickle, which runs code when it is read. An instrument without a row for a clip is unknown, one with
+a relevance of 0.5 or more is present. The archive has no validation split: a part of the training
+clips is drawn for it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ssondo.artefacts import read_json
+from ssondo.errors import SsondoError
+from ssondo.tasks.task import Clip, Remote, Task, archive_root, draw_valid, read_rows
+
+LICENCE = "CC BY 4.0; each clip has its own Creative Commons licence"
+REMOTES = {
+    "openmic-2018-v1.0.0.tgz": Remote(
+        "https://zenodo.org/records/1432913/files/openmic-2018-v1.0.0.tgz", md5="e4ccf187e2bb5ab2e115416e8aafe7f4"
+    )
+}
+_LABELS = "openmic-2018-aggregated-labels.csv"
+
+
+def _partition(path: Path) -> list[str]:
+    """Sample keys of one side of the split, a line each."""
+    if not path.is_file():
+        raise SsondoError(f"{path}: no such file; unpack OpenMIC's archive anew")
+    return path.read_text(encoding="utf-8").split()
+
+
+def load(*, path: Path, task: str, seed: int, valid_share: float = 0.15) -> Task:
+    """Read the labels and split 01.
+
+    Args:
+        path: the unpacked archive.
+        task: its name in the config.
+        seed: decides which training clips are the validation split.
+        valid_share: share of the training clips that are.
+    """
+    root = archive_root(path, _LABELS, task)
+    index = {str(name): int(place) for name, place in read_json(root / "class-map.json").items()}
+    classes = sorted(index, key=lambda name: index[name])
+    labels: dict[str, np.ndarray] = {}
+    for row in read_rows(root / _LABELS, ("sample_key", "instrument", "relevance")):
+        if row["instrument"] not in index:
+            raise SsondoError(f"{root / _LABELS}: instrument {row['instrument']!r} is not in class-map.json")
+        known = labels.setdefault(row["sample_key"], np.full(len(classes), -1, dtype=np.int8))
+        known[index[row["instrument"]]] = float(row["relevance"]) >= 0.5
+    train = _partition(root / "partitions/split01_train.csv")
+    test = _partition(root / "partitions/split01_test.csv")
+    if unlabelled := [key for key in (*train, *test) if key not in labels]:
+        raise SsondoError(f"{root / _LABELS}: no label for {unlabelled[0]}, which the split lists; get the file anew")
+    present = [[classes[i] for i in np.flatnonzero(labels[key] == 1)] for key in train]
+    splits = dict(zip(train, draw_valid(present, train, valid_share, seed, task), strict=True))
+    splits.update(dict.fromkeys(test, "test"))
+    clips = [Clip(key, root / "audio" / key[:3] / f"{key}.ogg", labels[key], split) for key, split in splits.items()]
+    return Task("masked_map", classes, clips)

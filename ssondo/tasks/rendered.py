@@ -1,0 +1,112 @@
+"""Tasks rendered on the spot, one of each kind of metric, for the demo and the tests.
+
+`notes`: the instrument family of one note; the test notes have pitches and velocities that no
+training note of any program has (like NSynth). `mixtures`: the families in a mixture, of which
+only some are known for each clip (like OpenMIC). `drums`: the piece of a drum kit or the effect
+that is heard, in five folds (like ESC-50).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from ssondo.demo import (
+    EFFECTS,
+    FAMILIES,
+    KITS,
+    PERCUSSION,
+    Note,
+    Part,
+    Scene,
+    draw_peak,
+    draw_tuning,
+    generator,
+    hits,
+    key_range,
+    melody,
+    mid,
+)
+from ssondo.errors import SsondoError
+from ssondo.tasks.task import Clip, Task, encode_labels
+
+CLIP_S = 1.28
+NOTES_PER_PROGRAM = {"train": 7, "valid": 2, "test": 4}
+MIXTURES = {"train": 800, "valid": 200, "test": 500}
+KNOWN_SHARE = 0.6  # of a mixture's labels
+HITS_PER_CLASS = 25
+N_FOLDS = 5
+
+# Keys and velocities by their remainder of six: no key and no velocity is in two splits.
+_REMAINDERS = {"train": (2, 4, 5), "valid": (1,), "test": (0, 3)}
+_INSTRUMENTS = FAMILIES[:-1]  # the last family holds effects
+
+
+def _draw(low: int, high: int, split: str, rng: np.random.Generator) -> int:
+    return int(rng.choice([value for value in range(low, high) if value % 6 in _REMAINDERS[split]]))
+
+
+def _notes(task: str, seed: int, size: float) -> Task:
+    clips = []
+    for split, n in NOTES_PER_PROGRAM.items():
+        for program in range(8 * len(_INSTRUMENTS)):
+            family = FAMILIES[program // 8]
+            low, high = key_range(program)
+            for take in range(max(1, round(size * n))):
+                rng = generator("notes", task, seed, split, program, take)
+                key, velocity = _draw(low, high, split, rng), _draw(40, 127, split, rng)
+                note = Note(key, velocity, 0.0, rng.uniform(0.5, 1.0) * CLIP_S)
+                scene = Scene(CLIP_S, (Part(program, (note,)),), draw_peak(rng))
+                labels = encode_labels([family], _INSTRUMENTS)
+                clips.append(Clip(f"{split}-program{program:03d}-take{take}", scene, labels, split))
+    return Task("accuracy", _INSTRUMENTS, clips)
+
+
+def _mixtures(task: str, seed: int, size: float) -> Task:
+    clips = []
+    for split, n in MIXTURES.items():
+        for index in range(max(1, round(size * n))):
+            rng = generator("mixtures", task, seed, split, index)
+            families = rng.choice(len(_INSTRUMENTS), size=int(rng.integers(1, 4)), replace=False)
+            parts = tuple(melody(int(8 * family + rng.integers(8)), CLIP_S, rng) for family in families)
+            scene = Scene(CLIP_S, parts, draw_peak(rng))
+            labels = encode_labels(scene.labels, _INSTRUMENTS)
+            labels[rng.random(len(labels)) >= KNOWN_SHARE] = -1
+            clips.append(Clip(f"{split}-{index:04d}", scene, labels, split))
+    return Task("masked_map", _INSTRUMENTS, clips)
+
+
+def _drums(task: str, seed: int, size: float) -> Task:
+    classes = (*PERCUSSION, *EFFECTS.values())
+    programs = {name: program for program, name in EFFECTS.items()}
+    clips = []
+    for name in classes:
+        for take in range(max(N_FOLDS, round(size * HITS_PER_CLASS))):
+            rng = generator("drums", task, seed, name, take)
+            every_s = rng.uniform(0.3, 1.5)
+            if name in programs:
+                part = Part(programs[name], hits(int(rng.integers(45, 76)), every_s, CLIP_S, rng))
+            else:
+                key = int(rng.choice(PERCUSSION[name]))
+                part = Part(int(rng.choice(KITS)), hits(key, every_s, CLIP_S, rng), drums=True)
+            scene = Scene(CLIP_S, (replace(part, tuning=draw_tuning(rng)),), draw_peak(rng))
+            fold = 1 + take % N_FOLDS
+            clips.append(Clip(f"{mid(name)[6:]}-{take:02d}", scene, encode_labels([name], classes), fold))
+    return Task("accuracy", classes, clips)
+
+
+CONTENTS: dict[str, Callable[[str, int, float], Task]] = {"notes": _notes, "mixtures": _mixtures, "drums": _drums}
+
+
+def load(*, content: str, task: str, seed: int, size: float = 1.0) -> Task:
+    """A rendered task.
+
+    Args:
+        content: notes, mixtures or drums.
+        task: its name in the config.
+        seed: decides what is played.
+        size: share of the usual number of clips of each class and split, at least one (a fold: one each).
+    """
+    if content not in CONTENTS:
+        raise SsondoError(f"tasks.{task}.options.content = {content!r}: unknown; one of {', '.join(CONTENTS)}")
+    return CONTENTS[content](task, seed, size)

@@ -1,0 +1,255 @@
+"""What a downstream task is, and how the readers of this folder say it.
+
+A reader is a function `load(...) -> Task`. It looks at lists only; sound is read later, clip by
+clip, by `prepare_task`.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ssondo.errors import SsondoError
+
+SPLITS = ("train", "valid", "test")
+METRICS = ("accuracy", "map", "masked_map")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".au", ".m4a", ".opus", ".aif", ".aiff")
+
+
+class Playable(Protocol):
+    """Sound that is made, not read; `ssondo.demo.Scene` is one. It must be possible to pickle it."""
+
+    def play(self) -> tuple[np.ndarray, int]:
+        """The waveform, float32, shape (samples,), and its sample rate in Hz."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of a task.
+
+    Attributes:
+        clip_id: unique in the task.
+        source: the sound file, or what renders it.
+        labels: shape (n_classes,), int8: 1 present, 0 absent, -1 unknown.
+        part: its split ("train", "valid", "test") or its fold (1, 2, ...).
+    """
+
+    clip_id: str
+    source: Path | Playable
+    labels: np.ndarray
+    part: str | int
+
+
+@dataclass(frozen=True)
+class Task:
+    """The clips of a task and how a probe of it is scored.
+
+    Attributes:
+        metric: "accuracy" (one class a clip), "map" (several) or "masked_map" (some unknown).
+        classes: names, in the order of the label columns.
+        clips: in the order in which they are kept.
+        known_faults: ids of clips that are broken in the official archive; they do not count as missing.
+    """
+
+    metric: str
+    classes: Sequence[str]
+    clips: Sequence[Clip]
+    known_faults: frozenset[str] = field(default=frozenset())
+
+    @property
+    def split_kind(self) -> str:
+        """ "split" or "fold"."""
+        return "split" if isinstance(self.clips[0].part, str) else "fold"
+
+    def check(self, name: str) -> None:
+        """Refuse what no probe could be trained or scored on.
+
+        Raises:
+            SsondoError: if a clip is there twice, a split or a class is empty, or labels do not fit the metric.
+        """
+        where = f"task {name}"
+        if not self.clips:
+            raise SsondoError(f"{where}: its list holds no clips; check tasks.{name}.path and its options")
+        clip_id, times = Counter(clip.clip_id for clip in self.clips).most_common(1)[0]
+        if times > 1:
+            raise SsondoError(f"{where}: clip {clip_id} is listed twice; keep one of its rows")
+        if self.metric not in METRICS:
+            raise SsondoError(f"{where}: metric {self.metric!r} is unknown; one of {', '.join(METRICS)}")
+        parts = {clip.part for clip in self.clips}
+        if self.split_kind == "split":
+            if absent := [split for split in SPLITS if split not in parts]:
+                raise SsondoError(f"{where}: no clip is in the {' nor the '.join(absent)} split; check its split rule")
+        elif len(parts) < 3:
+            raise SsondoError(f"{where}: {len(parts)} folds; at least 3 are needed to train, to select and to score")
+        if len(self.classes) < 2:
+            raise SsondoError(f"{where}: {len(self.classes)} class(es); a probe needs at least 2")
+        if self.metric == "accuracy":
+            for clip in self.clips:
+                if int((clip.labels == 1).sum()) != 1 or (clip.labels < 0).any():
+                    raise SsondoError(f"{where}: clip {clip.clip_id} has not exactly one class; use the metric map")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file of an official archive.
+
+    Attributes:
+        url: where its makers keep it.
+        md5: of the file, where they (or the loaders that the field shares) state it.
+    """
+
+    url: str
+    md5: str | None = None
+
+
+def ascii_id(name: str) -> str:
+    """`name` as a clip id; letters outside ASCII are written as escapes, so that ids stay unique."""
+    return name.encode("ascii", "backslashreplace").decode()
+
+
+def encode_labels(present: Iterable[str], classes: Sequence[str]) -> np.ndarray:
+    """Labels of a clip in which all is known: 1 for each name in `present`, else 0; shape (n_classes,), int8."""
+    present = set(present)
+    return np.array([name in present for name in classes], dtype=np.int8)
+
+
+def archive_root(path: Path, inside: str, task: str) -> Path:
+    """The unpacked archive's folder: `path`, or the one folder in it that holds `inside`.
+
+    Raises:
+        SsondoError: if neither does.
+    """
+    if not path.is_dir():
+        raise SsondoError(f"{path}: no such folder; it is tasks.{task}.path, where the unpacked data set lies")
+    for root in (path, *sorted(child for child in path.iterdir() if child.is_dir())):
+        if (root / inside).exists():
+            return root
+    raise SsondoError(
+        f"{path}: no {inside} in it, as {task}'s archive has; set tasks.{task}.path to the unpacked archive"
+    )
+
+
+def read_rows(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
+    """Rows of a CSV with a header.
+
+    Args:
+        path: the file, UTF-8 (a byte-order mark is taken off).
+        columns: columns that must be there; the rows hold the others too.
+        delimiter: between columns.
+
+    Raises:
+        SsondoError: if the file is missing, no CSV, or lacks one of `columns`.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter)
+            rows = list(reader)
+    except (FileNotFoundError, IsADirectoryError):
+        raise SsondoError(f"{path}: no such file; it lists the clips of the task") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SsondoError(f"{path}: not a CSV in UTF-8 ({error})") from None
+    header = reader.fieldnames or []
+    if absent := [column for column in columns if column not in header]:
+        raise SsondoError(f"{path}: no column {', '.join(absent)}; it has {', '.join(header[:12])}")
+    for number, row in enumerate(rows, start=2):
+        if any(row[column] is None for column in columns):
+            raise SsondoError(f"{path}, line {number}: fewer columns than the header has")
+    return rows
+
+
+@cache
+def names_in(folder: Path) -> frozenset[str]:
+    """Names in a folder, listed once: cheaper than a question a file, above all on a network file system.
+
+    `names_in.cache_clear()` forgets them; `load_task` begins with it.
+    """
+    try:
+        return frozenset(entry.name for entry in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
+def is_there(path: Path) -> bool:
+    """Whether `path` exists, from a listing of its folder that is made once."""
+    return path.name in names_in(path.parent)
+
+
+def find_audio(path: Path) -> Path | None:
+    """`path`, or the file of the same name with another suffix of sound; None if there is none."""
+    candidates = (path, *(path.with_suffix(suffix) for suffix in AUDIO_SUFFIXES))
+    return next((candidate for candidate in candidates if is_there(candidate)), None)
+
+
+def stratified_folds(
+    labels: Sequence[Sequence[str]], groups: Sequence[str], n_folds: int, seed: int, name: str
+) -> list[int]:
+    """Spread clips over folds so that every class is in all of them; a group stays together.
+
+    Groups are placed one after the other, those of the rarest classes first, larger ones before
+    smaller ones and in random order among equals, each into the fold that has least of its rarest
+    class, then of its next one, then of all.
+
+    Args:
+        labels: classes of each clip.
+        groups: group of each clip, e.g. the recording it was cut from.
+        n_folds: how many.
+        seed: decides the order.
+        name: of the task, so that two tasks with one seed differ.
+
+    Returns:
+        The fold of each clip, 1 to `n_folds`.
+
+    Raises:
+        SsondoError: if there are fewer groups than folds.
+    """
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    if len(members) < n_folds:
+        raise SsondoError(f"task {name}: {len(members)} groups of clips for {n_folds} folds; ask for fewer")
+    total = Counter(label for present in labels for label in set(present))
+    classes = {
+        key: sorted({label for row in rows for label in labels[row]}, key=lambda label: (total[label], label))
+        for key, rows in members.items()
+    }
+    keys = sorted(members)
+    order = np.random.default_rng([seed, *name.encode()]).permutation(len(keys))
+    rarity = {key: min((total[label] for label in found), default=len(labels)) for key, found in classes.items()}
+    keys = sorted((keys[place] for place in order), key=lambda key: (rarity[key], -len(members[key])))
+    held: list[Counter[str]] = [Counter() for _ in range(n_folds)]
+    sizes = [0] * n_folds
+    folds = [0] * len(groups)
+    for key in keys:
+        chosen = min(range(n_folds), key=lambda fold: ([held[fold][label] for label in classes[key]], sizes[fold]))
+        sizes[chosen] += len(members[key])
+        for row in members[key]:
+            folds[row] = chosen + 1
+            held[chosen].update(set(labels[row]))
+    return folds
+
+
+def draw_valid(labels: Sequence[Sequence[str]], groups: Sequence[str], share: float, seed: int, name: str) -> list[str]:
+    """Take a stratified share of training clips as the validation split.
+
+    Args:
+        labels: classes of each training clip.
+        groups: group of each; a group stays together.
+        share: of the clips that validate, above 0 and at most 0.5.
+        seed: decides which.
+        name: of the task.
+
+    Returns:
+        "train" or "valid" for each clip.
+
+    Raises:
+        SsondoError: if the share is out of range, or there are too few clips.
+    """
+    if not 0 < share <= 0.5:
+        raise SsondoError(f"tasks.{name}.options.valid_share = {share:g}: must be above 0 and at most 0.5")
+    folds = stratified_folds(labels, groups, round(1 / share), seed, name)
+    return ["valid" if fold == 1 else "train" for fold in folds]
