@@ -1,0 +1,316 @@
+"""The probe: what selection may see, what it chooses, and that equal runs give equal files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from ssondo.artefacts import clip_list_digest
+from ssondo.errors import SsondoError
+from ssondo.probe import interval, part_of_split, parts_of_folds, probe
+from ssondo.selection import AdamW, Development, GridPoint, Head, Labelled, Schedule, score, select
+from ssondo.shards import EmbeddingShardWriter
+
+MODEL = {
+    "row_kind": "distilled",
+    "teacher": "yamnet",
+    "student": "mobilenetv3",
+    "loss": "cosine",
+    "n_clusters": 50,
+    "seed": 0,
+}
+
+
+def clips_of(n, n_classes=4, dim=12, noise=1.0, seed=0):
+    """Gaussian clouds, one a class: embeddings (n, dim), labels (n, n_classes)."""
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(0, n_classes, n)
+    centres = np.random.default_rng(99).normal(size=(n_classes, dim))
+    embeddings = (centres[classes] + noise * rng.normal(size=(n, dim))).astype("f4")
+    return embeddings, np.eye(n_classes, dtype="i1")[classes]
+
+
+def write_task(path, embeddings, labels, *, metric="accuracy", split=None, fold=None):
+    settings = {
+        "task": "toy",
+        "metric": metric,
+        "classes": [f"class {i}" for i in range(labels.shape[1])],
+        "split_kind": "split" if fold is None else "fold",
+        "parameters": 1234,
+        "n_missing": 2,
+    }
+    with EmbeddingShardWriter(
+        path, embedding_dim=embeddings.shape[1], settings=settings, checkpoint_sha256="c0ffee", dtype="float32"
+    ) as shard:
+        shard.add([f"clip-{i:04d}" for i in range(len(embeddings))], embeddings)
+        shard.add_extra("labels", labels)
+        if fold is None:
+            shard.add_extra("split", split)
+        else:
+            shard.add_extra("fold", np.asarray(fold, dtype="i2"))
+    return path
+
+
+def run(embeddings, out, **changes):
+    settings = {
+        "model": MODEL,
+        "head": "linear",
+        "hidden": 0,
+        "learning_rates": [1e-3, 3e-2],
+        "weight_decays": [0.0, 0.1],
+        "batch_sizes": [32],
+        "epochs": 15,
+        "patience": 4,
+        "seeds": [0, 1, 2],
+        "protocol": "field",
+        "device": "cpu",
+    } | changes
+    probe(embeddings=embeddings, out=out, **settings)
+    return json.loads(out.read_text())
+
+
+def thirds(n):
+    return np.array([b"train", b"train", b"train", b"valid", b"test"], dtype="S5")[np.arange(n) % 5]
+
+
+@pytest.fixture
+def split_task(tmp_path):
+    embeddings, labels = clips_of(250)
+    return write_task(tmp_path / "task.h5", embeddings, labels, split=thirds(250))
+
+
+def test_adamw_makes_the_steps_of_torch_for_every_grid_point():
+    points = [GridPoint(1e-2, 0.0, 8), GridPoint(3e-3, 0.1, 8), GridPoint(0.1, 0.5, 8)]
+    start = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    ours = AdamW([start.clone()], points)
+    theirs = [start[:, :, g].clone().requires_grad_() for g in range(3)]
+    optimisers = [
+        torch.optim.AdamW([weight], lr=point.learning_rate, weight_decay=point.weight_decay)
+        for weight, point in zip(theirs, points, strict=True)
+    ]
+    for step in range(5):
+        gradient = torch.randn(start.shape, generator=torch.Generator().manual_seed(step + 1))
+        ours.step([gradient])
+        for g, (weight, optimiser) in enumerate(zip(theirs, optimisers, strict=True)):
+            weight.grad = gradient[:, :, g].clone()
+            optimiser.step()
+    torch.testing.assert_close(ours.weights[0], torch.stack([w.detach() for w in theirs], dim=2), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_probes_side_by_side_learn_what_each_learns_alone(hidden):
+    embeddings, labels = map(torch.from_numpy, clips_of(200))
+    rows = torch.arange(200).expand(2, -1)
+    development = Development(Labelled(embeddings, labels), rows[:, :150], rows[:, 150:])
+    grid = [GridPoint(rate, decay, size) for size in (16, 50) for rate in (1e-3, 1e-2) for decay in (0.0, 0.1)]
+
+    def alone(point, seed):
+        one = Development(development.clips, development.train_rows[:1], development.valid_rows[:1])
+        return select(one, metric="accuracy", head=Head(hidden), grid=[point], schedule=Schedule(6, 2), seeds=[seed])
+
+    together = select(
+        development, metric="accuracy", head=Head(hidden), grid=grid, schedule=Schedule(6, 2), seeds=[7, 8]
+    )
+    for s, seed in enumerate([7, 8]):
+        best = max(float(alone(point, seed).valid_scores[0]) for point in grid)
+        assert float(together.valid_scores[s]) == pytest.approx(best)
+        mine = alone(together.chosen[s], seed)
+        assert mine.epochs[0] == together.epochs[s]
+        for layer, expected in zip(together.weights, mine.weights, strict=True):
+            torch.testing.assert_close(layer[s : s + 1], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_linear_probe_reaches_logistic_regression():
+    embeddings, labels = clips_of(1500, noise=1.5)
+    rows = torch.arange(1200).expand(3, -1)
+    development = Development(
+        Labelled(torch.from_numpy(embeddings[:1200]), torch.from_numpy(labels[:1200])), rows[:, :1000], rows[:, 1000:]
+    )
+    fitted = select(
+        development,
+        metric="accuracy",
+        head=Head(0),
+        grid=[GridPoint(1e-2, 0.0, 64)],
+        schedule=Schedule(30, 10),
+        seeds=[0, 1, 2],
+    )
+    test = Labelled(torch.from_numpy(embeddings[1200:]), torch.from_numpy(labels[1200:]))
+    scaler = StandardScaler().fit(embeddings[:1000])
+    reference = LogisticRegression(max_iter=1000).fit(scaler.transform(embeddings[:1000]), labels[:1000].argmax(1))
+    expected = reference.score(scaler.transform(embeddings[1200:]), labels[1200:].argmax(1))
+    assert score(fitted, test, metric="accuracy").mean().item() == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", ["split", "fold"])
+def test_garbage_in_the_test_labels_changes_no_choice(tmp_path, kind):
+    embeddings, labels = clips_of(250, noise=2.0)
+    spoilt = labels.copy()
+    fold = np.arange(250) % 5 + 1
+    # In a k-fold task every clip is a test clip once, so the claim is about the first fold's part.
+    is_test = fold == 1 if kind == "fold" else thirds(250) == b"test"
+    spoilt[is_test] = np.roll(labels[is_test], 1, axis=1)
+    extras = {"fold": fold} if kind == "fold" else {"split": thirds(250)}
+    honest = run(write_task(tmp_path / "a.h5", embeddings, labels, **extras), tmp_path / "a.json")
+    garbled = run(write_task(tmp_path / "b.h5", embeddings, spoilt, **extras), tmp_path / "b.json")
+    first, second = honest["parts"][0], garbled["parts"][0]
+    assert first["chosen"] == second["chosen"]
+    assert first["valid_scores"] == second["valid_scores"]
+    assert np.mean(first["scores"]) > np.mean(second["scores"]) + 0.2
+
+
+def test_test_clips_have_no_part_in_the_standardisation(tmp_path):
+    embeddings, labels = clips_of(250)
+    moved = embeddings.copy()
+    moved[thirds(250) == b"test"] += 1000.0
+    honest = run(write_task(tmp_path / "a.h5", embeddings, labels, split=thirds(250)), tmp_path / "a.json")
+    shifted = run(write_task(tmp_path / "b.h5", moved, labels, split=thirds(250)), tmp_path / "b.json")
+    assert honest["parts"][0]["chosen"] == shifted["parts"][0]["chosen"]
+    assert honest["parts"][0]["valid_scores"] == shifted["parts"][0]["valid_scores"]
+
+
+def test_every_fold_is_scored_once_and_never_trains_or_validates_itself():
+    folds = np.repeat([1, 2, 3, 4], 5)
+    parts = parts_of_folds(folds, n_seeds=2)
+    assert sorted(np.concatenate([part.test_rows for part in parts])) == list(range(20))
+    for i, part in enumerate(parts):
+        train = folds[part.development_rows[part.train_rows[0]]]
+        valid = folds[part.development_rows[part.valid_rows[0]]]
+        assert set(folds[part.test_rows]) == {i + 1}
+        assert set(valid) == {(i + 1) % 4 + 1}
+        assert set(train) == {1, 2, 3, 4} - {i + 1, (i + 1) % 4 + 1}
+
+
+def test_two_folds_are_too_few():
+    with pytest.raises(SsondoError, match="at least 3"):
+        parts_of_folds(np.array([1, 1, 2, 2]), n_seeds=1)
+
+
+def test_without_a_validation_split_each_seed_draws_its_own_stratified_one():
+    split = np.array([b"train"] * 200 + [b"test"] * 50)
+    classes = np.arange(200) % 4
+    part = part_of_split(split, classes, seeds=[0, 1])
+    assert part.train_rows.shape == (2, 170)
+    assert part.valid_rows.shape == (2, 30)
+    assert not np.array_equal(part.valid_rows[0], part.valid_rows[1])
+    for train, valid in zip(part.train_rows, part.valid_rows, strict=True):
+        assert sorted([*train, *valid]) == list(range(200))
+        assert np.bincount(classes[valid]).tolist() in [[7, 8, 7, 8], [7, 7, 8, 8], [7, 8, 8, 7], [8, 7, 8, 7]]
+
+
+def test_the_file_says_where_the_score_comes_from(split_task, tmp_path):
+    result = run(split_task, tmp_path / "score.json")
+    assert result["n_runs"] == 3
+    assert result["mean"] == pytest.approx(np.mean(result["scores"]))
+    assert result["ci95"] == pytest.approx(1.96 * np.std(result["scores"], ddof=1) / 3**0.5)
+    assert (result["n_train"], result["n_valid"], result["n_test"], result["n_missing"]) == (150, 50, 50, 2)
+    assert result["clip_list_sha256"] == clip_list_digest(f"clip-{i:04d}" for i in range(250))
+    assert result["checkpoint_sha256"] == "c0ffee"
+    assert result["model"] == MODEL
+    assert result["parameters"] == 1234
+    assert result["options"]["learning_rates"] == [1e-3, 3e-2]
+    assert result["embeddings_digest"] == (tmp_path / "task.h5.digest").read_text().strip()
+    assert not result["optimistic"]
+
+
+def test_interval_worked_by_hand():
+    # Standard deviation of 1, 2, 3 is 1; three runs.
+    assert interval([1.0, 2.0, 3.0]) == pytest.approx(1.96 / 3**0.5)
+    assert interval([0.5]) is None
+
+
+def test_equal_runs_write_equal_bytes(split_task, tmp_path):
+    run(split_task, tmp_path / "a.json", bootstrap=20)
+    run(split_task, tmp_path / "b.json", bootstrap=20)
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_a_seed_gives_the_same_score_whatever_other_seeds_run_beside_it(split_task, tmp_path):
+    several = run(split_task, tmp_path / "a.json", seeds=[3, 4, 5])
+    alone = run(split_task, tmp_path / "b.json", seeds=[4])
+    assert alone["scores"][0] == pytest.approx(several["scores"][1], abs=0.021)  # one clip of 50
+    assert alone["ci95"] is None
+
+
+def test_published_notebook_protocol_is_the_best_test_score_and_says_so(tmp_path):
+    # Noise: nothing can be learnt, so an honest probe is at chance and the best epoch is above it.
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(250, 12)).astype("f4")
+    labels = np.eye(4, dtype="i1")[rng.integers(0, 4, 250)]
+    task = write_task(tmp_path / "task.h5", embeddings, labels, split=thirds(250))
+    long = {"epochs": 60, "learning_rates": [1e-3, 1e-2, 0.1, 1.0]}
+    honest = run(task, tmp_path / "a.json", **long)
+    leaking = run(task, tmp_path / "b.json", **long, protocol="published_notebook")
+    assert leaking["optimistic"]
+    assert leaking["mean"] > honest["mean"] + 0.05
+    assert leaking["n_train"] == 200
+    assert leaking["parts"][0]["valid_scores"] == pytest.approx(leaking["scores"], abs=0.021)
+
+
+def test_multi_label_tasks_with_a_mask_learn_from_known_labels_only(tmp_path):
+    embeddings, labels = clips_of(400, noise=0.5)
+    # Half of the labels unknown; where a reader took -1 as a label it would learn noise.
+    masked = np.where(np.random.default_rng(1).random(labels.shape) < 0.5, -1, labels).astype("i1")
+    task = write_task(tmp_path / "task.h5", embeddings, masked, metric="masked_map", split=thirds(400))
+    for head, hidden in (("linear", 0), ("mlp", 32)):
+        assert run(task, tmp_path / "score.json", head=head, hidden=hidden)["mean"] > 0.95
+
+
+def test_classes_without_a_positive_test_clip_are_named(tmp_path):
+    embeddings, labels = clips_of(250)
+    labels[(thirds(250) == b"test")[:, None] & (np.arange(4) == 2)] = 0
+    task = write_task(tmp_path / "task.h5", embeddings, labels, metric="map", split=thirds(250))
+    assert run(task, tmp_path / "score.json")["classes_without_positive"] == ["class 2"]
+
+
+def test_a_dimension_that_never_changes_is_harmless(tmp_path):
+    embeddings, labels = clips_of(250, noise=0.5)
+    embeddings[:, 3] = 7.1
+    task = write_task(tmp_path / "task.h5", embeddings, labels, split=thirds(250))
+    assert run(task, tmp_path / "score.json")["mean"] > 0.9
+
+
+def test_bootstrap_interval_holds_the_score_and_narrows_with_more_test_clips(tmp_path):
+    widths = []
+    for n in (100, 1000):
+        embeddings, labels = clips_of(n, noise=2.0)
+        task = write_task(tmp_path / f"{n}.h5", embeddings, labels, split=thirds(n))
+        result = run(task, tmp_path / "score.json", bootstrap=100, epochs=5)
+        low, high = result["bootstrap_ci95"]
+        assert low <= result["mean"] <= high
+        widths.append(high - low)
+    assert widths[1] < widths[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": {**MODEL, "row_kind": "pupil"}}, "row_kind.*teacher, distilled, supervised, untrained"),
+        ({"head": "svm"}, "linear, mlp"),
+        ({"head": "mlp", "hidden": 0}, "width"),
+        ({"learning_rates": []}, "learning_rates"),
+        ({"seeds": [1, 1]}, "seeds"),
+        ({"protocol": "best"}, "field, published_notebook"),
+    ],
+)
+def test_wrong_settings_are_named(split_task, tmp_path, changes, says):
+    with pytest.raises(SsondoError, match=says):
+        run(split_task, tmp_path / "score.json", **changes)
+    assert not (tmp_path / "score.json").exists()
+
+
+def test_a_task_without_test_clips_is_an_error_that_names_the_file(tmp_path):
+    embeddings, labels = clips_of(100)
+    split = np.where(thirds(100) == b"test", b"train", thirds(100))
+    task = write_task(tmp_path / "task.h5", embeddings, labels, split=split)
+    with pytest.raises(SsondoError, match=r"task\.h5.*no test clip"):
+        run(task, tmp_path / "score.json")
+
+
+def test_embeddings_of_no_task_are_an_error(tmp_path):
+    with EmbeddingShardWriter(tmp_path / "e.h5", embedding_dim=2, settings={}, checkpoint_sha256="") as shard:
+        shard.add(["a"], np.zeros((1, 2)))
+    with pytest.raises(SsondoError, match="embed_task"):
+        run(tmp_path / "e.h5", tmp_path / "score.json")

@@ -1,0 +1,299 @@
+"""The page: complete without a network, every number with its origin, nothing of the data taken as HTML."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+from score_files import distilled, model, write_score
+
+from ssondo.charts import ticks
+from ssondo.errors import SsondoError
+from ssondo.report import duration, read_benchmarks, report
+from ssondo.rulegraph import graph, layers_of, without_shortcuts
+from ssondo.tables import table1
+
+_VOID = {"meta", "input", "img", "hr", "br", "link"}
+# The smallest PNG: one grey pixel.
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page; fails on tags that do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.targets, self.attributes, self.words = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if "id" in found:
+            self.ids.append(found["id"])
+        if "popovertarget" in found:
+            self.targets.append(found["popovertarget"])
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Everything that a run leaves, in small."""
+    scores = [
+        write_score(tmp_path, model("teacher", "matpac"), "esc50", [0.90, 0.92], parameters=86_000_000),
+        write_score(tmp_path, model("supervised", student="dymn"), "esc50", [0.80, 0.80]),
+        write_score(tmp_path, distilled(), "esc50", [0.864, 0.864], n_missing=7, clip_list_sha256="feed" * 16),
+    ]
+    names = {"markdown": "t.md", "csv": "t.csv", "latex": "t.tex", "figure": "t.png", "long": "scores.csv"}
+    outputs = {name: tmp_path / file for name, file in names.items()}
+    table1(scores=scores, teachers=["matpac"], students=["dymn"], tasks=["esc50"], **outputs)
+
+    history = tmp_path / "students" / "dymn" / "seed0" / "history.csv"
+    history.parent.mkdir(parents=True)
+    history.write_text(
+        "epoch,step,loss,learning_rate,clips_per_s,eval_cosine,constant_cosine\n"
+        "1,10,0.9,0.001,500,,\n2,20,0.5,0.001,510,0.71,0.4\n3,30,0.25,0.001,505,0.83,0.4\n"
+    )
+    metrics = tmp_path / "clusters" / "k3" / "metrics.json"
+    metrics.parent.mkdir(parents=True)
+    metrics.with_name("tsne.png").write_bytes(PIXEL)
+    metrics.write_text(
+        json.dumps(
+            {
+                "n_clips": 60,
+                "inertia": {"mean": 1.5},
+                "silhouette": None,
+                "davies_bouldin": 1.25,
+                "calinski_harabasz": 33.0,
+                "cluster_sizes": {"each": [10, 30, 20]},
+                "settings": {"n_clusters": 3},
+            }
+        )
+    )
+    inventory = tmp_path / "audio" / "train.json"
+    inventory.parent.mkdir()
+    inventory.write_text(
+        json.dumps(
+            {
+                "kind": "audio",
+                "n_clips": 100,
+                "n_ok": 97,
+                "reasons": {"UNAVAILABLE": {"private video": 3}},
+                "clip_list_sha256": "e" * 64,
+                "shards": [{"name": "train-0000"}],
+            }
+        )
+    )
+    benchmark = tmp_path / "benchmarks" / "distill" / "matpac" / "dymn.tsv"
+    benchmark.parent.mkdir(parents=True)
+    benchmark.write_text("s\th:m:s\tmax_rss\tmean_load\n3725.5\t1:02:05\t812.34\t99\n")
+    return {
+        "title": "A small run",
+        "table1": outputs["csv"],
+        "scores": scores,
+        "histories": [history],
+        "clusters": [metrics],
+        "inventories": [inventory],
+        "benchmarks": tmp_path / "benchmarks",
+        "rulegraph": {"all": ["distill", "embed"], "distill": ["embed"]},
+        "out": tmp_path / "report.html",
+    }
+
+
+def made(results):
+    report(**results)
+    return Page(results["out"].read_text(encoding="utf-8"))
+
+
+def test_the_page_refers_to_nothing_outside_itself(results):
+    page = made(results)
+    for tag, name, value in page.attributes:
+        if name in ("src", "href"):
+            assert value.startswith(("data:", "#")), (tag, name, value)
+    text = results["out"].read_text()
+    assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_the_page_is_for_phones_and_for_both_colour_schemes(results):
+    page = made(results)
+    assert ("meta", "name", "viewport") in page.attributes
+    assert ("meta", "content", "light dark") in page.attributes
+    assert "prefers-color-scheme:dark" in results["out"].read_text()
+
+
+def test_every_link_and_every_opener_finds_its_target_and_no_id_comes_twice(results):
+    page = made(results)
+    assert len(page.ids) == len(set(page.ids))
+    assert page.targets
+    assert set(page.targets) <= set(page.ids)
+    assert {value[1:] for tag, name, value in page.attributes if name == "href"} <= set(page.ids)
+
+
+def test_every_score_has_its_origin_on_a_click(results):
+    page = made(results)
+    text = page.text
+    # Once from Table 1, once from the list of all scores, once to close it.
+    assert sum(target == "origin-distilled-matpac-dymn-cosine-50-esc50" for target in page.targets) == 3
+    for said in (
+        "feed" * 16,  # the clip list
+        "b" * 64,  # the checkpoint
+        "0123456789abcdef",  # the code
+        "2,000 (1,200 train, 400 valid, 400 test), 7 missing",
+        'epochs 100, head "linear"',
+        "rate 0.001, decay 0, batch 64 (2x)",
+        "torch 2.14.1",
+        "86.40, 86.40 %",
+    ):
+        assert said in text, said
+
+
+def test_the_headline_says_share_of_the_teacher_and_size(results):
+    # 86.4 of 91.0 is 94.9 %.
+    text = made(results).text
+    assert "dymn reaches 94.9 % of the average of matpac with 2.97 of its 86.00 million parameters" in text
+    assert "(average 86.4; supervised 80.0)" in text
+
+
+def test_published_numbers_stand_beside_ours(results):
+    # The paper's DyMN from MATPAC on ESC-50: 91.9 ± 0.1, ours 86.4 ± 0.0.
+    assert "91.9 (-5.5 ≠)" in made(results).text
+
+
+def test_scores_on_different_clips_are_said_not_to_compare(results):
+    assert "stand on different lists of clips, so they do not compare" in made(results).text
+
+
+def test_training_clusters_clips_and_run_times_are_there(results):
+    page = made(results)
+    text = page.text
+    assert "0.250 0.830 0.400 505" in text  # loss, cosine, constant, median speed
+    assert "1 h 2 min" in text
+    assert "private video 3" in text
+    assert "k3 3 60 1.5 – 1.25 33 10 30" in text
+    image = next(value for tag, name, value in page.attributes if tag == "img" and name == "src")
+    assert base64.b64decode(image.removeprefix("data:image/png;base64,")) == PIXEL
+
+
+def test_numbers_sort_by_value_and_not_by_their_text(results):
+    orders = [value for tag, name, value in made(results).attributes if tag == "td" and name == "data-order"]
+    assert "3725.5" in orders
+    assert "97" in orders
+
+
+def test_the_rule_graph_is_drawn_with_job_counts_and_without_shortcuts(results):
+    made(results)
+    text = results["out"].read_text()
+    drawing = re.search(r'<svg class="graph".*?</svg>', text)[0]
+    assert drawing.count('class="node"') == 3
+    assert drawing.count('class="edge"') == 2
+    assert "1 job, 1 h 2 min" in drawing
+
+
+def test_names_from_data_are_text_and_never_markup(results, tmp_path):
+    evil = "<script>alert(1)</script>&\"'"
+    results["title"] = evil
+    inventory = results["inventories"][0]
+    value = json.loads(inventory.read_text())
+    value["reasons"]["FAILED"] = {evil: 1}
+    inventory.write_text(json.dumps(value))
+    results["scores"].append(
+        write_score(tmp_path / "audio", model("teacher", "x"), "t", [0.5], environment={"a": evil})
+    )
+    page = made(results)
+    assert results["out"].read_text().count("<script>") == 1
+    assert page.text.count("<script>alert(1)</script>&\"'") == 5  # title twice, reason, origin, made with
+
+
+def test_only_what_is_given_has_a_section(results):
+    small = {name: results[name] for name in ("title", "table1", "scores", "out")}
+    page = made({**small, "benchmarks": results["benchmarks"] / "absent"})
+    assert [key for key in page.ids if not key.startswith("origin-")] == ["table1", "scores", "made"]
+
+
+def test_equal_results_give_equal_bytes(results):
+    made(results)
+    first = results["out"].read_bytes()
+    made(results)
+    assert results["out"].read_bytes() == first
+
+
+def test_run_times_are_read_by_rule_and_an_unfinished_file_is_left_out(tmp_path):
+    (tmp_path / "embed" / "yamnet").mkdir(parents=True)
+    (tmp_path / "embed" / "yamnet" / "train-0000.tsv").write_text("s\th:m:s\tmax_rss\n12.5\t0:00:12\t-\n")
+    (tmp_path / "table1.tsv").write_text("s\th:m:s\tmax_rss\n1.0\t0:00:01\t100.5\n")
+    (tmp_path / "broken.tsv").write_text("")
+    jobs = read_benchmarks(tmp_path)
+    assert [(job.rule, job.wildcards, job.seconds, job.max_rss_mb) for job in jobs] == [
+        ("embed", "yamnet/train-0000", 12.5, None),
+        ("table1", "", 1.0, 100.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.42, "0.4 s"), (42.4, "42 s"), (59.7, "1 min 0 s"), (200, "3 min 20 s"), (3 * 3600 + 300, "3 h 5 min")],
+)
+def test_durations_are_said_as_a_person_says_them(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_a_missing_table_is_an_error_that_says_how_to_make_it(results):
+    results["table1"] = results["table1"].with_name("none.csv")
+    with pytest.raises(SsondoError, match=r"none\.csv.*snakemake"):
+        report(**results)
+
+
+# The graph
+
+
+def test_only_edges_that_a_longer_way_replaces_are_dropped():
+    edges = [("a", "b"), ("b", "c"), ("a", "c"), ("d", "c"), ("a", "d")]
+    assert without_shortcuts(edges) == [("a", "b"), ("a", "d"), ("b", "c"), ("d", "c")]
+
+
+def test_every_edge_leads_downwards_and_sources_stand_above_what_they_feed():
+    edges = [("a", "b"), ("b", "c"), ("c", "d"), ("late", "d")]
+    layer = layers_of(["a", "b", "c", "d", "late"], edges)
+    assert all(layer[a] < layer[b] for a, b in edges)
+    assert layer["late"] == 2
+
+
+def test_rules_in_a_circle_are_an_error():
+    with pytest.raises(ValueError, match="circle"):
+        layers_of(["a", "b"], [("a", "b"), ("b", "a")])
+
+
+def test_boxes_of_the_graph_do_not_overlap():
+    nodes = [f"a_rather_long_rule_{i}" for i in range(8)] + ["all"]
+    drawing = graph(nodes, [(node, "all") for node in nodes[:-1]], {})
+    boxes = re.findall(r'<rect class="node" rx="7" x="([\d.-]+)" y="([\d.-]+)" width="([\d.]+)"', drawing)
+    spans = sorted((float(x), float(x) + float(width)) for x, y, width in boxes if y == "4.0")
+    assert len(spans) == 8
+    assert all(end < start for (_, end), (start, _) in pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [(0.0, 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (68.2, 75.1, [70, 72, 74]), (0, 60, [0, 20, 40, 60]), (3, 3, [3])],
+)
+def test_ticks_are_round_numbers(low, high, wanted):
+    assert ticks(low, high) == pytest.approx(wanted)
