@@ -19,4 +19,5 @@ rule all:
     default_target: True
     input:
         expand("{table}.md", table=[paths.table(name) for name in plan.tables]),
+        paths.table("report.html"),
         ancient(plan.all_shards()),

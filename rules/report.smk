@@ -62,3 +62,26 @@ rule fig2:
     shell:
         "ssondo fig2 --scores {input} {params.options} --markdown {output.markdown} --csv {output.csv}"
         " --png {output.png} --svg {output.svg} --log {log}"
+
+
+rule report:
+    input:
+        table1=paths.table("table1.csv"),
+        tables=[paths.table(f"{name}.csv") for name in plan.tables],
+        scores=plan.all_scores(),
+        clusters=plan.cluster_metrics(),
+        histories=plan.histories(),
+        inventories=plan.inventories(),
+    output:
+        paths.table("report.html"),
+    log:
+        paths.log("report"),
+    conda:
+        "../envs/ssondo.yaml"
+    params:
+        options=options("report"),
+        code=code("report"),
+    message:
+        "Writing the report"
+    shell:
+        "ssondo report --table1 {input.table1} --scores {input.scores} {params.options} --out {output} --log {log}"

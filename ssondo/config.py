@@ -127,7 +127,7 @@ class AudioSet(Section):
     """Length of a clip in seconds; longer sound is cropped at both ends, shorter is padded with zeros."""
     sample_rate: int = Field(default=32_000, ge=8_000, le=192_000)
     """In Hz. 32,000 keeps the bandwidth that the students hear (the published pipeline kept 16,000)."""
-    codec: Literal["flac", "opus"] = "flac"
+    codec: Literal["flac", "pcm16", "opus"] = "flac"
     """How clips are kept: FLAC is exact to 16 bit, Opus a tenth of the size."""
     max_failed_share: float = Field(default=0.02, ge=0, le=1)
     """A shard with a larger share of clips that failed for now (not: that do not exist) is fetched again."""

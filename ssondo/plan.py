@@ -21,6 +21,7 @@ from ssondo.provenance import code_hash, registered
 from ssondo.watch import Watch
 
 _SHARD_DIGITS = 4
+_TABLES = ("table1", "table2", "fig2")
 RULE_GRAPH: Mapping[str, tuple[str, ...]] = {
     "index": ("compose", "list_folder"),
     "fetch": ("index",),
@@ -258,7 +259,7 @@ class Plan:
     @cached_property
     def tables(self) -> list[str]:
         """The tables and figures that this configuration has."""
-        return ["table1", *(name for name in ("table2", "fig2") if getattr(self.config, name) is not None)]
+        return [name for name in _TABLES if getattr(self.config, name) is not None]
 
     def all_scores(self) -> list[str]:
         """Every score file, each once."""
@@ -268,9 +269,21 @@ class Plan:
         """Every model, each once."""
         return list(dict.fromkeys([*self.table1_models(), *self.table2_models(), *self.fig2_models()]))
 
-    def trained(self) -> list[Model]:
-        """The students that have a training history."""
-        return [model for model in self.models() if model.row_kind in ("distilled", "supervised")]
+    def histories(self) -> list[str]:
+        """The training histories."""
+        trained = [model for model in self.models() if model.row_kind in ("distilled", "supervised")]
+        return [f"{self.paths.student_of(model.path)}/history.csv" for model in trained]
+
+    def cluster_metrics(self) -> list[str]:
+        """The metrics of every clustering."""
+        return [
+            f"{self.paths.clusters_folder.format(teacher=teacher, n_clusters=n)}/metrics.json"
+            for teacher, n in self.clusterings()
+        ]
+
+    def inventories(self) -> list[str]:
+        """How many clips of the corpus there are."""
+        return [self.paths.audio_inventory.format(split=split) for split in ("train", "eval")]
 
     def clusterings(self) -> list[tuple[str, int]]:
         """The (teacher, number of clusters) that distillation needs, each once."""
@@ -433,8 +446,28 @@ class Plan:
         assert figure is not None
         return {"tasks": figure.tasks}
 
+    def rule_graph(self) -> dict[str, list[str]]:
+        """The rules of this configuration, and for each the rules whose files it reads."""
+        lists_made_by = "compose" if self.renders else "list_folder" if self.lists_folder else None
+        absent = {"compose", "list_folder", *_TABLES} - {lists_made_by, *self.tables}
+        return {
+            rule: [source for source in sources if source not in absent]
+            for rule, sources in RULE_GRAPH.items()
+            if rule not in absent
+        }
+
     def _report(self) -> dict[str, Any]:
-        return {"title": self.config.name}
+        return {
+            "title": f"S-SONDO: {self.config.name}",
+            **{name: f"{self.paths.table(name)}.csv" for name in self.tables if name != "table1"},
+            "clusters": self.cluster_metrics(),
+            "histories": self.histories(),
+            "inventories": self.inventories(),
+            "benchmarks": self.paths.benchmarks,
+            "rulegraph": self.rule_graph(),
+            # How the machine is used is no provenance, and must not make the page again.
+            "config": self.config.model_dump(mode="json", exclude={"runtime"}),
+        }
 
     def code(self, rule: str, **wildcards: str) -> str:
         """A hash of the code that a rule runs, registries resolved by its wildcards."""

@@ -138,6 +138,7 @@ def modules_of(*modules: str) -> list[str]:
     return sorted(found)
 
 
+@cache
 def code_hash(*modules: str) -> str:
     """A short hash of what `modules` and everything they import from this project compute.
 

@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ssondo.config import Config, load_config
+from ssondo.errors import SsondoError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_committed_config_is_the_default() -> None:
+    assert load_config(yaml.safe_load((ROOT / "config.yaml").read_text())) == Config()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"probee": {}}, "config: unknown key 'probee'; did you mean 'probe'?"),
+        ({"probe": {"epoch": 3}}, "config: unknown key 'probe.epoch'; did you mean 'epochs'?"),
+        (
+            {"students": {"mine": {"architecture": "dymn", "setings": {}}}},
+            "config: unknown key 'students.mine.setings'; did you mean 'settings'?",
+        ),
+        (
+            {"teachers": {"mine": {"kind": "matpac", "checkpoint": {"sha": "x"}}}},
+            "config: unknown key 'teachers.mine.checkpoint.sha'; did you mean 'sha256'?",
+        ),
+        (
+            {"probe": {"epochs": "many"}},
+            "config: probe.epochs: 'many' is not allowed; it should be a valid integer, "
+            "unable to parse string as an integer",
+        ),
+        (
+            {"distill": {"batch_size": 0}},
+            "config: distill.batch_size: 0 is not allowed; it should be greater than or equal to 1",
+        ),
+        (
+            {"audioset": 3},
+            "config: audioset: 3 is not allowed; it should be a valid dictionary or instance of AudioSet",
+        ),
+        (
+            {"audioset": {"source": {"kind": "foldr"}}},
+            "config: audioset.source.kind: 'foldr' is not allowed; it should be one of 'youtube', 'folder', 'renderer'",
+        ),
+        (
+            {"audioset": {"source": {"kind": "folder", "pth": "x"}}},
+            "config: unknown key 'audioset.source.pth'; did you mean 'path'? (and 1 more)",
+        ),
+        ({"audioset": {"source": {"kind": "folder"}}}, "config: audioset.source.path: this key is missing"),
+        (
+            {"teachers": {"mine": {"kind": "onnx"}}},
+            "config: teachers.mine: kind onnx needs sample_rate and embedding_dim",
+        ),
+        (
+            {"table1": {"tasks": ["esc5"]}},
+            "config: table1.tasks: 'esc5' is not one of openmic, nsynth, gtzan, mtt, fsd50k, esc50, us8k; "
+            "did you mean esc50?",
+        ),
+        (
+            {"audioset": {"segments": {"classes": ""}}},
+            "config: table1.baselines: supervised needs audioset.segments.classes; this corpus has no labels",
+        ),
+        (
+            {"audioset": {"segments": {"train": []}}},
+            "config: audioset.segments.train: is empty; name AudioSet's segment lists",
+        ),
+    ],
+)
+def test_fault_is_one_line_with_the_key_and_the_way_out(values: dict, sentence: str) -> None:
+    with pytest.raises(SsondoError) as error:
+        load_config(values)
+    assert str(error.value) == sentence
+
+
+def test_other_source_replaces_the_default_ones_keys() -> None:
+    source = Config().audioset.source.model_dump() | {"kind": "renderer", "seed": 3}
+    loaded = load_config({"audioset": {"source": source}}).audioset.source
+    assert loaded.model_dump() == {"kind": "renderer", "seed": 3, "n_train": 6000, "n_eval": 400}
+
+
+SECTIONS = ("embed", "cluster", "distill", "supervise", "runtime", "probe", "table1")  # explained by their own sentence
+
+
+def test_every_key_has_a_sentence() -> None:
+    from ssondo.config_files import _sections
+
+    silent = [
+        f"{section.__name__}.{name}"
+        for section in _sections(Config, [])
+        for name, field in section.model_fields.items()
+        if not field.description and name not in ("paths", "audioset", "segments", *SECTIONS)
+    ]
+    assert silent == []
+
+
+def test_every_name_of_a_registry_is_allowed() -> None:
+    from typing import get_args
+
+    from ssondo import config, losses
+    from ssondo.provenance import registered
+
+    assert set(get_args(config.Loss)) == set(losses.LOSSES)
+    assert set(get_args(config.Teacher.model_fields["kind"].annotation)) == set(registered("ssondo.teachers", "KINDS"))
+    assert set(get_args(config.Task.model_fields["kind"].annotation)) == set(registered("ssondo.tasks", "READERS"))

