@@ -88,6 +88,9 @@ rule supervise:
 
 
 rule initialise:
+    input:
+        audio=ancient(plan.measured_audio()),
+        inventory=expand(paths.audio_inventory, split="train") if plan.measured_audio() else [],
     output:
         student=f"{paths.untrained}/student.ckpt",
         digest=digest(f"{paths.untrained}/student.ckpt"),
@@ -98,7 +101,8 @@ rule initialise:
     params:
         options=options("initialise"),
         code=code("initialise"),
+        audio=lambda wildcards, input: f"--audio {input.audio}" if input.audio else "",
     message:
         "Drawing random weights for {wildcards.student} (seed {wildcards.seed})"
     shell:
-        "ssondo initialise {params.options} --out {output.student} --log {log}"
+        "ssondo initialise {params.audio} {params.options} --out {output.student} --log {log}"

@@ -251,8 +251,10 @@ class Training(Section):
     """Of the whole job, over all its GPUs. The published code does not say; EfficientAT uses 120."""
     learning_rate: float = Field(default=8e-4, gt=0)
     """Of Adam, at its peak."""
+    schedule: Literal["published", "linear", "constant"] = "published"
+    """Of the learning rate; linear moves with every step, for short trainings."""
     warmup_epochs: float = Field(default=8, ge=0)
-    """Exponential ramp-up."""
+    """Exponential ramp-up; linear: a straight one."""
     decay_start_epoch: float = Field(default=80, ge=0)
     """The learning rate falls linearly from here."""
     decay_epochs: float = Field(default=95, ge=0)
@@ -305,9 +307,9 @@ class Runtime(Section):
     """How training uses the machine; none of it changes a result beyond float error."""
 
     num_workers: int = Field(default=8, ge=0)
-    """Processes that read and decode clips, for each GPU."""
+    """Threads that read and decode clips, for each GPU."""
     cache_mb: int = Field(default=4_000, ge=0)
-    """Decoded clips kept in memory."""
+    """Log-mels kept in memory for each GPU, if all fit."""
     gpus: int = Field(default=1, ge=0)
     """GPUs a training job; 0 is the CPU."""
 
@@ -536,7 +538,8 @@ def _sentence(error: ErrorDetails) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(keys)}"
         return f"unknown key {shown!r}; {hint}"
     if error["type"] == "union_tag_invalid":
-        return f"{shown}.kind: {_shown(error['input'].get('kind'))} is not allowed; it should be one of {error['ctx']['expected_tags']}"
+        allowed = error["ctx"]["expected_tags"]
+        return f"{shown}.kind: {_shown(error['input'].get('kind'))} is not allowed; it should be one of {allowed}"
     if error["type"] == "missing":
         return f"{shown}: this key is missing"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

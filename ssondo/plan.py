@@ -31,6 +31,7 @@ RULE_GRAPH: Mapping[str, tuple[str, ...]] = {
     "cluster": ("embed", "inventory"),
     "distill": ("resample", "embed", "inventory", "cluster", "checkpoint"),
     "supervise": ("resample", "inventory", "index", "checkpoint"),
+    "initialise": ("resample", "inventory"),
     "embed_task": ("prepare_task", "distill", "supervise", "initialise", "checkpoint"),
     "probe": ("embed_task",),
     "table1": ("probe",),
@@ -312,6 +313,10 @@ class Plan:
             return {"checkpoint": checkpoint, "student": []}
         return {"checkpoint": [], "student": [self.paths.student.format(model=model)]}
 
+    def measured_audio(self) -> list[str]:
+        """The clips that an untrained student's batch norms are measured on, if they are."""
+        return self.shard_paths("audio", "train") if self.config.supervise.reestimate_batches else []
+
     def cluster_inputs(self, teacher: str, n_clusters: str | int) -> list[str]:
         """The clusters that distillation draws by; none for 0 clusters."""
         if not int(n_clusters):
@@ -413,7 +418,13 @@ class Plan:
         return {"student": self.student_spec(student), "seed": int(seed), **self.config.supervise.model_dump()}
 
     def _initialise(self, student: str, seed: str) -> dict[str, Any]:
-        return {"student": self.student_spec(student), "seed": int(seed)}
+        training = self.config.supervise
+        return {
+            "student": self.student_spec(student),
+            "seed": int(seed),
+            "reestimate_batches": training.reestimate_batches,
+            "batch_size": training.batch_size,
+        }
 
     def _prepare_task(self, task: str) -> dict[str, Any]:
         return {"task": task, "spec": self.task_spec(task), "seed": self.config.tasks[task].seed}

@@ -1,0 +1,361 @@
+"""Distillation: a student learns to map clips to where a teacher puts them."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssondo import losses
+from ssondo.artefacts import array_digest, clip_list_digest, file_digest
+from ssondo.errors import SsondoError
+from ssondo.initialise import new_student
+from ssondo.loader import AudioClips, TeacherEmbeddings, common
+from ssondo.provenance import environment
+from ssondo.sampler import inverse_cluster_weights, uniform_weights
+from ssondo.schedule import schedule_of
+from ssondo.shards import Clusters, EmbeddingShard
+from ssondo.training import (
+    Examples,
+    Recipe,
+    Row,
+    conclude,
+    outputs_of,
+    place,
+    running_path,
+    served,
+    started_job,
+    train,
+    training_identity,
+)
+
+log = logging.getLogger(__name__)
+
+SAMPLINGS = ("clusters", "uniform")
+_ROWS_AT_ONCE = 1024
+# Comparing all pairs of AudioSet's eval clips at each look would cost more than the look itself.
+_MOST_NEIGHBOURS = 5000
+
+
+def distill(
+    *,
+    audio: list[Path],
+    embeddings: list[Path],
+    eval_audio: list[Path],
+    eval_embeddings: list[Path],
+    student: dict[str, Any],
+    out: Path,
+    history: Path,
+    curves: Path,
+    seed: int,
+    epochs: int,
+    draws_per_epoch: int,
+    batch_size: int,
+    learning_rate: float,
+    clusters: Path | None = None,
+    init: Path | None = None,
+    loss: str = "cosine",
+    loss_options: dict[str, Any] | None = None,
+    temperature: float = 1.0,
+    masking: str = "correct",
+    n_clusters: int = 0,
+    sampling: str = "clusters",
+    center: bool = False,
+    schedule: str = "published",
+    warmup_epochs: float = 8,
+    decay_start_epoch: float = 80,
+    decay_epochs: float = 95,
+    final_multiplier: float = 0.01,
+    gradient_clip: float = 5.0,
+    mixup_alpha: float | None = None,
+    freq_mask: int = 0,
+    time_mask: int = 0,
+    precision: str = "auto",
+    compile: bool = False,
+    reestimate_batches: int = 0,
+    checkpoint_minutes: float = 10,
+    validate_every: int = 1,
+    num_workers: int = 0,
+    cache_mb: int = 0,
+    device: str = "auto",
+    tensorboard: Path | None = None,
+) -> None:
+    """Train a student to put clips where the teacher puts them.
+
+    Killed at any moment and started again, it goes on from its last checkpoint and ends with the
+    same weights. Under torchrun it trains on several GPUs.
+
+    Args:
+        audio: audio shards of the training clips.
+        embeddings: the teacher's embeddings of them; clips that lack either are left out.
+        eval_audio: audio shards of the eval clips, on which the student is judged.
+        eval_embeddings: the teacher's embeddings of them.
+        student: architecture, window_s and settings of the architecture, e.g. width_mult.
+        out: the student's checkpoint.
+        history: CSV with a line for each epoch.
+        curves: PNG of it.
+        seed: of weights, draws and dropout.
+        epochs: how many.
+        draws_per_epoch: clips drawn in an epoch, with replacement; whole batches only.
+        batch_size: clips a step, over all GPUs.
+        learning_rate: of Adam, at its peak.
+        clusters: clusters of the training clips; needed if n_clusters is above 0.
+        init: pretrained weights of the backbone.
+        loss: name of the loss, a key of ssondo.losses.LOSSES.
+        loss_options: further options of that loss.
+        temperature: of losses that have one.
+        masking: correct or published, of losses that leave pairs out.
+        n_clusters: number of clusters; 0 for none.
+        sampling: draw evenly over clusters, or uniform over clips; without clusters it is uniform.
+        center: subtract the teacher's mean embedding over the training clips.
+        schedule: of the learning rate: published (constant within an epoch), linear, or constant.
+        warmup_epochs: length of its ramp up.
+        decay_start_epoch: where its ramp down begins.
+        decay_epochs: length of the ramp down.
+        final_multiplier: share of the learning rate after it.
+        gradient_clip: largest norm of the gradient.
+        mixup_alpha: of the Beta distribution; not given, no mixup.
+        freq_mask: SpecAugment, widest mask in mel bands; 0 is off.
+        time_mask: SpecAugment, widest mask in frames; 0 is off.
+        precision: auto, float32, bf16 or fp16; auto is 16 bit on a GPU and float32 on a CPU.
+        compile: use torch.compile.
+        reestimate_batches: batches on which batch norms are measured at the end; for short trainings.
+        checkpoint_minutes: between two checkpoints of the running training.
+        validate_every: epochs between two looks at the eval clips; the last is always looked at.
+        num_workers: threads that read and decode, for each GPU.
+        cache_mb: most memory in MB for log-mels, for each GPU; used if all clips fit.
+        device: auto, cpu, cuda.
+        tensorboard: folder for TensorBoard event files.
+    """
+    recipe = Recipe(
+        seed=seed,
+        epochs=epochs,
+        draws_per_epoch=draws_per_epoch,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        schedule=schedule_of(
+            schedule,
+            warmup_epochs=warmup_epochs,
+            decay_start_epoch=decay_start_epoch,
+            decay_epochs=decay_epochs,
+            final_multiplier=final_multiplier,
+        ),
+        gradient_clip=gradient_clip,
+        mixup_alpha=mixup_alpha,
+        freq_mask=freq_mask,
+        time_mask=time_mask,
+        precision=precision,
+        compile=compile,
+        reestimate_batches=reestimate_batches,
+    )
+    if sampling not in SAMPLINGS:
+        raise SsondoError(f"sampling is {sampling!r}; it must be one of {', '.join(SAMPLINGS)}")
+    options = losses.options_of(loss, temperature=temperature, masking=masking) | (loss_options or {})
+    loss_function = losses.build(loss, **options)
+    if loss_function.needs_clusters and not n_clusters:
+        raise SsondoError(f"loss {loss!r} compares clusters; set n_clusters above 0")
+    with started_job(device) as job:
+        known, unseen = _Corpus(audio, embeddings, "training"), _Corpus(eval_audio, eval_embeddings, "eval")
+        if known.teacher.embedding_dim != unseen.teacher.embedding_dim:
+            raise SsondoError(
+                f"training embeddings have {known.teacher.embedding_dim} values, eval embeddings "
+                f"{unseen.teacher.embedding_dim}; give one teacher's shards"
+            )
+        if center:
+            known.mean = unseen.mean = known.mean_embedding()
+        labels = _clusters_of(known.clip_ids, clusters, n_clusters) if n_clusters else None
+        if labels is not None and sampling == "clusters":
+            weights = inverse_cluster_weights(labels)
+        else:
+            weights = uniform_weights(len(known))
+
+        built = place(new_student(student, n_outputs=known.teacher.embedding_dim, seed=seed, init=init), job)
+        name = f"distill {_teacher_name(embeddings[0])} -> {built.settings['architecture']}"
+        serve = partial(served, student=built, job=job, cache_mb=cache_mb, num_workers=num_workers, name=name)
+        examples = Examples(
+            inputs=serve(known.audio, known.rows),
+            targets=known.targets,
+            weights=weights,
+            clusters=labels if loss_function.needs_clusters else None,
+        )
+        eval_inputs = serve(unseen.audio, unseen.rows)
+        wanted = torch.from_numpy(unseen.targets(np.arange(len(unseen))))
+        constant_cosine = _cosine(torch.from_numpy(known.best_constant())[None], wanted)
+
+        def judge() -> Row:
+            outputs = outputs_of(built, eval_inputs, job=job, batch_size=batch_size, num_workers=num_workers)
+            return {
+                "eval_cosine": _cosine(outputs, wanted),
+                "constant_cosine": constant_cosine,
+                "eval_nn_agreement": nearest_neighbour_agreement(outputs.to(job.device), wanted.to(job.device)),
+            }
+
+        told = {
+            "loss": {"name": loss, **options},
+            "sampling": sampling,
+            "n_clusters": n_clusters,
+            "center": center,
+            "init": None if init is None else file_digest(init),
+            "clusters": None if labels is None else array_digest(labels),
+            "audio": known.audio.digests,
+            "embeddings": known.teacher.digests,
+        }
+        rows = train(
+            built,
+            loss_function,
+            examples,
+            judge,
+            recipe,
+            job=job,
+            running=running_path(out),
+            identity=training_identity(built, recipe, __name__, **told),
+            num_workers=num_workers,
+            checkpoint_minutes=checkpoint_minutes,
+            validate_every=validate_every,
+            name=name,
+        )
+        if not job.first:
+            return
+        conclude(
+            built,
+            rows,
+            out=out,
+            history=history,
+            curves=curves,
+            tensorboard=tensorboard,
+            provenance={
+                "verb": "distill",
+                "recipe": asdict(recipe),
+                **told,
+                "clip_list_sha256": clip_list_digest(known.clip_ids),
+                "center": None if known.mean is None else known.mean.tolist(),
+                "environment": environment(),
+            },
+            title=f"{name}, {loss}, k={n_clusters}, seed {seed}",
+            scores={
+                "eval_cosine": "cosine",
+                "constant_cosine": "cosine of a constant",
+                "eval_nn_agreement": "same neighbour",
+            },
+        )
+        last = rows[-1]
+        log.info(
+            "%s: %s, k=%d, seed %d, %d steps, eval cosine %.3f (constant %.3f), the teacher's nearest neighbour for "
+            "%.0f %% of clips, %.0f s -> %s",
+            name,
+            loss,
+            n_clusters,
+            seed,
+            last["step"],
+            last["eval_cosine"],
+            last["constant_cosine"],
+            100 * (last["eval_nn_agreement"] or 0),
+            last["seconds"],
+            out,
+        )
+
+
+class _Corpus:
+    """Clips that have both sound and an embedding.
+
+    Attributes:
+        clip_ids: their names.
+        rows: their positions in `audio`.
+        mean: subtracted from each embedding, or None.
+    """
+
+    def __init__(self, audio: list[Path], embeddings: list[Path], what: str) -> None:
+        self.audio, self.teacher = AudioClips(audio), TeacherEmbeddings(embeddings)
+        self.rows, self._teacher_rows = common(self.audio.clip_ids, self.teacher.clip_ids)
+        self.clip_ids = [self.audio.clip_ids[row] for row in self.rows]
+        self.mean: np.ndarray | None = None
+        counts = (
+            f"{len(self)} {what} clips have sound and an embedding; {len(self.audio.clip_ids) - len(self)} with sound "
+            f"have no embedding, {len(self.teacher.clip_ids) - len(self)} with an embedding have no sound, "
+            f"{self.audio.n_absent} are listed without sound"
+        )
+        if not len(self):
+            raise SsondoError(f"{counts}; give the audio and embedding shards of one clip list")
+        log.info("%s", counts)
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def targets(self, clips: np.ndarray) -> np.ndarray:
+        """The teacher's embeddings of clips, centred if there is a mean; float32, shape (n, dim)."""
+        found = self.teacher.read(self._teacher_rows[clips])
+        return found if self.mean is None else found - self.mean
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            yield self.targets(np.arange(start, min(start + _ROWS_AT_ONCE, len(self))))
+
+    def mean_embedding(self) -> np.ndarray:
+        """Mean of the embeddings, float32, shape (dim,)."""
+        return (sum(block.sum(axis=0, dtype=np.float64) for block in self._blocks()) / len(self)).astype(np.float32)
+
+    def best_constant(self) -> np.ndarray:
+        """The output that has the highest mean cosine with the embeddings if it is the same for every clip.
+
+        That is the mean of the embeddings' directions; float32, shape (dim,).
+        """
+        return sum(
+            (block / np.linalg.norm(block, axis=1, keepdims=True).clip(1e-12)).sum(axis=0, dtype=np.float64)
+            for block in self._blocks()
+        ).astype(np.float32)
+
+
+def _clusters_of(clip_ids: list[str], path: Path | None, n_clusters: int) -> np.ndarray:
+    """Cluster of each clip, int64, shape (n_clips,)."""
+    if path is None:
+        raise SsondoError(f"n_clusters is {n_clusters}, but no clusters were given; add --clusters, or set it to 0")
+    with Clusters(path) as found:
+        if len(found.centroids) != n_clusters:
+            raise SsondoError(
+                f"{path}: has {len(found.centroids)} clusters, n_clusters is {n_clusters}; give the right file"
+            )
+        cluster_of = dict(zip(found.clip_ids, found.cluster.tolist(), strict=True))
+    without = [clip for clip in clip_ids if clip not in cluster_of]
+    if without:
+        raise SsondoError(
+            f"{path}: {len(without)} training clips have no cluster (the first is {without[0]}); "
+            "make the clusters again from the same embeddings"
+        )
+    return np.array([cluster_of[clip] for clip in clip_ids], dtype=np.int64)
+
+
+def _teacher_name(embeddings: Path) -> str:
+    with EmbeddingShard(embeddings) as shard:
+        return str(shard.settings.get("teacher", {}).get("kind", "teacher"))
+
+
+def _cosine(outputs: Tensor, targets: Tensor) -> float:
+    return float(F.cosine_similarity(outputs, targets, dim=1).double().mean())
+
+
+def nearest_neighbour_agreement(outputs: Tensor, targets: Tensor) -> float:
+    """Share of clips whose nearest other clip, by cosine, is the same for student and teacher.
+
+    Args:
+        outputs: of the student, shape (n_clips, dim), at least two clips; the first 5,000 count.
+        targets: of the teacher, shape (n_clips, dim).
+
+    Returns:
+        In [0, 1]; chance is 1 / (n_clips - 1).
+    """
+    nearest = []
+    for vectors in (outputs, targets):
+        unit = F.normalize(vectors[:_MOST_NEIGHBOURS], dim=1)
+        found = []
+        for start in range(0, len(unit), _ROWS_AT_ONCE):
+            similarity = unit[start : start + _ROWS_AT_ONCE] @ unit.T
+            similarity.diagonal(start).fill_(-torch.inf)
+            found.append(similarity.argmax(dim=1))
+        nearest.append(torch.cat(found))
+    return float((nearest[0] == nearest[1]).double().mean())

@@ -1,0 +1,110 @@
+"""Students before training: the starting point of every training, and the floor that it is compared with."""
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssondo.errors import SsondoError
+from ssondo.loader import AudioClips
+from ssondo.model import Student, initialise_backbone, reestimate_batchnorm, save_student
+from ssondo.sampler import Sampler, uniform_weights
+
+log = logging.getLogger(__name__)
+
+
+def new_student(spec: Mapping[str, Any], *, n_outputs: int, seed: int, init: Path | None = None) -> Student:
+    """Build a student with weights that depend on `spec` and `seed` alone.
+
+    The backbone is drawn before the mapping head, so students of one seed that differ in
+    `n_outputs` have one backbone.
+
+    Args:
+        spec: `architecture`, other arguments of `Student` such as `window_s`, and beside them the
+            settings of the architecture, e.g. `width_mult`.
+        n_outputs: size of the mapping head's output.
+        seed: of the weights.
+        init: pretrained weights of the backbone, in place of random ones.
+
+    Raises:
+        SsondoError: if the architecture or a setting is not known, or `init` is of another one.
+    """
+    if "architecture" not in spec:
+        raise SsondoError("student: architecture is missing; give e.g. mobilenetv3")
+    arguments = set(inspect.signature(Student).parameters) - {"n_outputs", "backbone"}
+    own = {key: value for key, value in spec.items() if key in arguments}
+    backbone = {key: value for key, value in spec.items() if key not in arguments}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = Student(n_outputs=n_outputs, backbone=backbone, **own)
+    if init is not None:
+        initialise_backbone(student.model, init)
+    return student
+
+
+def _measure_statistics(student: Student, audio: list[Path], n_batches: int, batch_size: int, seed: int) -> None:
+    """Measure what batch norms divide by, on training clips drawn evenly; the weights stay random."""
+    clips = AudioClips(audio)
+    sampler = Sampler(uniform_weights(len(clips.clip_ids)), seed=seed, batch_size=batch_size)
+
+    def log_mels() -> Iterator[Tensor]:
+        for step in range(n_batches):
+            waveforms = torch.from_numpy(clips.read(sampler.draw(0, step)))
+            yield student.log_mel(waveforms.float() / 32768)
+
+    with torch.no_grad():
+        reestimate_batchnorm(student, log_mels())
+
+
+def initialise(
+    *,
+    student: dict[str, Any],
+    seed: int,
+    out: Path,
+    n_outputs: int = 3840,
+    init: Path | None = None,
+    audio: list[Path] | None = None,
+    reestimate_batches: int = 0,
+    batch_size: int = 64,
+) -> None:
+    """Write a student that has learned nothing: the floor row of the tables.
+
+    Where trained students have their batch norms' statistics measured at the end, this one has too:
+    without, a deep network of random weights puts all clips in one place and the floor is no floor.
+
+    Args:
+        student: architecture, window_s and settings of the architecture, e.g. width_mult.
+        seed: of the weights; distill and supervise start from the same ones.
+        out: the student's checkpoint.
+        n_outputs: size of the mapping head's output, which nothing downstream sees.
+        init: pretrained weights of the backbone.
+        audio: audio shards of the training clips; needed if reestimate_batches is above 0.
+        reestimate_batches: batches of training clips that batch norms are measured on; 0 for none.
+        batch_size: clips in such a batch.
+
+    Raises:
+        SsondoError: if the student's settings are not known, or there are no clips to measure on.
+    """
+    built = new_student(student, n_outputs=n_outputs, seed=seed, init=init)
+    if reestimate_batches:
+        if not audio:
+            raise SsondoError(f"initialise: reestimate_batches {reestimate_batches} needs audio shards, give --audio")
+        _measure_statistics(built, audio, reestimate_batches, batch_size, seed)
+    provenance = {
+        "verb": "initialise",
+        "seed": seed,
+        "init": None if init is None else init.name,
+        "reestimate_batches": reestimate_batches,
+    }
+    save_student(out, built, provenance)
+    log.info(
+        "initialise %s: %s parameters, seed %d -> %s",
+        built.settings["architecture"],
+        f"{built.n_parameters:,}",
+        seed,
+        out,
+    )

@@ -1,0 +1,69 @@
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ssondo.errors import SsondoError, TransientError
+from ssondo.pool import ordered_map
+
+_base = 0
+
+
+def set_base(value: int) -> None:
+    global _base
+    _base = value
+
+
+def add(item: int) -> int:
+    time.sleep(0.02 * (item % 3))  # later items may be done first
+    return _base + item
+
+
+def kill_own_process(item: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def fail(item: int) -> int:
+    raise SsondoError(f"item {item}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_results_come_in_order_from_initialised_processes(n_workers: int) -> None:
+    found = list(ordered_map(add, range(20), n_workers, set_base, (100,)))
+    assert found == list(range(100, 120))
+    set_base(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_no_more_than_a_few_items_are_read_ahead(n_workers: int) -> None:
+    n_read = 0
+
+    def items() -> Iterator[int]:
+        nonlocal n_read
+        for n in range(1000):
+            n_read += 1
+            yield n
+
+    results = ordered_map(add, items(), n_workers)
+    for _ in range(10):
+        next(results)
+    assert n_read <= 10 + 4 * n_workers
+    results.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_a_passing_fault_that_says_why() -> None:
+    with pytest.raises(TransientError, match="killed, most often for want of memory"):
+        list(ordered_map(kill_own_process, range(10), 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_an_error_of_a_worker_comes_through_as_it_is(n_workers: int) -> None:
+    with pytest.raises(SsondoError, match=r"^item 0$"):
+        list(ordered_map(fail, range(10), n_workers))
