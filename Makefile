@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install demo test test-fast format docs clean
+.PHONY: install demo test test-fast format clean
 
 install: $(VENV)/.installed
 
@@ -31,4 +31,4 @@ format: install
 	ruff format . && ruff check --fix . && snakefmt Snakefile rules && $(BIN)/python -m ssondo.config --write
 
 clean:
-	rm -rf results/demo .snakemake
+	rm -rf results/demo

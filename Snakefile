@@ -19,5 +19,6 @@ rule all:
     default_target: True
     input:
         expand("{table}.md", table=[paths.table(name) for name in plan.tables]),
+        paths.table("scores.csv"),
         paths.table("report.html"),
         ancient(plan.all_shards()),

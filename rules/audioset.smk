@@ -80,6 +80,7 @@ rule fetch:
         mem_mb=growing(2_000),
         runtime=growing(1_440),
         fetch_jobs=1,
+        manner=plan.fetch_manner(),
     params:
         options=options("fetch"),
         code=code("fetch"),
@@ -87,7 +88,7 @@ rule fetch:
     message:
         "Fetching the clips of {wildcards.split}-{wildcards.shard}"
     shell:
-        "ssondo fetch --segments {input.segments} {params.options} --n-workers {threads} --out {output.audio} --log {log}"
+        "ssondo fetch --segments {input.segments} {params.options} {resources.manner} --n-workers {threads} --out {output.audio} --log {log}"
 
 
 rule resample:

@@ -1,4 +1,5 @@
 # What the rules share: the checked configuration, the plan, and the params of a rule.
+import atexit
 import sys
 from pathlib import Path
 
@@ -15,15 +16,19 @@ except SsondoError as error:
     sys.exit(f"error: {error}")
 
 paths = plan.paths
+atexit.register(watch.save)
+if plan.config.audioset.source.kind == "youtube":
+    # Each fetch job keeps its part of the rate, so no more of them may run at once.
+    workflow.register_resource("fetch_jobs", plan.config.audioset.source.max_jobs)
 
 
 localrules:
     all,
     inventory,
+    scores,
     table1,
     table2,
     fig2,
-    rulegraph,
     report,
 
 
@@ -70,7 +75,3 @@ def growing(value):
 def every_shard(pattern, split):
     """The pattern with every shard of a split, for rules that read them all."""
     return expand(pattern, split=split, shard=plan.shards(split), allow_missing=True)
-
-
-onstart:
-    watch.save()

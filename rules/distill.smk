@@ -30,21 +30,22 @@ rule distill:
     threads: 16
     resources:
         gpu=_runtime.gpus,
-        num_workers=_runtime.num_workers,
-        cache_mb=_runtime.cache_mb,
+        machine=plan.training_machine(),
+        launcher=plan.launcher(),
         mem_mb=growing(32_000),
         runtime=growing(2_880),
     params:
         options=options("distill"),
         code=code("distill"),
+        content=content("distill"),
         clusters=lambda wildcards, input: f"--clusters {input.clusters}" if input.clusters else "",
         init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
     message:
         "Distilling {wildcards.teacher} into {wildcards.student} ({wildcards.loss}, k={wildcards.n_clusters}, seed {wildcards.seed})"
     shell:
-        "exec ssondo distill --audio {input.audio} --embeddings {input.embeddings} --eval-audio {input.eval_audio}"
+        "exec {resources.launcher} distill --audio {input.audio} --embeddings {input.embeddings} --eval-audio {input.eval_audio}"
         " --eval-embeddings {input.eval_embeddings} {params.clusters} {params.init} {params.options}"
-        " --num-workers {resources.num_workers} --cache-mb {resources.cache_mb} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
+        " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
 
 
 rule supervise:
@@ -71,20 +72,21 @@ rule supervise:
     threads: 16
     resources:
         gpu=_runtime.gpus,
-        num_workers=_runtime.num_workers,
-        cache_mb=_runtime.cache_mb,
+        machine=plan.training_machine(),
+        launcher=plan.launcher(),
         mem_mb=growing(32_000),
         runtime=growing(2_880),
     params:
         options=options("supervise"),
         code=code("supervise"),
+        content=content("supervise"),
         init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
     message:
         "Training {wildcards.student} on labels (seed {wildcards.seed})"
     shell:
-        "exec ssondo supervise --audio {input.audio} --segments {input.segments} --classes {input.classes}"
+        "exec {resources.launcher} supervise --audio {input.audio} --segments {input.segments} --classes {input.classes}"
         " --eval-audio {input.eval_audio} --eval-segments {input.eval_segments} {params.init} {params.options}"
-        " --num-workers {resources.num_workers} --cache-mb {resources.cache_mb} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
+        " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
 
 
 rule initialise:
@@ -101,6 +103,7 @@ rule initialise:
     params:
         options=options("initialise"),
         code=code("initialise"),
+        content=content("initialise"),
         audio=lambda wildcards, input: f"--audio {input.audio}" if input.audio else "",
     message:
         "Drawing random weights for {wildcards.student} (seed {wildcards.seed})"

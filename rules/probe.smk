@@ -41,6 +41,7 @@ rule embed_task:
     threads: 8
     resources:
         gpu=min(1, plan.config.runtime.gpus),
+        batch_size=plan.config.runtime.embed_batch_size,
         mem_mb=growing(16_000),
         runtime=growing(240),
     params:
@@ -55,7 +56,7 @@ rule embed_task:
     message:
         "Embedding {wildcards.task} with {wildcards.model}"
     shell:
-        "ssondo embed_task --audio {input.audio} {params.weights} {params.options} --out {output.embeddings} --log {log}"
+        "ssondo embed_task --audio {input.audio} {params.weights} {params.options} --batch-size {resources.batch_size} --out {output.embeddings} --log {log}"
 
 
 rule probe:

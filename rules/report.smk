@@ -1,3 +1,20 @@
+rule scores:
+    input:
+        plan.all_scores(),
+    output:
+        paths.table("scores.csv"),
+    log:
+        paths.log("scores"),
+    conda:
+        "../envs/ssondo.yaml"
+    params:
+        code=code("scores"),
+    message:
+        "Collecting the scores"
+    shell:
+        "ssondo scores --scores {input} --out {output} --log {log}"
+
+
 rule table1:
     input:
         plan.table_scores("table1"),
@@ -6,7 +23,6 @@ rule table1:
         csv=paths.table("table1.csv"),
         latex=paths.table("table1.tex"),
         figure=paths.table("table1.png"),
-        long=paths.table("scores.csv"),
     log:
         paths.log("table1"),
     conda:
@@ -14,11 +30,12 @@ rule table1:
     params:
         options=options("table1"),
         code=code("table1"),
+        content=content("table1"),
     message:
         "Writing Table 1"
     shell:
         "ssondo table1 --scores {input} {params.options} --markdown {output.markdown} --csv {output.csv}"
-        " --latex {output.latex} --figure {output.figure} --long {output.long} --log {log}"
+        " --latex {output.latex} --figure {output.figure} --log {log}"
 
 
 rule table2:
@@ -35,6 +52,7 @@ rule table2:
     params:
         options=options("table2"),
         code=code("table2"),
+        content=content("table2"),
     message:
         "Writing Table 2"
     shell:
@@ -57,6 +75,7 @@ rule fig2:
     params:
         options=options("fig2"),
         code=code("fig2"),
+        content=content("fig2"),
     message:
         "Drawing Fig. 2"
     shell:
@@ -81,6 +100,7 @@ rule report:
     params:
         options=options("report"),
         code=code("report"),
+        content=content("report"),
     message:
         "Writing the report"
     shell:

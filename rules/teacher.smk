@@ -37,6 +37,7 @@ rule embed:
     threads: 8
     resources:
         gpu=min(1, plan.config.runtime.gpus),
+        batch_size=plan.config.runtime.embed_batch_size,
         mem_mb=growing(16_000),
         runtime=growing(120),
     params:
@@ -47,4 +48,4 @@ rule embed:
     message:
         "Embedding {wildcards.split}-{wildcards.shard} with {wildcards.teacher}"
     shell:
-        "ssondo embed --audio {input.audio} {params.weights} {params.options} --out {output.embeddings} --log {log}"
+        "ssondo embed --audio {input.audio} {params.weights} {params.options} --batch-size {resources.batch_size} --out {output.embeddings} --log {log}"

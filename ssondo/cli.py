@@ -11,7 +11,6 @@ import importlib
 import inspect
 import json
 import logging
-import signal
 import sys
 import traceback
 import types
@@ -40,6 +39,7 @@ VERBS = {
     "prepare_task": "ssondo.tasks:prepare_task",
     "embed_task": "ssondo.embed_task:embed_task",
     "probe": "ssondo.probe:probe",
+    "scores": "ssondo.scores:scores",
     "table1": "ssondo.tables:table1",
     "table2": "ssondo.tables:table2",
     "fig2": "ssondo.tables:fig2",
@@ -204,9 +204,6 @@ def main(arguments: list[str] | None = None) -> int:
         bug; 75 where the same command may work later; 130 if interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # A reader that goes away (`ssondo ... | head`) ends the program quietly, as other tools do.
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         log_path = _take_option(arguments, "--log")
     except SsondoError as error:

@@ -1,19 +1,22 @@
 """The typed configuration: what may stand in config.yaml, and what each key means.
 
 The sentences below are the reference: `python -m ssondo.config --write` makes config.yaml and
-docs/config.md of them, and a test fails if either drifts. Only the Snakefile and `ssondo plan`
-import this module; library functions take their own arguments.
+docs/config.md of them, and a test fails if either drifts. Only the Snakefile and the plan import
+this module; library functions take their own arguments.
 """
 
 import difflib
+import os
+import re
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from ssondo.errors import SsondoError
+from ssondo.provenance import registered
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
 Loss = Literal[
@@ -29,6 +32,8 @@ Loss = Literal[
     "hybrid",
 ]
 
+_CLUSTER_LOSSES = ("contrastive_neg_clusters", "cluster_aware", "cross_cluster_guidance", "hybrid")
+
 
 class Section(BaseModel):
     """A section of the configuration: unknown keys are errors."""
@@ -36,12 +41,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
 
 
+LocalPath = Annotated[str, AfterValidator(os.path.expanduser)]
+# Paths that the workflow makes stand in shell commands and in Snakemake's patterns.
+PlainPath = Annotated[str, AfterValidator(os.path.expanduser), Field(pattern=r"^[\w./~+@=-]+$")]
+
+
 class Paths(Section):
     """Where files go; relative paths start at the working directory."""
 
-    data: str = "data"
+    data: PlainPath = "data"
     """Sound, task sets, checkpoints and teacher embeddings: what experiments share. Terabytes for the paper."""
-    results: str = "results"
+    results: PlainPath = "results"
     """Everything of one experiment stands in a folder of its name here."""
 
 
@@ -72,7 +82,7 @@ class YoutubeSource(Section):
     """For the whole run, not for a job. YouTube allows a session about 300 an hour."""
     max_jobs: int = Field(default=1, ge=1)
     """Fetch jobs that may run at once; each takes its part of the rate."""
-    cookies: str | None = None
+    cookies: LocalPath | None = None
     """A cookies file in Netscape form, for a logged-in session."""
     proxies: list[str] = []
     """Proxy URLs; each fetch job takes one by its shard."""
@@ -85,7 +95,7 @@ class FolderSource(Section):
 
     kind: Literal["folder"] = "folder"
     """youtube, folder or renderer."""
-    path: str
+    path: LocalPath
     """The folder; searched in all its sub-folders."""
     pattern: str = "**/*.*"
     """Which files are listed where audioset.segments.train is empty."""
@@ -152,7 +162,7 @@ class Checkpoint(Section):
 
     url: str | None = None
     """Download from here."""
-    path: str | None = None
+    path: LocalPath | None = None
     """A local file instead."""
     package: str | None = None
     """A file inside an installed Python package, `package:path/in/it`."""
@@ -170,7 +180,8 @@ class Checkpoint(Section):
     @property
     def file(self) -> str:
         """The file's own name; some checkpoints carry settings in it."""
-        return (self.path or self.package or self.url or "").rstrip("/").rpartition("/")[2].rpartition(":")[2]
+        name = (self.path or self.package or self.url or "").rstrip("/").rpartition("/")[2].rpartition(":")[2]
+        return re.sub(r"[^\w.+-]", "_", name)
 
 
 class Teacher(Section):
@@ -202,8 +213,6 @@ class Teacher(Section):
 class Embed(Section):
     """Teacher inference over shards."""
 
-    batch_size: int = Field(default=32, ge=1)
-    """Clips at once."""
     dtype: Literal["float16", "float32"] = "float16"
     """Of embeddings on disk."""
 
@@ -223,8 +232,6 @@ class Cluster(Section):
     """Clips that k-means is fitted on, drawn at random; every clip is assigned."""
     metric_sample: int = Field(default=10_000, ge=100)
     """Clips that silhouette and the like are computed on."""
-    memory_mb: int = Field(default=8_000, ge=64)
-    """Upper bound for embeddings held at once."""
 
 
 class Student(Section):
@@ -265,8 +272,6 @@ class Training(Section):
     """Largest norm of the gradient."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """auto: 16 bit on GPUs, float32 on a CPU."""
-    compile: bool = False
-    """Compile the student with torch.compile."""
     mixup_alpha: float | None = Field(default=None, gt=0)
     """Mixup; null is off."""
     freq_mask: int = Field(default=0, ge=0)
@@ -275,8 +280,6 @@ class Training(Section):
     """SpecAugment: widest time mask in frames; 0 is off."""
     reestimate_batches: int = Field(default=0, ge=0)
     """Batches on which BatchNorm's statistics are estimated anew at the end; for short trainings. 0 is off."""
-    checkpoint_minutes: float = Field(default=10, gt=0)
-    """A killed job goes on from its last checkpoint."""
     validate_every: int = Field(default=5, ge=1)
     """Epochs between two looks at the eval clips."""
 
@@ -304,14 +307,23 @@ class Supervise(Training):
 
 
 class Runtime(Section):
-    """How training uses the machine; none of it changes a result beyond float error."""
+    """How jobs use the machine: none of it changes a result beyond float error, so no change of it reruns a job."""
+
+    embed_batch_size: int = Field(default=32, ge=1)
+    """Clips that a teacher or student embeds at once."""
+    cluster_memory_mb: int = Field(default=8_000, ge=500)
+    """Upper bound for the memory of clustering; if it is short, fewer clips are fitted on."""
+    checkpoint_minutes: int = Field(default=10, ge=1)
+    """A killed training goes on from its last checkpoint."""
+    compile: bool = False
+    """Train with torch.compile."""
 
     num_workers: int = Field(default=8, ge=0)
     """Threads that read and decode clips, for each GPU."""
     cache_mb: int = Field(default=4_000, ge=0)
     """Log-mels kept in memory for each GPU, if all fit."""
     gpus: int = Field(default=1, ge=0)
-    """GPUs a training job; 0 is the CPU."""
+    """GPUs of a training job, by torchrun if several; 0 is the CPU."""
 
 
 class Task(Section):
@@ -321,8 +333,8 @@ class Task(Section):
         "esc50", "fsd50k", "gtzan", "magnatagatune", "nsynth", "openmic", "urbansound8k", "table", "pattern", "rendered"
     ]
     """Its reader: one of the seven, `table` (a CSV of yours), `pattern` (file names), or `rendered` (the demo's)."""
-    path: str | None = None
-    """A local copy: the folder, or for table the CSV."""
+    path: LocalPath | None = None
+    """A local copy: the folder, or for table the CSV. Changed files are noticed up to 20,000 of them."""
     seed: int = Field(default=0, ge=0)
     """Of folds that are drawn and of sound that is rendered."""
     options: dict[str, Any] = {}
@@ -471,7 +483,7 @@ class Config(Section):
     """null leaves it out of `all`."""
 
     @model_validator(mode="after")
-    def _names_exist(self) -> "Config":
+    def _makes_sense(self) -> "Config":
         def check(key: str, names: list[str], known: Mapping[str, object]) -> None:
             for name in names:
                 if name not in known:
@@ -494,9 +506,33 @@ class Config(Section):
         lists_itself = self.audioset.source.kind != "youtube"
         if not self.audioset.segments.train and not lists_itself:
             raise ValueError("audioset.segments.train: is empty; name AudioSet's segment lists")
+        for key in ("table1", "table2", "fig2"):
+            section = getattr(self, key)
+            if section is not None and len(set(section.seeds)) < len(section.seeds):
+                raise ValueError(f"{key}.seeds: a seed stands there twice")
+        if self.table2 is not None and set(self.table2.music) & set(self.table2.environment):
+            raise ValueError("table2: a task stands in music and in environment")
+        for key, loss, counts in self._distillations():
+            if loss in _CLUSTER_LOSSES and 0 in counts:
+                raise ValueError(f"{key}: the loss {loss} needs clusters, n_clusters is 0")
+        architectures = registered("ssondo.students", "ARCHITECTURES")
+        for name, student in self.students.items():
+            if ":" not in student.architecture:
+                check(f"students.{name}.architecture", [student.architecture], architectures)
+        if not self.audioset.segments.eval and self.audioset.segments.train:
+            raise ValueError("audioset.segments.eval: is empty; students are judged on these clips")
         if "supervised" in self.table1.baselines and not self.audioset.segments.classes:
             raise ValueError("table1.baselines: supervised needs audioset.segments.classes; this corpus has no labels")
         return self
+
+    def _distillations(self) -> list[tuple[str, str, list[int]]]:
+        """Where in the config students are distilled: key, loss, numbers of clusters."""
+        found = [("table1", self.table1.loss, [self.table1.n_clusters])]
+        if self.table2 is not None:
+            found += [("table2", loss, [self.table2.n_clusters]) for loss in self.table2.losses]
+        if self.fig2 is not None:
+            found.append(("fig2", self.fig2.loss, self.fig2.n_clusters))
+        return [(key, str(loss), counts) for key, loss, counts in found]
 
 
 def _section_of(annotation: Any) -> list[type[Section]]:

@@ -122,7 +122,13 @@ def spool_path(out: Path) -> Path:
 
 
 def fetch(
-    *, segments: Path, out: Path, source: dict[str, Any], max_failed_share: float = 0.02, n_workers: int = 1
+    *,
+    segments: Path,
+    out: Path,
+    source: dict[str, Any],
+    manner: dict[str, Any] | None = None,
+    max_failed_share: float = 0.02,
+    n_workers: int = 1,
 ) -> None:
     """Fetch the clips of one shard's list.
 
@@ -130,6 +136,7 @@ def fetch(
         segments: the shard's list, made by index.
         out: audio shard for the clips as they come, each with its status and reason.
         source: where clips come from: "kind" (folder, youtube, renderer) and its settings.
+        manner: more of its settings, those that change no clip: rate, cookies, proxies.
         max_failed_share: share of clips that may fail for now, in [0, 1].
         n_workers: processes, for sources that compute (renderer).
 
@@ -139,7 +146,7 @@ def fetch(
     """
     began = time.monotonic()
     listed = read_segments(segments)
-    opened = open_source(source, listed, _job_of(segments))
+    opened = open_source({**source, **(manner or {})}, listed, _job_of(segments))
     counts: Counter[Status] = Counter()
     failures: Counter[str] = Counter()
     with AudioShardWriter(out, sample_rate=0, settings={"source": source["kind"]}, producer="fetch") as shard:

@@ -21,6 +21,9 @@ from ssondo.provenance import code_hash, registered
 from ssondo.watch import Watch
 
 _SHARD_DIGITS = 4
+# Linux takes 128 KiB in one argument, and a rule's command is one; the rest is for its options.
+_LONGEST_COMMAND = 120_000
+_MANNER = {"requests_per_hour", "max_jobs", "cookies", "proxies"}
 _TABLES = ("table1", "table2", "fig2")
 RULE_GRAPH: Mapping[str, tuple[str, ...]] = {
     "index": ("compose", "list_folder"),
@@ -34,6 +37,7 @@ RULE_GRAPH: Mapping[str, tuple[str, ...]] = {
     "initialise": ("resample", "inventory"),
     "embed_task": ("prepare_task", "distill", "supervise", "initialise", "checkpoint"),
     "probe": ("embed_task",),
+    "scores": ("probe",),
     "table1": ("probe",),
     "table2": ("probe",),
     "fig2": ("probe",),
@@ -130,8 +134,6 @@ class Paths:
         self.untrained = self.student_of("untrained/{student}/seed{seed}")
         self.task_embeddings = f"{results}/embeddings/{{model}}/{{task}}.h5"
         self.scores = f"{results}/probes/{{model}}/{{task}}.json"
-        self.config = f"{results}/config.json"
-        self.rulegraph = f"{results}/rulegraph.mmd"
         self.benchmarks = f"{results}/benchmarks"
 
     def student_of(self, model: str) -> str:
@@ -371,9 +373,14 @@ class Plan:
 
     def _fetch(self, split: str, shard: str) -> dict[str, Any]:
         audioset = self.config.audioset
-        source = audioset.source.model_dump(exclude={"watch", "n_train", "n_eval", "pattern", "eval_share"})
+        source = audioset.source.model_dump(exclude={"watch", "n_train", "n_eval", "pattern", "eval_share", *_MANNER})
         source["clip_s"] = audioset.clip_s
-        return {"source": source, "max_failed_share": audioset.max_failed_share}
+        return {"source": source}
+
+    def fetch_manner(self) -> str:
+        """How politely and as whom clips are fetched, as options: it changes no clip, so it is no provenance."""
+        manner = self.config.audioset.source.model_dump(include=_MANNER, exclude_none=True)
+        return flags(manner=manner or None, max_failed_share=self.config.audioset.max_failed_share)
 
     def _resample(self, split: str, shard: str) -> dict[str, Any]:
         audioset = self.config.audioset
@@ -395,7 +402,7 @@ class Plan:
 
     def _embed(self, teacher: str, split: str, shard: str) -> dict[str, Any]:
         settings = self.config.embed
-        return {"teacher": self.teacher_spec(teacher), "batch_size": settings.batch_size, "dtype": settings.dtype}
+        return {"teacher": self.teacher_spec(teacher), "dtype": settings.dtype}
 
     def _cluster(self, teacher: str, n_clusters: str) -> dict[str, Any]:
         return {"n_clusters": int(n_clusters), **self.config.cluster.model_dump()}
@@ -417,13 +424,28 @@ class Plan:
     def _supervise(self, student: str, seed: str) -> dict[str, Any]:
         return {"student": self.student_spec(student), "seed": int(seed), **self.config.supervise.model_dump()}
 
+    def training_machine(self) -> str:
+        """How training uses the machine, as options; it is no provenance."""
+        runtime = self.config.runtime
+        return flags(
+            num_workers=runtime.num_workers,
+            cache_mb=runtime.cache_mb,
+            checkpoint_minutes=runtime.checkpoint_minutes,
+            compile=runtime.compile,
+        )
+
+    def launcher(self) -> str:
+        """What a training command begins with."""
+        gpus = self.config.runtime.gpus
+        return "ssondo" if gpus < 2 else f"torchrun --standalone --nproc-per-node={gpus} -m ssondo"
+
     def _initialise(self, student: str, seed: str) -> dict[str, Any]:
         training = self.config.supervise
+        measured = {"reestimate_batches": training.reestimate_batches, "batch_size": training.batch_size}
         return {
             "student": self.student_spec(student),
             "seed": int(seed),
-            "reestimate_batches": training.reestimate_batches,
-            "batch_size": training.batch_size,
+            **(measured if training.reestimate_batches else {}),
         }
 
     def _prepare_task(self, task: str) -> dict[str, Any]:
@@ -438,7 +460,7 @@ class Plan:
     def _embed_task(self, model: str, task: str) -> dict[str, Any]:
         parsed = Model.parse(model)
         teacher = self.teacher_spec(parsed.teacher) if parsed.row_kind == "teacher" else None
-        return {"teacher": teacher, "batch_size": self.config.embed.batch_size}
+        return {"teacher": teacher}
 
     def _probe(self, model: str, task: str) -> dict[str, Any]:
         return {"model": Model.parse(model).__dict__, **self.config.probe.model_dump()}
@@ -506,12 +528,26 @@ class Plan:
 
     # The user's own input files
 
-    def _callable_source(self, wildcards: Mapping[str, str]) -> list[str]:
-        """The file of a user's own teacher function, if that is what embeds."""
-        model = Model.parse(wildcards["model"]) if "model" in wildcards else Model("teacher", wildcards["teacher"])
-        dotted = self.config.teachers[model.teacher].callable if model.row_kind == "teacher" else None
-        source = source_of(dotted) if dotted else None
+    def _own_code(self, wildcards: Mapping[str, str]) -> list[str]:
+        """The file of a user's own teacher function or student class, if that is what runs."""
+        model = Model.parse(wildcards["model"]) if "model" in wildcards else None
+        student = model.student if model else wildcards.get("student", "")
+        if student:
+            dotted: str | None = self.config.students[student].architecture
+        else:
+            dotted = self.config.teachers[model.teacher if model else wildcards["teacher"]].callable
+        source = source_of(dotted) if dotted and ":" in dotted else None
         return [source] if source else []
+
+    def _task_files(self, task: str) -> dict[str, str]:
+        """The files of a task; for a table, the table and the folder of the sound that it lists."""
+        spec = self.config.tasks[task]
+        if spec.path is None:
+            return {}
+        if spec.kind != "table":
+            return self._watch.tree(spec.path)
+        sound = str(spec.options.get("audio") or Path(spec.path).parent)
+        return self._watch.tree(sound) | self._watch.files([spec.path])
 
     def content(self, rule: str, **wildcards: str) -> str:
         """A digest of the user's own files that a rule reads: they may be larger than Snakemake compares.
@@ -521,20 +557,24 @@ class Plan:
         found: dict[str, str] = {}
         source = self.config.audioset.source
         if rule == "list_folder" and isinstance(source, FolderSource):
-            found = dict.fromkeys(self._watch.tree(source.path), "")
+            found = self._watch.names(source.path)
         elif rule == "index" and not self.corpus_lists():
             found = self._watch.files([path for paths in self.index_inputs().values() for path in paths])
         elif rule == "fetch" and isinstance(source, FolderSource) and source.watch:
             found = self._watch.shard(source.path, wildcards["shard"], len(self.shards(wildcards["split"])))
-        elif rule in ("embed", "embed_task"):
-            found = self._watch.files(self._callable_source(wildcards))
+        elif rule in ("embed", "embed_task", "distill", "supervise", "initialise"):
+            found = self._watch.files(self._own_code(wildcards))
         elif rule == "checkpoint":
             path = self.checkpoints()[wildcards["checkpoint"]].path
             found = self._watch.files([path] if path else [])
         elif rule == "prepare_task":
-            path = self.config.tasks[wildcards["task"]].path
-            found = self._watch.tree(path) if path else {}
+            found = self._task_files(wildcards["task"])
+        elif rule in (*_TABLES, "report"):
+            found = self._watch.files([str(path) for path in sorted(PUBLISHED.glob("*.csv"))])
         return content_digest(found)[:16] if found else ""
+
+
+PUBLISHED = Path(__file__).parent / "published"
 
 
 def source_of(dotted: str) -> str | None:
@@ -562,6 +602,21 @@ def check(config: Config) -> None:
         if teacher.callable and source_of(teacher.callable) is None:
             module = teacher.callable.partition(":")[0]
             raise SsondoError(f"config: teachers.{name}.callable: there is no module {module}; check PYTHONPATH")
-    for key, checkpoint in [(f"teachers.{n}.checkpoint", t.checkpoint) for n, t in config.teachers.items()]:
+    for name, student in config.students.items():
+        if ":" in student.architecture and source_of(student.architecture) is None:
+            module = student.architecture.partition(":")[0]
+            raise SsondoError(f"config: students.{name}.architecture: there is no module {module}; check PYTHONPATH")
+    shards = config.audioset.n_train_shards + config.audioset.n_eval_shards
+    longest = (
+        2 * shards * (len(config.paths.data) + max(map(len, config.teachers)) + len("/embeddings//train-0000.h5 "))
+    )
+    if longest > _LONGEST_COMMAND:
+        raise SsondoError(
+            f"config: audioset.n_train_shards: {shards} shards below {config.paths.data} make a command of {longest:,} "
+            f"characters and the system takes {_LONGEST_COMMAND:,}; take fewer shards or a shorter paths.data"
+        )
+    places = [(f"teachers.{n}.checkpoint", t.checkpoint) for n, t in config.teachers.items()]
+    places += [(f"students.{n}.init", s.init) for n, s in config.students.items()]
+    for key, checkpoint in places:
         if checkpoint is not None and checkpoint.path and not Path(checkpoint.path).is_file():
             raise SsondoError(f"config: {key}.path: {checkpoint.path} is no file")

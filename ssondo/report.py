@@ -292,7 +292,17 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 
 
 # How the training ran, not what it reached.
-_NOT_SCORES = {"epoch", "step", "loss", "learning_rate", "gradient_norm", "clips_per_s", "wait_share", "temperature"}
+_NOT_SCORES = {
+    "epoch",
+    "step",
+    "loss",
+    "learning_rate",
+    "gradient_norm",
+    "clips_per_s",
+    "wait_share",
+    "temperature",
+    "seconds",
+}
 
 
 def _training(paths: Sequence[Path]) -> Html:

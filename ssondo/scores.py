@@ -5,6 +5,7 @@ Scores are in [0, 1] here and in scores.csv; tables for people, and the publishe
 
 import csv
 import io
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ssondo.artefacts import read_json
+from ssondo.artefacts import read_json, write_text
 from ssondo.errors import SsondoError
+
+log = logging.getLogger(__name__)
 
 LONG_COLUMNS = ("row_kind", "teacher", "student", "task", "metric", "mean", "ci95", "n_runs")
 _MORE_COLUMNS = (
@@ -208,3 +211,16 @@ def published(name: str) -> list[dict[str, str]]:
     """The rows of a published table or figure (table1, table2, fig2), in per cent."""
     text = files("ssondo").joinpath("published", f"{name}.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def scores(*, scores: list[Path], out: Path) -> None:
+    """Collect every score in one CSV, a line for each model and task.
+
+    Args:
+        scores: files that probe wrote.
+        out: the CSV: row_kind, teacher, student, task, metric, mean, ci95, n_runs, and what else tells two
+            lines apart; scores in [0, 1].
+    """
+    cells = read_scores(scores)
+    write_text(out, long_csv(cells))
+    log.info("scores: %d of %d models -> %s", len(cells), len({cell.setting for cell in cells.values()}), out)

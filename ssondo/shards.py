@@ -95,6 +95,7 @@ class _Writer:
         self, path: str | os.PathLike[str], settings: Mapping[str, Any], attributes: Mapping[str, Any]
     ) -> None:
         self.path = Path(path)
+        self._settings = json.dumps(dict(settings), sort_keys=True)
         self._clip_ids: list[str] = []
         self._stack = ExitStack()
         self._replacing = replacing(self.path)
@@ -106,7 +107,7 @@ class _Writer:
                 {
                     "format_version": FORMAT_VERSION,
                     "kind": self.kind,
-                    "settings": json.dumps(dict(settings), sort_keys=True),
+                    "settings": self._settings,
                     **attributes,
                 }
             )
@@ -149,7 +150,11 @@ class _Writer:
 
     def _identity(self) -> dict[str, str]:
         """Attributes that change what a reader computes, and so belong to the digest."""
-        return {"kind": self.kind}
+        return {"kind": self.kind, "settings": json.dumps(self._settings_that_count(), sort_keys=True)}
+
+    def _settings_that_count(self) -> dict[str, Any]:
+        """What readers take from the settings; a digest of other files in them is their own matter."""
+        return {key: value for key, value in json.loads(self._settings).items() if not key.endswith("_digest")}
 
     def _finish(self) -> None:
         if len(set(self._clip_ids)) != len(self._clip_ids):
@@ -243,7 +248,7 @@ class AudioShardWriter(_Writer):
         self._extra[name] = np.asarray(values)
 
     def _identity(self) -> dict[str, str]:
-        return {"kind": self.kind, "sample_rate": str(self._sample_rate)}
+        return {**super()._identity(), "sample_rate": str(self._sample_rate)}
 
     def _streamed_digests(self) -> dict[str, str]:
         self._write_pending()

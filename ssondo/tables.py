@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssondo.artefacts import replacing, write_text
 from ssondo.errors import SsondoError
-from ssondo.scores import Cell, Cells, Setting, long_csv, published, read_scores, remarks
+from ssondo.scores import Cell, Cells, Setting, published, read_scores, remarks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -432,7 +432,6 @@ def table1(
     csv: Path,
     latex: Path,
     figure: Path,
-    long: Path,
 ) -> None:
     """Write Table 1: each student beside its teachers and baselines on every task.
 
@@ -445,7 +444,6 @@ def table1(
         csv: the table for a spreadsheet, in per cent.
         latex: the table for a paper, in per cent; needs booktabs.
         figure: the table as a PNG.
-        long: all scores, one a line, in [0, 1].
     """
     cells = read_scores(scores)
     table, settings = build_table1(cells, teachers, students, tasks)
@@ -453,7 +451,6 @@ def table1(
     write_text(csv, _table1_csv(table, settings, cells, tasks))
     write_text(latex, latex_table(table))
     _save(_table1_figure(table), figure, "png")
-    write_text(long, long_csv(cells))
     log.info("Table 1: %d models on %d tasks, %d scores -> %s", len(settings), len(tasks), len(scores), markdown)
 
 

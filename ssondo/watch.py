@@ -6,7 +6,9 @@ their content, kept by path, size and time of change, sees every change and noth
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from ssondo.artefacts import file_digest, write_text
@@ -14,6 +16,18 @@ from ssondo.index import shard_of
 from ssondo.sources.folder import clip_ids_of
 
 MOST_FILES = 20_000
+
+
+def _walk(folder: str) -> Iterator[Path]:
+    """Every file below `folder`, through links too, but into no folder twice; links to nothing are left out."""
+    seen: set[tuple[int, int]] = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        stat = Path(root).stat()
+        if (stat.st_dev, stat.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((stat.st_dev, stat.st_ino))
+        yield from (path for name in names if (path := Path(root, name)).is_file())
 
 
 class Watch:
@@ -52,14 +66,16 @@ class Watch:
             self._folders[folder] = self._read_tree(folder)
         return self._folders[folder]
 
+    def names(self, folder: str) -> dict[str, str]:
+        """The names of all files below a folder, however many they are, each with no digest."""
+        return dict.fromkeys((str(path.relative_to(folder)) for path in _walk(folder)), "")
+
     def _read_tree(self, folder: str) -> dict[str, str]:
         if Path(folder).is_file():
             return self.files([folder])
-        found: list[Path] = []
-        for root, _, names in os.walk(folder, followlinks=True):
-            found += [Path(root, name) for name in names]
-            if len(found) > MOST_FILES:
-                return {}
+        found = list(islice(_walk(folder), MOST_FILES + 1))
+        if len(found) > MOST_FILES:
+            return {}
         return {str(path.relative_to(folder)): self._digest(path) for path in sorted(found)}
 
     def shard(self, folder: str, shard: str, n_shards: int) -> dict[str, str]:

@@ -9,13 +9,11 @@ import inspect
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,9 +22,10 @@ import numpy as np
 
 from ssondo.audio import decode_file, encode_flac, resample_to, to_mono
 from ssondo.errors import SsondoError
+from ssondo.pool import ordered_map
 from ssondo.progress import progress
 from ssondo.shards import AudioShardWriter, Status
-from ssondo.tasks.task import Clip, Playable, Task, is_there, names_in
+from ssondo.tasks.task import Playable, Task, is_there, names_in
 
 log = logging.getLogger(__name__)
 
@@ -77,17 +76,6 @@ def _read_sound(source: Path | Playable) -> _Sound:
         return _Sound(status=Status.UNAVAILABLE, reason=str(error))
     reason = f"cut short: {decoded.duration_s:.2f} s can be read" if decoded.truncated else ""
     return _encoded(to_mono(decoded.waveform), decoded.sample_rate, reason)
-
-
-def _read_sounds(clips: Sequence[Clip], n_workers: int) -> Iterator[_Sound]:
-    """The sounds of `clips`, in order, by `n_workers` processes."""
-    sources = [clip.source for clip in clips]
-    if n_workers <= 1:
-        yield from map(_read_sound, sources)
-        return
-    # Started afresh, not forked: a fork of a process that uses torch or HDF5 may hang.
-    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_read_sound, sources, chunksize=8)
 
 
 def _module(kind: str, task: str) -> ModuleType:
@@ -184,7 +172,9 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
         shard = stack.enter_context(
             AudioShardWriter(out, sample_rate=SAMPLE_RATE, settings=settings, producer="prepare_task")
         )
-        sounds = progress(_read_sounds(clips, n_workers), f"prepare {task}", total=len(clips))
+        sounds = progress(
+            ordered_map(_read_sound, (clip.source for clip in clips), n_workers), f"prepare {task}", total=len(clips)
+        )
         for clip, sound in zip(clips, sounds, strict=True):
             shard.add(clip.clip_id, sound.blob, status=sound.status, reason=sound.reason, duration_s=sound.duration_s)
             if sound.status is not Status.OK:

@@ -63,7 +63,7 @@ def results(tmp_path):
         write_score(tmp_path, model("supervised", student="dymn"), "esc50", [0.80, 0.80]),
         write_score(tmp_path, distilled(), "esc50", [0.864, 0.864], n_missing=7, clip_list_sha256="feed" * 16),
     ]
-    names = {"markdown": "t.md", "csv": "t.csv", "latex": "t.tex", "figure": "t.png", "long": "scores.csv"}
+    names = {"markdown": "t.md", "csv": "t.csv", "latex": "t.tex", "figure": "t.png"}
     outputs = {name: tmp_path / file for name, file in names.items()}
     table1(scores=scores, teachers=["matpac"], students=["dymn"], tasks=["esc50"], **outputs)
 

@@ -8,6 +8,7 @@ from score_files import distilled, model, write_score
 
 from ssondo.errors import SsondoError
 from ssondo.scores import published, read_scores
+from ssondo.scores import scores as collect
 from ssondo.tables import Entry, Published, build_table1, escape_latex, fig2, table1, table2
 
 SEVEN = ["openmic", "nsynth", "gtzan", "mtt", "fsd50k", "esc50", "us8k"]
@@ -19,10 +20,14 @@ def make_table1(folder, scores, teachers=("matpac",), students=("dymn",), tasks=
         "csv": folder / "table1.csv",
         "latex": folder / "table1.tex",
         "figure": folder / "table1.png",
-        "long": folder / "scores.csv",
     }
     table1(scores=scores, teachers=list(teachers), students=list(students), tasks=list(tasks), **outputs)
     return outputs
+
+
+def collected(folder, files):
+    collect(scores=files, out=folder / "scores.csv")
+    return folder / "scores.csv"
 
 
 def read_csv(path):
@@ -110,7 +115,7 @@ def test_published_averages_agree_with_the_published_scores():
 
 
 def test_long_form_has_the_agreed_columns_and_scores_in_0_to_1(scores, tmp_path):
-    path = make_table1(tmp_path, scores)["long"]
+    path = collected(tmp_path, scores)
     head = path.read_text().splitlines()[0]
     assert head.startswith("row_kind,teacher,student,task,metric,mean,ci95,n_runs,")
     line = next(row for row in read_csv(path) if row["row_kind"] == "distilled" and row["task"] == "us8k")
@@ -125,7 +130,7 @@ def test_runs_of_several_trainings_are_pooled_and_counted(tmp_path):
         write_score(tmp_path, distilled(seed=0), "esc50", [0.1, 0.2]),
         write_score(tmp_path, distilled(seed=1), "esc50", [0.3, 0.4]),
     ]
-    line = read_csv(make_table1(tmp_path, files, tasks=["esc50"])["long"])[0]
+    line = read_csv(collected(tmp_path, files))[0]
     assert (line["n_runs"], line["n_distill_seeds"]) == ("4", "2")
     assert float(line["mean"]) == pytest.approx(0.25)
     # Standard deviation of 0.1, 0.2, 0.3, 0.4 is 0.129099; over the root of 4, times 1.96.

@@ -41,7 +41,7 @@ distill:
   reestimate_batches: 20
   validate_every: 1
   center: true
-runtime: {gpus: 0, num_workers: 0, cache_mb: 1000}
+runtime: {gpus: 0, num_workers: 0, cache_mb: 1000, cluster_memory_mb: 1000}
 tasks:
   digits:
     kind: pattern

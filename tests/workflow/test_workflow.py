@@ -68,7 +68,7 @@ def test_scores_have_every_row_and_column(finished: Project) -> None:
         (kind, task) for kind in ("teacher", "distilled", "supervised", "untrained") for task in ("notes", "drums")
     }
     for row in rows:
-        assert 0 <= float(row["mean"]) <= 100
+        assert 0 < float(row["mean"]) <= 1
         assert int(row["n_runs"]) >= 2
 
 
