@@ -19,12 +19,14 @@ demo: install
 	@cat results/demo/table1.md
 	@echo "The report: results/demo/report.html"
 
+# Tests side by side on one thread each, then whole workflows, which use all cores themselves.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not workflow" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m workflow
 
 # Without the tests that run whole workflows or train.
 test-fast: install
-	$(BIN)/python -m pytest -m "not slow and not workflow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not workflow" -n auto --maxprocesses 4
 
 # Formats the code and makes config.yaml and docs/config.md from the typed models.
 format: install

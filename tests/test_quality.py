@@ -23,7 +23,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     [
         ("ruff", "check", "."),
         ("ruff", "format", "--check", "."),
-        ("snakefmt", "--check", "-l", "120", "Snakefile", "rules"),
+        ("snakefmt", "--check", "Snakefile", "rules"),
         ("mypy",),
     ],
     ids=" ".join,

@@ -19,12 +19,13 @@ _RECORDER = """#!{python}
 import json, os, sys, uuid
 from pathlib import Path
 from ssondo.cli import main
-code = main()
-names = sorted(name for name in sys.modules if name.split(".")[0] == "ssondo")
-folder = Path(os.environ["SSONDO_MODULES"])
-folder.mkdir(exist_ok=True)
-(folder / f"{{sys.argv[1]}}-{{uuid.uuid4().hex}}.json").write_text(json.dumps(names))
-sys.exit(code)
+if __name__ == "__main__":
+    code = main()
+    names = sorted(name for name in sys.modules if name.split(".")[0] == "ssondo")
+    folder = Path(os.environ["SSONDO_MODULES"])
+    folder.mkdir(exist_ok=True)
+    (folder / f"{{sys.argv[1]}}-{{uuid.uuid4().hex}}.json").write_text(json.dumps(names))
+    sys.exit(code)
 """
 
 
