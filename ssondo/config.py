@@ -50,7 +50,7 @@ class Paths(Section):
     """Where files go; relative paths start at the working directory."""
 
     data: PlainPath = "data"
-    """Sound, task sets, checkpoints and teacher embeddings, which experiments of one working directory share; terabytes."""
+    """Sound, task sets, weights, teacher embeddings: what experiments of one working directory share; terabytes."""
     results: PlainPath = "results"
     """Everything of one experiment stands in a folder of its name here."""
 
