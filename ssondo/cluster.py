@@ -373,7 +373,7 @@ def _fitting_size(n_train: int, n_clips: int, embedding_dim: int, settings: Mapp
     k, sample_size, memory_mb = settings["n_clusters"], settings["sample_size"], settings["memory_mb"]
     if k > n_train:
         raise SsondoError(
-            f"{k} clusters of {n_train} training clips; choose fewer clusters (distill.n_clusters) or get more clips"
+            f"{k} clusters of {n_train} training clips; choose fewer (n_clusters of the table) or get more clips"
         )
     if k > sample_size:
         raise SsondoError(f"{k} clusters fitted on {sample_size} clips; raise cluster.sample_size or choose fewer")
@@ -438,6 +438,7 @@ def cluster(
     metrics: Path,
     sizes_plot: Path,
     tsne_plot: Path,
+    fit_eval: bool = False,
 ) -> None:
     """Cluster teacher embeddings by k-means and write which cluster each clip belongs to.
 
@@ -461,6 +462,7 @@ def cluster(
         metrics: JSON with distances, sizes and separation of the clusters.
         sizes_plot: PNG of the cluster sizes.
         tsne_plot: PNG of a t-SNE map of sampled training clips.
+        fit_eval: fit on the eval clips too, as the published code does.
 
     Raises:
         SsondoError: if there are more clusters than clips, a shard is broken or has a NaN, two
@@ -478,19 +480,22 @@ def cluster(
     }
     _check_settings(numbers)
     sources, embedding_dim, checkpoint_sha256 = _scan(train, eval)
-    train_sources = [source for source in sources if source.split == "train"]
-    n_train = sum(source.n_clips for source in train_sources)
+    fit_sources = [source for source in sources if fit_eval or source.split == "train"]
+    n_train = sum(source.n_clips for source in sources if source.split == "train")
     n_clips = sum(source.n_clips for source in sources)
-    n_fitted, n_metric = _fitting_size(n_train, n_clips, embedding_dim, numbers)
+    n_usable = sum(source.n_clips for source in fit_sources)
+    n_fitted, n_metric = _fitting_size(n_usable, n_clips, embedding_dim, numbers)
+    n_metric = min(n_metric, n_train)
     settings = {
         **{name: value for name, value in numbers.items() if name != "memory_mb"},
         "spherical": spherical,
+        "fit_eval": fit_eval,
         "embedding_dim": embedding_dim,
         "checkpoint_sha256": checkpoint_sha256,
     }
 
-    chosen = np.sort(np.random.default_rng([seed, 0]).choice(n_train, n_fitted, replace=False))
-    points = _gather(train_sources, chosen, embedding_dim, spherical)
+    chosen = np.sort(np.random.default_rng([seed, 0]).choice(n_usable, n_fitted, replace=False))
+    points = _gather(fit_sources, chosen, embedding_dim, spherical)
     log.debug(f"k-means of {n_fitted} clips into {n_clusters} clusters, {restarts} runs")
     centroids = fit_centroids(
         points, n_clusters, seed=seed, iterations=iterations, restarts=restarts, spherical=spherical

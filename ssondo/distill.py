@@ -1,7 +1,7 @@
 """Distillation: a student learns to map clips to where a teacher puts them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssondo import losses
-from ssondo.artefacts import array_digest, clip_list_digest, file_digest
+from ssondo.artefacts import array_digest, clip_list_digest, content_digest, file_digest
 from ssondo.errors import SsondoError
 from ssondo.initialise import new_student
+from ssondo.labels import multi_hot, read_classes, read_labels
 from ssondo.loader import AudioClips, TeacherEmbeddings, common
 from ssondo.provenance import environment
 from ssondo.sampler import inverse_cluster_weights, uniform_weights
@@ -59,11 +60,14 @@ def distill(
     batch_size: int,
     learning_rate: float,
     clusters: Path | None = None,
+    segments: list[Path] | None = None,
+    classes: Path | None = None,
     init: Path | None = None,
     loss: str = "cosine",
     loss_options: dict[str, Any] | None = None,
     temperature: float = 1.0,
     masking: str = "correct",
+    prediction_weight: float = 0.0,
     n_clusters: int = 0,
     sampling: str = "clusters",
     center: bool = False,
@@ -106,11 +110,15 @@ def distill(
         batch_size: clips a step, over all GPUs.
         learning_rate: of Adam, at its peak.
         clusters: clusters of the training clips; needed if n_clusters is above 0.
+        segments: segment lists with the training clips' labels; needed if prediction_weight is above 0.
+        classes: the list of classes, index,mid,display_name; needed then, too.
         init: pretrained weights of the backbone.
         loss: name of the loss, a key of ssondo.losses.LOSSES.
         loss_options: further options of that loss.
         temperature: of losses that have one.
         masking: correct or published, of losses that leave pairs out.
+        prediction_weight: of a binary cross-entropy on labels, from 0 (none) to 1 (nothing else); the
+            loss has the rest. The mapping head then also has an output for each class, after the others.
         n_clusters: number of clusters; 0 for none.
         sampling: draw evenly over clusters, or uniform over clips; without clusters it is uniform.
         center: subtract the teacher's mean embedding over the training clips.
@@ -160,6 +168,11 @@ def distill(
     loss_function = losses.build(loss, **options)
     if loss_function.needs_clusters and not n_clusters:
         raise SsondoError(f"loss {loss!r} compares clusters; set n_clusters above 0")
+    combined = losses.Combined(losses.BinaryCrossEntropy(), loss_function, prediction_weight)
+    if prediction_weight and (not segments or classes is None):
+        raise SsondoError(
+            f"prediction_weight is {prediction_weight:g}, which needs labels; give --segments and --classes"
+        )
     with started_job(device) as job:
         known, unseen = _Corpus(audio, embeddings, "training"), _Corpus(eval_audio, eval_embeddings, "eval")
         if known.teacher.embedding_dim != unseen.teacher.embedding_dim:
@@ -174,13 +187,16 @@ def distill(
             weights = inverse_cluster_weights(labels)
         else:
             weights = uniform_weights(len(known))
+        classified = _Labels(known.clip_ids, segments, classes) if prediction_weight and segments and classes else None
+        dim = known.teacher.embedding_dim
+        n_outputs = dim if classified is None else dim + classified.n_classes
 
-        built = place(new_student(student, n_outputs=known.teacher.embedding_dim, seed=seed, init=init), job)
+        built = place(new_student(student, n_outputs=n_outputs, seed=seed, init=init), job)
         name = f"distill {_teacher_name(embeddings[0])} -> {built.settings['architecture']}"
         serve = partial(served, student=built, job=job, cache_mb=cache_mb, num_workers=num_workers, name=name)
         examples = Examples(
             inputs=serve(known.audio, known.rows),
-            targets=known.targets,
+            targets=known.targets if classified is None else classified.beside(known.targets),
             weights=weights,
             clusters=labels if loss_function.needs_clusters else None,
         )
@@ -189,7 +205,7 @@ def distill(
         constant_cosine = _cosine(torch.from_numpy(known.best_constant())[None], wanted)
 
         def judge() -> Row:
-            outputs = outputs_of(built, eval_inputs, job=job, batch_size=batch_size, num_workers=num_workers)
+            outputs = outputs_of(built, eval_inputs, job=job, batch_size=batch_size, num_workers=num_workers)[:, :dim]
             return {
                 "eval_cosine": _cosine(outputs, wanted),
                 "constant_cosine": constant_cosine,
@@ -203,12 +219,14 @@ def distill(
             "center": center,
             "init": None if init is None else file_digest(init),
             "clusters": None if labels is None else array_digest(labels),
+            "prediction_weight": prediction_weight,
+            "labels": None if classified is None else classified.digest(),
             "audio": known.audio.digests,
             "embeddings": known.teacher.digests,
         }
         rows = train(
             built,
-            loss_function,
+            loss_function if classified is None else _OnParts(combined, dim),
             examples,
             judge,
             recipe,
@@ -309,6 +327,50 @@ class _Corpus:
             (block / np.linalg.norm(block, axis=1, keepdims=True).clip(1e-12)).sum(axis=0, dtype=np.float64)
             for block in self._blocks()
         ).astype(np.float32)
+
+
+class _Labels:
+    """Classes of the training clips, for the part of the loss that is on labels."""
+
+    def __init__(self, clip_ids: list[str], segments: list[Path], classes: Path) -> None:
+        mids = read_classes(classes)
+        listed = read_labels(segments, mids)
+        without = [clip for clip in clip_ids if clip not in listed]
+        if without:
+            raise SsondoError(
+                f"{len(without)} training clips stand in no segment list (the first is {without[0]}); "
+                "give the lists that their shards were made from"
+            )
+        self._clip_ids = clip_ids
+        self._classes = [listed[clip] for clip in clip_ids]
+        self.n_classes = len(mids)
+
+    def beside(self, targets: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        """`targets` with the multi-hot labels after them: shape (n, dim + n_classes)."""
+
+        def both(clips: np.ndarray) -> np.ndarray:
+            labels = multi_hot([self._classes[clip] for clip in clips], self.n_classes)
+            return np.concatenate([targets(clips), labels], axis=1)
+
+        return both
+
+    def digest(self) -> str:
+        """Digest of all clips' labels."""
+        return content_digest({c: str(classes) for c, classes in zip(self._clip_ids, self._classes, strict=True)})
+
+
+class _OnParts(nn.Module):
+    """A combined loss of outputs whose first `dim` are the teacher's, and the rest a logit for each class."""
+
+    def __init__(self, combined: losses.Combined, dim: int) -> None:
+        super().__init__()
+        self.combined = combined
+        self.dim = dim
+
+    def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None, mix: losses.Mix | None) -> Tensor:
+        """The loss of a batch, a scalar; output and target are (batch, dim + n_classes)."""
+        (mapped, logits), (teacher, labels) = ((x[:, : self.dim], x[:, self.dim :]) for x in (output, target))
+        return self.combined(logits, labels, mapped, teacher, clusters, mix)
 
 
 def _clusters_of(clip_ids: list[str], path: Path | None, n_clusters: int) -> np.ndarray:

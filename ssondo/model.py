@@ -52,6 +52,8 @@ class Student(nn.Module):
         n_outputs: size of the teacher's embedding, or number of classes of a supervised model.
         window_s: length in seconds of the windows that clips are cut into.
         step_s: distance of two windows in seconds; None for `window_s`.
+        add_last: zero-pad what is left over to a last window; False drops it, as the published pipeline
+            does, which has no embedding for a clip shorter than a window.
         hidden: width of the head's hidden layer; None for the backbone's own (1280 at width 1.0).
         dropout: before the head's last layer.
         front_end: settings of `ssondo.features.LogMelSettings` that differ from the preset `STUDENT`.
@@ -84,6 +86,7 @@ class Student(nn.Module):
         *,
         window_s: float = 10.0,
         step_s: float | None = None,
+        add_last: bool = True,
         hidden: int | None = None,
         dropout: float = 0.2,
         front_end: Mapping[str, Any] | None = None,
@@ -107,6 +110,7 @@ class Student(nn.Module):
             )
         if not 0 < self.step <= self.window:
             raise SsondoError(f"step_s is {step_s:g}; it must be above 0 and at most window_s ({window_s:g})")
+        self.add_last = add_last
         hidden = self.model.hidden_dim if hidden is None else hidden
         self.classification_head = MappingHead(self.embedding_dim, hidden, n_outputs, dropout)
         self.provenance = {}
@@ -115,6 +119,7 @@ class Student(nn.Module):
             "n_outputs": n_outputs,
             "window_s": window_s,
             "step_s": step_s,
+            "add_last": add_last,
             "hidden": hidden,
             "dropout": dropout,
             "front_end": dict(front_end or {}),
@@ -139,8 +144,20 @@ class Student(nn.Module):
 
         Returns:
             Shape (batch, windows, mels, frames).
+
+        Raises:
+            SsondoError: if `add_last` is off and the clips are shorter than a window.
         """
-        return self.front_end(slice_windows(waveforms, self.window, self.step))
+        return self.front_end(self._windows(waveforms))
+
+    def _windows(self, waveforms: Tensor) -> Tensor:
+        """(..., samples) -> (..., windows, samples)."""
+        if not self.add_last and waveforms.shape[-1] < self.window:
+            raise SsondoError(
+                f"a clip of {waveforms.shape[-1] / self.sample_rate:g} s has no window of "
+                f"{self.window / self.sample_rate:g} s; set add_last to true, or window_s lower"
+            )
+        return slice_windows(waveforms, self.window, self.step, self.add_last)
 
     def embed_windows(self, log_mel: Tensor) -> Tensor:
         """Embed each window of log-mels, (batch, windows, mels, frames): (batch, windows, embedding_dim)."""
@@ -192,9 +209,7 @@ class Student(nn.Module):
         found = [whole] * len(waveforms) if lengths is None else [int(length) for length in lengths]
         if len(found) != len(waveforms) or not all(0 < length <= whole for length in found):
             raise ValueError(f"lengths must be {len(waveforms)} numbers in 1..{whole}, not {found}")
-        return [
-            slice_windows(clip[:length], self.window, self.step) for clip, length in zip(waveforms, found, strict=True)
-        ]
+        return [self._windows(clip[:length]) for clip, length in zip(waveforms, found, strict=True)]
 
 
 def embed_in_chunks(student: Student, windows: Sequence[Tensor]) -> Tensor:

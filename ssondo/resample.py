@@ -31,7 +31,14 @@ class _Clip(NamedTuple):
 
 
 def resample(
-    *, audio: Path, out: Path, sample_rate: int, clip_s: float, codec: str = "flac", n_workers: int = 1
+    *,
+    audio: Path,
+    out: Path,
+    sample_rate: int,
+    clip_s: float,
+    codec: str = "flac",
+    through_rate: int | None = None,
+    n_workers: int = 1,
 ) -> None:
     """Decode a fetched shard and keep it as mono clips of one rate and length.
 
@@ -44,6 +51,8 @@ def resample(
         sample_rate: in Hz.
         clip_s: length of every clip in seconds.
         codec: flac, pcm16 or opus.
+        through_rate: bring clips to this rate in Hz first, and lose what lies above half of it;
+            16000 is what the published pipeline kept.
         n_workers: processes.
 
     Raises:
@@ -51,8 +60,9 @@ def resample(
     """
     began = time.monotonic()
     counts: Counter[Status] = Counter()
-    settings = {"clip_s": clip_s, "codec": codec}
-    convert = partial(_convert, sample_rate=sample_rate, n_samples=round(clip_s * sample_rate), codec=codec)
+    settings = {"clip_s": clip_s, "codec": codec, "through_rate": through_rate}
+    rates = (sample_rate,) if through_rate is None else (through_rate, sample_rate)
+    convert = partial(_convert, rates=rates, n_samples=round(clip_s * sample_rate), codec=codec)
     with (
         AudioShard(audio) as fetched,
         AudioShardWriter(out, sample_rate=sample_rate, settings=settings, producer="resample") as shard,
@@ -84,15 +94,17 @@ def _clips(shard: AudioShard) -> Iterator[_Clip]:
         yield _Clip(Status(shard.status[row]), shard.reasons[row], shard.blob(row))
 
 
-def _convert(clip: _Clip, *, sample_rate: int, n_samples: int, codec: str) -> _Clip:
-    """One clip as it is kept; one that is not there stays as it is."""
+def _convert(clip: _Clip, *, rates: tuple[int, ...], n_samples: int, codec: str) -> _Clip:
+    """One clip as it is kept, at the last of `rates`; one that is not there stays as it is."""
     if clip.status is not Status.OK:
         return clip._replace(blob=b"")
     try:
         decoded = decode_file(clip.blob)
     except SsondoError as error:
         return _Clip(Status.FAILED, str(error), b"")
-    waveform = resample_to(to_mono(decoded.waveform), decoded.sample_rate, sample_rate)
+    waveform, sample_rate = to_mono(decoded.waveform), decoded.sample_rate
+    for rate in rates:
+        waveform, sample_rate = resample_to(waveform, sample_rate, rate), rate
     blob = encode(fit(waveform, n_samples), sample_rate, codec)
     missing_s = n_samples / sample_rate - decoded.duration_s
     notes = [clip.reason] if clip.reason else []

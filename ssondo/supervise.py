@@ -1,6 +1,5 @@
 """The supervised baseline: a student learns AudioSet's labels, by the same loop as distillation."""
 
-import csv
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,8 +12,8 @@ import torch
 
 from ssondo.artefacts import clip_list_digest, content_digest, file_digest
 from ssondo.errors import SsondoError
-from ssondo.index import read_segments
 from ssondo.initialise import new_student
+from ssondo.labels import multi_hot, read_classes, read_labels
 from ssondo.loader import AudioClips, common
 from ssondo.losses import BinaryCrossEntropy
 from ssondo.metrics import mean_average_precision
@@ -215,24 +214,6 @@ def supervise(
         )
 
 
-def read_classes(path: Path) -> list[str]:
-    """Mids of the classes, by index.
-
-    Raises:
-        SsondoError: if the list is missing, broken or empty.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [(int(row["index"]), row["mid"]) for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        raise SsondoError(f"{path}: no such class list; make it with: snakemake {path}") from None
-    except (KeyError, TypeError, ValueError, csv.Error):
-        raise SsondoError(f"{path}: not a class list; expected lines index,mid,display_name") from None
-    if not rows or sorted(index for index, _ in rows) != list(range(len(rows))):
-        raise SsondoError(f"{path}: has no classes numbered from 0; a corpus without labels cannot be supervised")
-    return [mid for _, mid in sorted(rows)]
-
-
 class _Corpus:
     """Clips that have sound and stand in a segment list.
 
@@ -244,17 +225,7 @@ class _Corpus:
 
     def __init__(self, audio: list[Path], segments: list[Path], mids: Sequence[str], what: str) -> None:
         self.audio = AudioClips(audio)
-        class_of = {mid: index for index, mid in enumerate(mids)}
-        listed: dict[str, list[int]] = {}
-        for path in segments:
-            for segment in read_segments(path):
-                unknown = [mid for mid in segment.labels if mid not in class_of]
-                if unknown:
-                    raise SsondoError(
-                        f"{path}: clip {segment.ytid} has the label {unknown[0]}, which is not in the class list; "
-                        "make the lists again from one source"
-                    )
-                listed[segment.ytid] = sorted({class_of[mid] for mid in segment.labels})
+        listed = read_labels(segments, mids)
         self._n_classes = len(mids)
         self.rows, _ = common(self.audio.clip_ids, list(listed))
         self.clip_ids = [self.audio.clip_ids[row] for row in self.rows]
@@ -274,10 +245,7 @@ class _Corpus:
 
     def targets(self, clips: np.ndarray) -> np.ndarray:
         """Multi-hot labels of clips, float32, shape (n, n_classes)."""
-        found = np.zeros((len(clips), self._n_classes), dtype=np.float32)
-        for row, clip in enumerate(clips):
-            found[row, self.labels[clip]] = 1
-        return found
+        return multi_hot([self.labels[clip] for clip in clips], self._n_classes)
 
     def label_digest(self) -> str:
         """Digest of all clips' labels."""

@@ -236,9 +236,9 @@ def _compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def place(student: Student, job: Job) -> Student:
-    """Put a student on the job's device, in the layout that convolutions are fastest in."""
-    # 1.1 to 1.5 times faster for MobileNetV3 on a CPU; tensor cores want it too.
-    student.model.to(memory_format=torch.channels_last)
+    """Put a student on the job's device, in the layout that its training is fastest in."""
+    if student.model.trains_channels_last:
+        student.model.to(memory_format=torch.channels_last)
     if job.world_size > 1 and job.device.type == "cuda":
         student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
     return student.to(job.device)
@@ -382,6 +382,7 @@ def train(
             step = at.step
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * factor(step)
+            student.model.begin_epoch(step // recipe.steps_per_epoch)
             _seed_torch(recipe, step, job)
             log_mel = examples.inputs.on_device(batch.input)
             if recipe.freq_mask or recipe.time_mask:

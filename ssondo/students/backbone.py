@@ -10,6 +10,11 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
+def is_exporting() -> bool:
+    """Whether a graph is being made in which the batch may vary, by torch.export or by tracing."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
 class Backbone(nn.Module):
     """A student without its mapping head.
 
@@ -18,17 +23,22 @@ class Backbone(nn.Module):
         hidden_dim: width of the mapping head's hidden layer that belongs to this backbone.
         min_frames: the fewest frames that a window may have.
         prefers_channels_last: whether that memory format is the faster one for inference.
+        trains_channels_last: whether it is for training, where tensor cores want it too.
     """
 
     embedding_dim: int
     hidden_dim: int
     min_frames = 1
     prefers_channels_last = False
+    trains_channels_last = True
 
     @property
     def emb_size(self) -> int:
         """The published package's name for `embedding_dim`."""
         return self.embedding_dim
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Told by the training which epoch its next step belongs to, counted from 0; most do not care."""
 
     def embed_windows(self, log_mel: Tensor) -> Tensor:
         """Embed windows, shape (windows, mels, frames), one by one: (windows, embedding_dim)."""
@@ -58,7 +68,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter `x`, shape (batch, channels, frequency, time)."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not _has_onednn(x):
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or is_exporting() or not _has_onednn(x):
             return super().forward(x)
         assert not isinstance(self.padding, str)
         return torch.mkldnn_convolution(
@@ -85,7 +95,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x`, shape (batch, features)."""
-        if self.training or torch.compiler.is_exporting():
+        if self.training or is_exporting():
             return super().forward(x)
         return torch.baddbmm(self.bias, x[:, None], self.weight.t().expand(len(x), -1, -1))[:, 0]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssondo.errors import SsondoError
-from ssondo.students.backbone import Backbone, Conv2d, Linear, initialise_weights, make_divisible
+from ssondo.students.backbone import Backbone, Conv2d, Linear, initialise_weights, is_exporting, make_divisible
 
 # Channels in, kernel, expanded channels, channels out, Hardswish (or ReLU).
 _BLOCKS = (
@@ -72,7 +72,7 @@ class DynamicConv(nn.Module):
             # A 1x1 convolution with a kernel for each clip is a batched matrix product.
             weight = (attention @ self.weight[0, 0]).unflatten(1, (self.n_out, -1))
             return (weight @ x.flatten(2)).unflatten(2, x.shape[2:])
-        if torch.compiler.is_exporting():
+        if is_exporting():
             return self._mixed_outputs(x, attention)
         return self._mixed_kernels(x, attention)
 
@@ -117,6 +117,9 @@ class DynamicReLU(nn.Module):
         theta = 2 * self.coef_net(context).sigmoid() - 1
         coefficients = theta.unflatten(1, (-1, 4, 1, 1)) * self.lambdas[:, None, None] + self.init_v[:, None, None]
         slope0, slope1, offset0, offset1 = coefficients.unbind(2)
+        if torch.is_grad_enabled() and not is_exporting():
+            # max(a, b) = b + relu(a - b), whose backward pass needs half as many passes over the map.
+            return torch.addcmul(offset1, x, slope1) + torch.addcmul(offset0 - offset1, x, slope0 - slope1).relu_()
         return torch.maximum(torch.addcmul(offset0, x, slope0), torch.addcmul(offset1, x, slope1))
 
 
@@ -187,10 +190,20 @@ class DyMN(Backbone):
         strides: of the four blocks that reduce the resolution, each 1 or 2.
         temperature: of the attention over kernels; also an attribute, so that training may lower it
             (see `temperature_at`). Published students were trained and are used at 30.
+        anneal: lower the temperature epoch by epoch in training, from `temperature` on, as EfficientAT
+            does; published distillation does not.
     """
 
+    # Its products and its depthwise convolutions, whose clips stand side by side as channels, make NCHW maps:
+    # each block would copy them there and back.
+    trains_channels_last = False
+
     def __init__(
-        self, width_mult: float = 1.0, strides: Sequence[int] = (2, 2, 2, 2), temperature: float = 30.0
+        self,
+        width_mult: float = 1.0,
+        strides: Sequence[int] = (2, 2, 2, 2),
+        temperature: float = 30.0,
+        anneal: bool = False,
     ) -> None:
         super().__init__()
         if not width_mult > 0:
@@ -200,6 +213,7 @@ class DyMN(Backbone):
         if not temperature > 0:
             raise SsondoError(f"temperature is {temperature}; it must be above 0")
         self.temperature = temperature
+        self._first_temperature = temperature if anneal else None
 
         def scaled(channels: int) -> int:
             return make_divisible(channels * width_mult)
@@ -223,6 +237,11 @@ class DyMN(Backbone):
         self.layers = nn.ModuleList(blocks)
         self.out_c = conv_norm(scaled(160), self.embedding_dim, 1, 1)
         initialise_weights(self)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Lower the temperature, if it is to be."""
+        if self._first_temperature is not None:
+            self.temperature = temperature_at(epoch, t_max=self._first_temperature)
 
     def embed_windows(self, log_mel: Tensor) -> Tensor:
         """Embed windows, shape (windows, mels, frames): (windows, embedding_dim)."""

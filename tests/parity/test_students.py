@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ssondo.model import Student
+from ssondo.training import Job, place
 
 ARCHITECTURES = ("mobilenetv3", "dymn", "eres2net")
 # Names of the stages in values.json -> modules of the backbone.
@@ -117,6 +118,38 @@ def test_every_stage_gives_the_published_statistics(student, name, log_mel, gold
             atol=2e-5,
             msg=lambda text, stage=stage: f"{stage}: {text}",
         )
+
+
+@pytest.mark.gpu
+@torch.inference_mode()
+def test_embedding_and_output_on_a_gpu_in_half_precision_are_near_the_published_ones(name, log_mel):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    student = Student(name)
+    student.load_state_dict(fill.state_dict(name))
+    student = place(student.eval(), Job(torch.device("cuda")))
+    with torch.autocast("cuda", dtype=torch.float16):
+        found = student.embed_windows(log_mel.cuda()), student(log_mel.cuda())
+    for ours, published in zip(found, ("embedding", "mapped"), strict=True):
+        expected = torch.from_numpy(golden(f"{name}_{published}"))
+        # The attentions of ERes2Net multiply what 16 bit round away.
+        assert torch.cosine_similarity(ours.float().cpu(), expected, dim=-1).min() > 0.999
+
+
+@pytest.mark.gpu
+def test_training_loss_on_a_gpu_in_half_precision_is_near_the_published_one(name, student_waveforms, golden_values):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    student = Student(name, dropout=0.0)
+    student.load_state_dict(fill.state_dict(name))
+    student = place(student, Job(torch.device("cuda"))).train()
+    log_mel = student.log_mel(student_waveforms.cuda())
+    with torch.autocast("cuda", dtype=torch.float16):
+        mapped = student(log_mel)
+    loss = 1 - nn.functional.cosine_similarity(mapped.float(), fill.tensor("teacher", (2, 3840)).cuda()).mean()
+    loss.backward()
+    assert loss.item() == pytest.approx(golden_values[f"{name}_train"]["loss"], rel=0.01)
+    assert all(parameter.grad.isfinite().all() for parameter in student.parameters())
 
 
 def test_training_loss_and_gradient_norm_are_the_published_ones(name, student_waveforms, golden_values):

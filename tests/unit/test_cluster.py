@@ -128,6 +128,18 @@ def test_evaluation_clips_do_not_move_the_centroids(tmp_path: Path) -> None:
     assert metrics["cluster_sizes"] == json.loads((tmp_path / "alone/metrics.json").read_text())["cluster_sizes"]
 
 
+def test_evaluation_clips_move_the_centroids_where_that_is_asked_for(tmp_path: Path) -> None:
+    near, far = np.random.default_rng(0).normal(size=(2, 200, 6)).astype(np.float32)
+    far += 50
+    train, eval_ = write_shard(tmp_path / "train-0000.h5", near), write_shard(tmp_path / "eval-0000.h5", far)
+    found = run(tmp_path, [train], [eval_], n_clusters=2, fit_eval=True)
+    assert found["n_fitted"] == 400
+    with Clusters(tmp_path / "clusters.h5") as clusters:
+        centroids = clusters.centroids[np.argsort(clusters.centroids[:, 0])]
+    np.testing.assert_allclose(centroids, [near.mean(0), far.mean(0)], rtol=1e-4, atol=1e-4)
+    assert found["splits"]["eval"]["cluster_sizes"]["empty"] == 1
+
+
 def test_metrics_agree_with_numpy_and_scikit_learn(tmp_path: Path) -> None:
     points, _ = mixture(400, 8, 5, 1.0, 3)
     train = write_shard(tmp_path / "train-0000.h5", points[:300])
@@ -299,8 +311,7 @@ def test_more_clusters_than_clips_is_one_line_with_both_numbers_and_the_way_out(
     with pytest.raises(SsondoError) as error:
         run(tmp_path, [train], n_clusters=50)
     assert (
-        str(error.value)
-        == "50 clusters of 30 training clips; choose fewer clusters (distill.n_clusters) or get more clips"
+        str(error.value) == "50 clusters of 30 training clips; choose fewer (n_clusters of the table) or get more clips"
     )
 
 

@@ -328,6 +328,81 @@ def test_command_that_is_terminated_exits_with_75(corpus, tmp_path):
     assert "stopped by SIGTERM at step" in output.decode().splitlines()[-1]
 
 
+# --- labels beside the teacher -----------------------------------------------------------------
+
+
+def labelled(corpus, out, weight):
+    return arguments(
+        corpus,
+        out,
+        student={**STUDENT, "dropout": 0.0},
+        segments=[corpus / "one.csv", corpus / "two.csv"],
+        classes=corpus / "classes.csv",
+        prediction_weight=weight,
+    )
+
+
+def test_loss_on_labels_and_on_the_teacher_are_weighed_against_each_other(corpus, tmp_path):
+    losses = {}
+    for weight in (1e-9, 0.25, 1.0):
+        distill(**labelled(corpus, tmp_path / str(weight), weight) | {"epochs": 1, "draws_per_epoch": 8})
+        losses[weight] = float(history(tmp_path / str(weight))[0]["loss"])
+    assert losses[0.25] == pytest.approx(0.25 * losses[1.0] + 0.75 * losses[1e-9], rel=1e-4)
+    # A new student's logits are near 0: half a chance for each class.
+    assert losses[1.0] == pytest.approx(np.log(2), abs=0.05)
+    student = load_student(tmp_path / "0.25" / "student.ckpt")
+    assert student.settings["n_outputs"] == DIM + DIM
+    assert student.provenance["prediction_weight"] == 0.25
+
+
+@pytest.mark.slow
+def test_student_learns_from_teacher_and_labels_together(corpus, tmp_path):
+    distill(**labelled(corpus, tmp_path, 0.5) | {"epochs": 25, "center": True, "reestimate_batches": 10})
+    assert float(history(tmp_path)[-1]["eval_cosine"]) > 0.8
+    student = load_student(tmp_path / "student.ckpt")
+    clips = AudioClips([corpus / "eval.audio.h5"])
+    sound = torch.from_numpy(clips.read(np.arange(20))).float() / 32768
+    with torch.no_grad():
+        logits = student(student.log_mel(sound))[:, DIM:]
+    mids = [row["labels"] for row in csv.DictReader((corpus / "eval.csv").open())]
+    truth = torch.tensor([int(mid.removeprefix("/m/")) for mid in mids])
+    assert (logits.argmax(1) == truth).double().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"classes": None}, "prediction_weight is 0.5, which needs labels; give --segments and --classes"),
+        ({"prediction_weight": 1.5}, "prediction_weight is 1.5; it must be from 0 to 1"),
+        ({"segments": ["one.csv"]}, "24 training clips stand in no segment list"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_refused(corpus, tmp_path, changes, text):
+    if "segments" in changes:
+        changes = {"segments": [corpus / name for name in changes["segments"]]}
+    with pytest.raises(SsondoError, match=text):
+        distill(**labelled(corpus, tmp_path, 0.5) | changes)
+
+
+@pytest.mark.slow
+def test_temperature_of_dymn_is_lowered_in_training_and_kept_in_its_checkpoint(corpus, tmp_path):
+    student = {"architecture": "dymn", "window_s": 0.128, "width_mult": 0.1, "temperature": 3.0, "anneal": True}
+    distill(**arguments(corpus, tmp_path, student=student, epochs=2))
+    # The second epoch is one below the first.
+    assert load_student(tmp_path / "student.ckpt").model.temperature == 2.0
+
+
+@pytest.mark.parametrize(("name", "channels_last"), [("mobilenetv3", True), ("dymn", False)])
+def test_student_is_placed_in_the_layout_that_its_training_is_fastest_in(name, channels_last):
+    student = new_student({"architecture": name, "width_mult": 0.1}, n_outputs=2, seed=0)
+    convolution = training.place(student, training.Job(torch.device("cpu"))).model.get_submodule(
+        "features.0.0" if name == "mobilenetv3" else "in_c.0"
+    )
+    with torch.no_grad():
+        out = convolution(torch.zeros(2, 1, 16, 16))
+    assert out.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
 # --- learning ----------------------------------------------------------------------------------
 
 

@@ -81,6 +81,19 @@ def test_contrastive_loss_is_finite_whatever_clusters_a_batch_has(name, clusters
     assert torch.isfinite(output.grad).all()
 
 
+@pytest.mark.parametrize("name", CONTRASTIVE)
+@pytest.mark.parametrize("masking", losses.MASKINGS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_mixed_batch_of_one_cluster_in_16_bit_has_a_finite_loss(name, masking, dtype, pair):
+    output = (1000 * pair[0]).to(dtype).requires_grad_()
+    mix = losses.Mix(torch.full((7,), 0.7), torch.tensor([1, 2, 3, 4, 5, 6, 0]))
+    loss = losses.build(name, **losses.options_of(name, temperature=0.01, masking=masking))
+    value = loss(output, (1000 * pair[1]).to(dtype), torch.zeros(7, dtype=torch.int64), mix)
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(output.grad).all()
+
+
 @pytest.mark.parametrize("name", ["contrastive_neg_clusters", "cluster_aware"])
 def test_batch_of_one_cluster_gives_no_loss_and_no_gradient(name, pair):
     output = pair[0].requires_grad_()

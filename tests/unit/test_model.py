@@ -141,6 +141,27 @@ def test_ten_minutes_go_through_the_backbone_in_bounded_chunks():
     assert max(sizes) == 16
 
 
+@pytest.mark.slow
+def test_ten_minutes_have_the_same_embedding_beside_a_tenth_of_a_second(student):
+    lengths = [600 * RATE, RATE // 10]
+    clips = noise(2, 600 * RATE)
+    together = student.embed(clips, lengths)
+    for row, length in enumerate(lengths):
+        assert_same_embedding(together[row], student.embed(clips[row : row + 1, :length])[0])
+
+
+def test_what_is_left_over_is_dropped_on_request_as_by_the_published_slicer(tmp_path):
+    student = small(add_last=False)
+    clip = noise(1, 2 * WINDOW + 500)
+    assert_same_embedding(student.embed(clip), student.embed(clip[:, : 2 * WINDOW]))
+    assert student.log_mel(clip).shape[1] == 2
+    for call in (student.embed, student.log_mel):
+        with pytest.raises(SsondoError, match=r"clip of 0.64 s has no window of 1.28 s; set add_last to true"):
+            call(noise(1, WINDOW // 2))
+    save_student(tmp_path / "student.ckpt", student)
+    assert load_student(tmp_path / "student.ckpt").add_last is False
+
+
 def test_no_clips_give_no_embeddings():
     assert small().embed(torch.zeros(0, 100)).shape == (0, 192)
 

@@ -99,11 +99,27 @@ def test_the_centre_of_a_longer_clip_is_kept(tmp_path: Path) -> None:
         np.testing.assert_array_equal(decode_flac_mono(shard.blob(0)), ramp[10_000:20_000])
 
 
+@pytest.mark.parametrize(("through_rate", "kept"), [(None, True), (16_000, False)])
+def test_what_lies_above_half_the_rate_on_the_way_is_lost(tmp_path: Path, through_rate: int | None, kept: bool) -> None:
+    times = np.arange(44_100) / 44_100
+    buffer = io.BytesIO()
+    tones = 0.3 * np.sin(2 * np.pi * 1_000 * times) + 0.3 * np.sin(2 * np.pi * 12_000 * times)
+    soundfile.write(buffer, tones, 44_100, format="WAV")
+    source = fetched(tmp_path / "fetched.h5", {"tones": buffer.getvalue()})
+    resample(audio=source, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=1.0, through_rate=through_rate)
+    with AudioShard(tmp_path / "out.h5") as shard:
+        assert shard.sample_rate == 32_000
+        spectrum = np.abs(np.fft.rfft(decode_flac_mono(shard.blob(0))))  # of one second: a bin is a hertz
+    assert spectrum[1_000] == pytest.approx(0.3 * 32_000 / 2, rel=0.02)
+    assert (spectrum[12_000] > 0.25 * 32_000 / 2) is np.bool_(kept)
+    assert kept or spectrum[8_200:].max() < 1e-3 * spectrum[1_000]
+
+
 @pytest.mark.parametrize("codec", ["pcm16", "opus"])
 def test_other_codecs_hold_the_same_clips(tmp_path: Path, faulty: Path, codec: str) -> None:
     resample(audio=faulty, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=1.0, codec=codec)
     with AudioShard(tmp_path / "out.h5") as shard:
-        assert shard.settings == {"clip_s": 1.0, "codec": codec}
+        assert shard.settings == {"clip_s": 1.0, "codec": codec, "through_rate": None}
         assert {decode_mono(shard.blob(row), shard.sample_rate).shape for row in shard.ok} == {(32_000,)}
 
 

@@ -1,18 +1,25 @@
 """Architectures: sizes at other widths, dynamic convolutions, memory formats, export."""
 
+import io
 import subprocess
 import sys
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from ssondo import provenance, students
+from ssondo.config import load_config
 from ssondo.errors import SsondoError
+from ssondo.initialise import new_student
+from ssondo.model import initialise_backbone, save_student
+from ssondo.plan import Plan
 from ssondo.students import dymn
 from ssondo.students.backbone import make_divisible
+from ssondo.watch import Watch
 
 # Small ones of each kind, for what does not depend on the size.
 SMALL = {
@@ -25,6 +32,21 @@ SMALL = {
 def small(name: str) -> students.Backbone:
     torch.manual_seed(0)
     return students.build(name, **SMALL[name]).eval()
+
+
+def eventful(name: str) -> students.Backbone:
+    """A small one whose attentions, gates and statistics differ from window to window."""
+    backbone = small(name)
+    generator = torch.Generator().manual_seed(3)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0.0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+        elif isinstance(module, nn.Linear):
+            module.weight.normal_(0.0, module.in_features**-0.5, generator=generator)
+    if name == "dymn":
+        backbone.temperature = 0.3
+    return backbone
 
 
 def log_mel(n_windows: int, frames: int = 79, seed: int = 1) -> torch.Tensor:
@@ -56,6 +78,29 @@ def test_widths_have_the_parameters_that_efficientat_publishes(name, width, mill
     total = sum(parameter.numel() for parameter in backbone.parameters()) + classifier
     assert total / 1e6 == pytest.approx(millions, rel=0.005)
     assert backbone.hidden_dim == hidden
+
+
+# The names that EfficientAT gives its widths.
+NAMED = {"mn04": ("mobilenetv3", 0.4), "mn05": ("mobilenetv3", 0.5), "mn20": ("mobilenetv3", 2.0)}
+NAMED |= {"dymn04": ("dymn", 0.4), "dymn20": ("dymn", 2.0)}
+
+
+@pytest.mark.parametrize("published_name", NAMED)
+def test_student_of_another_width_comes_from_its_config_and_is_saved_under_its_published_name(published_name, tmp_path):
+    architecture, width = NAMED[published_name]
+    section = {"architecture": architecture, "settings": {"width_mult": width}}
+    tables = {"table1": {"students": [published_name]}, "table2": None, "fig2": None}
+    plan = Plan(load_config({"students": {published_name: section}, **tables}), Watch(tmp_path / "content.json"))
+    student = new_student(plan.student_spec(published_name), n_outputs=8, seed=0)
+    assert student.embedding_dim == round(960 * width)
+    assert student.settings["hidden"] == round(1280 * width)
+    save_student(tmp_path / "student.ckpt", student)
+    saved = torch.load(tmp_path / "student.ckpt", weights_only=True)["training_config"]["student_model"]
+    assert (saved["model_name"], saved["width_mult"]) == (f"{published_name}_im", width)
+    # The published classifier is dropped.
+    weights = {**student.model.state_dict(), "classifier.2.weight": torch.zeros(1, 1)}
+    torch.save(weights, tmp_path / "pretrained.pt")
+    initialise_backbone(student.model, tmp_path / "pretrained.pt")
 
 
 @pytest.mark.parametrize(("width", "dim"), [(0.4, 384), (0.5, 480), (1.0, 960), (2.0, 1920), (4.0, 3840)])
@@ -176,6 +221,33 @@ def test_exported_program_takes_any_number_of_windows(name):
         torch.testing.assert_close(program.module()(windows), backbone(windows), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporters' own
+@pytest.mark.parametrize("exporter", ["trace", "dynamo"])
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_onnx_file_gives_what_the_module_gives_for_any_batch(name, exporter, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    backbone = eventful(name)
+    if exporter == "dynamo":
+        pytest.importorskip("onnxscript")
+        shapes = ({0: torch.export.Dim("windows", max=64)},)
+        program = torch.onnx.export(backbone, (log_mel(2),), dynamo=True, dynamic_shapes=shapes, verbose=False)
+        program.save(tmp_path / "student.onnx")
+        model = (tmp_path / "student.onnx").read_bytes()
+    else:
+        file = io.BytesIO()
+        names = {"input_names": ["log_mel"], "dynamic_axes": {"log_mel": {0: "windows"}}}
+        torch.onnx.export(backbone, (log_mel(2),), file, dynamo=False, opset_version=17, **names)
+        model = file.getvalue()
+    session = onnxruntime.InferenceSession(model)
+    for n_windows in (1, 3):
+        windows = log_mel(n_windows, seed=n_windows)
+        (found,) = session.run(None, {session.get_inputs()[0].name: windows.numpy()})
+        expected = backbone(windows).numpy()
+        assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2)])
 @pytest.mark.parametrize("exporting", [False, True])
 def test_dynamic_convolution_filters_each_clip_with_its_own_mixture_of_kernels(kernel, stride, exporting, monkeypatch):
@@ -183,7 +255,7 @@ def test_dynamic_convolution_filters_each_clip_with_its_own_mixture_of_kernels(k
     n_in, n_out, groups = (6, 10, 1) if kernel == 1 else (6, 6, 6)
     layer = dymn.DynamicConv(n_in, n_out, 8, kernel, stride, groups)
     x, context = torch.randn(3, n_in, 9, 14), torch.randn(3, 8)
-    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
+    monkeypatch.setattr(dymn, "is_exporting", lambda: exporting)
     found = layer(x, context, 2.0)
     shares = torch.softmax(layer.residuals[0](context) / 2.0, dim=1)
     kernels = layer.weight.reshape(4, n_out, n_in // groups, kernel, kernel)
@@ -199,6 +271,23 @@ def test_dynamic_relu_starts_as_a_relu_where_the_context_says_nothing():
     nn.init.zeros_(layer.coef_net[0].bias)
     x = torch.randn(2, 5, 3, 4)
     torch.testing.assert_close(layer(x, torch.randn(2, 8)), x.relu())
+
+
+def test_dynamic_relu_has_the_gradients_of_the_maximum_of_its_two_lines():
+    torch.manual_seed(0)
+    layer = dymn.DynamicReLU(5, 8).double()
+    nn.init.normal_(layer.coef_net[0].weight)
+    x, context = torch.randn(2, 5, 3, 4).double().requires_grad_(), torch.randn(2, 8).double()
+    theta = 2 * torch.sigmoid(layer.coef_net(context)).reshape(2, 5, 4, 1, 1) - 1
+    expected = torch.maximum((1 + theta[:, :, 0]) * x + theta[:, :, 2] / 2, theta[:, :, 1] * x + theta[:, :, 3] / 2)
+    found = layer(x, context)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn(found.shape).double()
+    learned = [x, *layer.parameters()]
+    gradients = [torch.autograd.grad((out * weights).sum(), learned, retain_graph=True) for out in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, context), expected)
 
 
 def test_temperature_falls_steeply_then_slowly_and_stops_at_its_floor():
@@ -217,6 +306,14 @@ def test_temperature_of_dymn_is_30_and_can_be_changed():
     before = backbone(log_mel(1))
     backbone.temperature = 1.0
     assert (backbone(log_mel(1)) - before).norm() > 0.1 * before.norm()
+
+
+def test_temperature_is_lowered_by_the_epochs_only_where_it_is_asked_for():
+    annealed, published = (students.build("dymn", width_mult=0.2, anneal=anneal) for anneal in (True, False))
+    for epoch, expected in ((0, 30), (10, 20), (28, 2), (40, 1), (10, 20)):
+        for backbone in (annealed, published):
+            backbone.begin_epoch(epoch)
+        assert (annealed.temperature, published.temperature) == (expected, 30)
 
 
 @pytest.mark.parametrize(

@@ -104,11 +104,28 @@ def test_a_clip_of_ten_minutes_is_the_mean_of_its_windows(shallow_teacher):
     assert (embedding - windows.mean(0)).abs().max() < 1e-5 * embedding.abs().max()
 
 
+@pytest.mark.slow
+def test_ten_minutes_and_a_tenth_of_a_second_embed_together_as_alone(shallow_teacher):
+    clips = [noise(600 * 16000), noise(1600, seed=1)]
+    together = shallow_teacher.embed(clips)
+    for clip, found in zip(clips, together, strict=True):
+        alone = shallow_teacher(clip[None])[0]
+        assert (found - alone).abs().max() < 1e-5 * alone.abs().max()
+
+
 def test_a_clip_over_ten_seconds_is_cut_and_its_rest_zero_padded(shallow_teacher):
     clip = noise(13 * 16000)
     rest = torch.nn.functional.pad(clip[160000:], (0, 7 * 16000))
     expected = shallow_teacher(torch.stack([clip[:160000], rest])).mean(0)
     torch.testing.assert_close(shallow_teacher(clip[None])[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_chunks_of_all_clips_go_through_the_blocks_together(shallow_teacher):
+    sizes = []
+    shallow_teacher.patch_embed.register_forward_hook(lambda _, args, __: sizes.append(tuple(args[0].shape)))
+    shallow_teacher(noise(4 * 480000).reshape(4, 480000))
+    # 12 windows of 10 s, each of a whole chunk of 608 frames and a rest.
+    assert [shape[0] for shape in sizes] == [12, 12]
 
 
 def test_waveforms_of_another_shape_are_refused(shallow_teacher):
