@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssondo.errors import SsondoError
 from ssondo.losses import Cosine
+from ssondo.memory import keep_freed_memory
 from ssondo.model import Student
 from ssondo.students import ARCHITECTURES
 from ssondo.teachers import load_teacher
@@ -202,6 +203,8 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()  # as the commands do
     described = machine(device)
     bench = Bench(options)
     precision = "float32" if bench.half is None else str(bench.half).removeprefix("torch.")

@@ -22,6 +22,7 @@ from ssondo import teachers
 from ssondo.artefacts import clip_list_digest, file_digest
 from ssondo.audio import decode_mono, resample_to
 from ssondo.errors import SsondoError
+from ssondo.memory import keep_freed_memory
 from ssondo.progress import progress_bar
 from ssondo.shards import AudioShard, EmbeddingShardWriter
 
@@ -151,6 +152,8 @@ def embed(
     if batch_size < 1:
         raise SsondoError(f"embed: batch_size {batch_size} is not positive")
     device = teachers.device_of(device)
+    if device == "cpu":
+        keep_freed_memory()
     sha256 = checkpoint_sha256(checkpoint)
     with AudioShard(audio) as shard:
         model = load_configured(teacher, checkpoint, device)

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ssondo.artefacts import clip_list_digest
 from ssondo.embed import batches, checkpoint_sha256, embed_batch, load_configured, read_waveforms
 from ssondo.errors import SsondoError
+from ssondo.memory import keep_freed_memory
 from ssondo.progress import progress_bar
 from ssondo.shards import AudioShard, EmbeddingShardWriter
 from ssondo.teachers import device_of
@@ -60,6 +61,8 @@ def embed_task(
     if batch_size < 1:
         raise SsondoError(f"embed_task: batch_size {batch_size} is not positive")
     device = device_of(device)
+    if device == "cpu":
+        keep_freed_memory()
     sha256 = checkpoint_sha256(checkpoint if student is None else student)
     with AudioShard(audio) as shard:
         extras = _extras(shard)

@@ -563,18 +563,23 @@ class Plan:
         elif rule == "fetch" and isinstance(source, FolderSource) and source.watch:
             found = self._watch.shard(source.path, wildcards["shard"], len(self.shards(wildcards["split"])))
         elif rule in ("embed", "embed_task", "distill", "supervise", "initialise"):
-            found = self._watch.files(self._own_code(wildcards))
+            found = _by_name(self._watch.files(self._own_code(wildcards)))
         elif rule == "checkpoint":
             path = self.checkpoints()[wildcards["checkpoint"]].path
             found = self._watch.files([path] if path else [])
         elif rule == "prepare_task":
             found = self._task_files(wildcards["task"])
         elif rule in (*_TABLES, "report"):
-            found = self._watch.files([str(path) for path in sorted(PUBLISHED.glob("*.csv"))])
+            found = _by_name(self._watch.files([str(path) for path in sorted(PUBLISHED.glob("*.csv"))]))
         return content_digest(found)[:16] if found else ""
 
 
 PUBLISHED = Path(__file__).parent / "published"
+
+
+def _by_name(files: Mapping[str, str]) -> dict[str, str]:
+    """Digests by file name alone: where the code is installed is no matter."""
+    return {Path(path).name: digest for path, digest in files.items()}
 
 
 def source_of(dotted: str) -> str | None:

@@ -33,6 +33,7 @@ from ssondo.errors import SsondoError, TransientError
 from ssondo.features import SpecAugment
 from ssondo.loader import AudioClips, Inputs, Timed, prefetch
 from ssondo.losses import Mix, draw_mix, mixup
+from ssondo.memory import keep_freed_memory
 from ssondo.model import Student, reestimate_batchnorm, save_student
 from ssondo.progress import progress_bar
 from ssondo.provenance import code_hash
@@ -184,6 +185,8 @@ def started_job(device: str) -> Iterator[Job]:
         # cuBLAS reads it when it starts; without it two runs may differ in the last bits.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+    else:
+        keep_freed_memory()
     if world_size == 1:
         yield Job(chosen)
         return

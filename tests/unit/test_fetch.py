@@ -121,13 +121,14 @@ def test_the_segment_is_cut_from_a_whole_video(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "video.wav").write_bytes(wav(10))
     (folder / "short.wav").write_bytes(wav(3))
-    (folder / "ready_4_6.wav").write_bytes(wav(2))
+    ready = wav(2)  # once: its header holds the time at which it was written
+    (folder / "ready_4_6.wav").write_bytes(ready)
     segments = segment_list(tmp_path, ("ready", 4, 6), ("short", 4, 6), ("video", 4, 6))
     source = {"kind": "folder", "path": str(folder), "whole_files": False}
     fetch(segments=segments, out=tmp_path / "out.h5", source=source)
     found = results(tmp_path / "out.h5")
     assert found["short"][:2] == ("UNAVAILABLE", "video ends before the segment")
-    assert found["ready"][2] == wav(2)
+    assert found["ready"][2] == ready
     waveform, rate = decode(found["video"][2])
     assert rate == RATE
     np.testing.assert_allclose(waveform[0], ramp(10)[4 * RATE : 6 * RATE], atol=2**-15)

@@ -90,7 +90,7 @@ class Project:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """How often each rule would run now; target rules that only collect are left out."""
-        done = self.snakemake("--dry-run", "--quiet", "rules", *arguments)
+        done = self.snakemake("--dry-run", "--quiet=rules", *arguments)
         text = done.stdout + done.stderr
         counts = dict(re.findall(r"^(\w+) +(\d+)$", text, flags=re.MULTILINE))
         return {rule: int(n) for rule, n in counts.items() if rule not in ("all", "total")}

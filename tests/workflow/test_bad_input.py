@@ -61,7 +61,7 @@ def test_damaged_shard_is_named_with_the_way_out(project: Project, fault: str) -
     assert not out.exists()
     # And the way out works: remove it, run again.
     path.unlink()
-    project.snakemake("--quiet", "all", SHARD)
+    project.snakemake("--quiet=all", SHARD)
     assert project.ssondo("inventory", "--shards", SHARD, "--out", "i.json").returncode == 0
 
 
@@ -121,7 +121,7 @@ def test_interrupted_run_goes_on_from_where_it_was(finished: Project, tmp_path: 
         fresh.snakemake("--unlock")
     done_before = {p.name for p in fresh.results.glob("data/fetched/*.digest")}
     assert fresh.planned("scores").get("fetch", 0) <= 3 - len(done_before)
-    fresh.snakemake("--quiet", "all", "scores")
+    fresh.snakemake("--quiet=all", "scores")
     assert (fresh.results / "scores.csv").read_bytes() == (finished.results / "scores.csv").read_bytes()
     assert partial_files(fresh) == []
 
@@ -156,6 +156,6 @@ def test_full_disk_is_one_line_and_the_run_goes_on_after_it(finished: Project, t
         assert message.startswith(f"error: {shard}: no space left")
         assert list(folder.iterdir()) == []
         subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
-        fresh.snakemake("--quiet", "all", shard)
+        fresh.snakemake("--quiet=all", shard)
     finally:
         subprocess.run(["umount", str(folder)], check=True)
