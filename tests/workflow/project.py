@@ -97,7 +97,8 @@ class Project:
 
     def configure(self, change: Callable[[dict], None]) -> None:
         """Change the config file of this project."""
-        values = yaml.safe_load(self.configfile.read_text())
+        # Through JSON, so that sections that share an anchor are changed apart.
+        values = json.loads(json.dumps(yaml.safe_load(self.configfile.read_text())))
         change(values)
         self.configfile.write_text(yaml.safe_dump(values))
 
