@@ -3,7 +3,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: workflow.basedir + "/config.yaml"
+configfile: "config.yaml"
 
 
 include: "rules/common.smk"

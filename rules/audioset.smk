@@ -53,7 +53,7 @@ rule index:
         mem_mb=growing(4_000),
         runtime=growing(60),
     params:
-        folder=paths.index,
+        folder=lambda wildcards, output: Path(output.classes).parent,
         options=options("index"),
         code=code("index"),
         content=content("index"),
