@@ -16,6 +16,8 @@ rule distill:
         ],
         init=lambda wildcards: ancient(plan.checkpoint(f"student-{wildcards.student}")),
         init_digest=lambda wildcards: [digest(path) for path in plan.checkpoint(f"student-{wildcards.student}")],
+        segments=plan.label_inputs()["segments"],
+        classes=plan.label_inputs()["classes"],
     output:
         student=f"{paths.distilled}/student.ckpt",
         digest=digest(f"{paths.distilled}/student.ckpt"),
@@ -39,12 +41,15 @@ rule distill:
         code=code("distill"),
         content=content("distill"),
         clusters=lambda wildcards, input: f"--clusters {input.clusters}" if input.clusters else "",
+        labels=lambda wildcards, input: (
+            f"--segments {input.segments} --classes {input.classes}" if input.classes else ""
+        ),
         init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
     message:
         "Distilling {wildcards.teacher} into {wildcards.student} ({wildcards.loss}, k={wildcards.n_clusters}, seed {wildcards.seed})"
     shell:
         "exec {resources.launcher} distill --audio {input.audio} --embeddings {input.embeddings} --eval-audio {input.eval_audio}"
-        " --eval-embeddings {input.eval_embeddings} {params.clusters} {params.init} {params.options}"
+        " --eval-embeddings {input.eval_embeddings} {params.clusters} {params.init} {params.labels} {params.options}"
         " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
 
 

@@ -137,6 +137,8 @@ class AudioSet(Section):
     """Length of a clip in seconds; longer sound is cropped at both ends, shorter is padded with zeros."""
     sample_rate: int = Field(default=32_000, ge=8_000, le=192_000)
     """In Hz. 32,000 keeps the bandwidth that the students hear (the published pipeline kept 16,000)."""
+    through_rate: int | None = Field(default=None, ge=4_000)
+    """In Hz: bring sound to this rate first and lose what lies above half of it, as the published 16,000 does."""
     codec: Literal["flac", "pcm16", "opus"] = "flac"
     """How clips are kept: FLAC is exact to 16 bit, Opus a tenth of the size."""
     max_failed_share: float = Field(default=0.02, ge=0, le=1)
@@ -226,6 +228,8 @@ class Cluster(Section):
     """Lloyd iterations."""
     restarts: int = Field(default=3, ge=1)
     """The best of so many starts is kept."""
+    fit_eval: bool = False
+    """Fit on eval clips too, as the published code does."""
     spherical: bool = False
     """Normalise centroids after each iteration."""
     sample_size: int = Field(default=500_000, ge=1)
@@ -287,6 +291,8 @@ class Training(Section):
 class Distill(Training):
     """Distillation from output embeddings alone."""
 
+    prediction_weight: float = Field(default=0.0, ge=0, le=1)
+    """Share of a cross-entropy on labels in the loss; 0 learns from the teacher alone."""
     center: bool = False
     """Subtract the mean teacher embedding of the training clips; for teachers that are not centred."""
     temperature: float = Field(default=1.0, gt=0)
@@ -521,6 +527,8 @@ class Config(Section):
                 check(f"students.{name}.architecture", [student.architecture], architectures)
         if not self.audioset.segments.eval and self.audioset.segments.train:
             raise ValueError("audioset.segments.eval: is empty; students are judged on these clips")
+        if self.distill.prediction_weight and not self.audioset.segments.classes:
+            raise ValueError("distill.prediction_weight: needs audioset.segments.classes; this corpus has no labels")
         if "supervised" in self.table1.baselines and not self.audioset.segments.classes:
             raise ValueError("table1.baselines: supervised needs audioset.segments.classes; this corpus has no labels")
         return self

@@ -315,6 +315,14 @@ class Plan:
             return {"checkpoint": checkpoint, "student": []}
         return {"checkpoint": [], "student": [self.paths.student.format(model=model)]}
 
+    def label_inputs(self) -> dict[str, list[str]]:
+        """What distillation needs to learn from labels as well; empty where it does not."""
+        if not self.config.distill.prediction_weight:
+            return {"segments": [], "classes": []}
+        shards = self.shards("train")
+        segments = [self.paths.segments.format(split="train", shard=shard) for shard in shards]
+        return {"segments": segments, "classes": [self.paths.classes]}
+
     def measured_audio(self) -> list[str]:
         """The clips that an untrained student's batch norms are measured on, if they are."""
         return self.shard_paths("audio", "train") if self.config.supervise.reestimate_batches else []
@@ -384,7 +392,12 @@ class Plan:
 
     def _resample(self, split: str, shard: str) -> dict[str, Any]:
         audioset = self.config.audioset
-        return {"sample_rate": audioset.sample_rate, "clip_s": audioset.clip_s, "codec": audioset.codec}
+        return {
+            "sample_rate": audioset.sample_rate,
+            "through_rate": audioset.through_rate,
+            "clip_s": audioset.clip_s,
+            "codec": audioset.codec,
+        }
 
     def _inventory(self, **_: str) -> dict[str, Any]:
         return {}
