@@ -79,7 +79,11 @@ class Watch:
         return {str(path.relative_to(folder)): self._digest(path) for path in sorted(found)}
 
     def shard(self, folder: str, shard: str, n_shards: int) -> dict[str, str]:
-        """Digests of the files below a folder of clips that belong to a shard, by path."""
+        """Digests of the files below a folder of clips that may belong to a shard, by path.
+
+        A name does not tell the split, and may be read as more than one clip: a changed file then
+        makes one shard of each split run, and one for each reading.
+        """
         return {
             path: digest
             for path, digest in self.tree(folder).items()
