@@ -3,9 +3,10 @@ import atexit
 import sys
 from pathlib import Path
 
+from ssondo.check import check
 from ssondo.config import load_config
 from ssondo.errors import SsondoError
-from ssondo.plan import Plan, check
+from ssondo.plan import Plan
 from ssondo.watch import Watch
 
 try:

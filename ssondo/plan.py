@@ -1,4 +1,4 @@
-"""What the workflow makes: paths, targets, and each rule's settings and code.
+"""What the workflow makes: targets, and each rule's inputs, settings and code.
 
 The rules ask a `Plan` for strings and hold no logic of their own. Nothing here reads results;
 a plan depends on the configuration, the project's code and the user's own input files alone.
@@ -7,22 +7,19 @@ a plan depends on the configuration, the project's code and the user's own input
 import json
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ssondo.artefacts import content_digest
+from ssondo.check import source_of
 from ssondo.cli import VERBS
 from ssondo.config import Checkpoint, Config, FolderSource, RendererSource
-from ssondo.errors import SsondoError
+from ssondo.paths import Model, Paths
 from ssondo.provenance import code_hash, registered
 from ssondo.watch import Watch
 
 _SHARD_DIGITS = 4
-# Linux takes 128 KiB in one argument, and a rule's command is one; the rest is for its options.
-_LONGEST_COMMAND = 120_000
 _MANNER = {"requests_per_hour", "max_jobs", "cookies", "proxies"}
 _TABLES = ("table1", "table2", "fig2")
 RULE_GRAPH: Mapping[str, tuple[str, ...]] = {
@@ -46,46 +43,6 @@ RULE_GRAPH: Mapping[str, tuple[str, ...]] = {
 """Each rule and the rules whose files it reads, for the pictures."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """What a downstream score is of: a teacher, or a student and how it was trained."""
-
-    row_kind: str
-    """teacher, distilled, supervised or untrained."""
-    teacher: str = ""
-    student: str = ""
-    loss: str = ""
-    n_clusters: int = 0
-    seed: int = 0
-
-    @property
-    def path(self) -> str:
-        """The part of a path that names it; `parse` reads it back."""
-        match self.row_kind:
-            case "teacher":
-                return f"teacher/{self.teacher}"
-            case "distilled":
-                return f"distilled/{self.teacher}/{self.student}/{self.loss}/k{self.n_clusters}/seed{self.seed}"
-            case _:
-                return f"{self.row_kind}/{self.student}/seed{self.seed}"
-
-    @classmethod
-    def parse(cls, path: str) -> Self:
-        """The model that `path` names.
-
-        Raises:
-            ValueError: if it names none.
-        """
-        match path.split("/"):
-            case ["teacher", teacher]:
-                return cls("teacher", teacher=teacher)
-            case ["distilled", teacher, student, loss, clusters, seed]:
-                return cls("distilled", teacher, student, loss, int(clusters[1:]), int(seed[4:]))
-            case [("supervised" | "untrained") as row_kind, student, seed]:
-                return cls(row_kind, student=student, seed=int(seed[4:]))
-        raise ValueError(f"{path} names no model")
-
-
 def flags(**values: Any) -> str:
     """Settings as command-line options: `--key value`, quoted for the shell, in the given order.
 
@@ -105,52 +62,6 @@ def flags(**values: Any) -> str:
         else:
             words += [name, str(value)]
     return shlex.join(words)
-
-
-class Paths:
-    """Every path of the workflow, with Snakemake's wildcards in braces."""
-
-    def __init__(self, data: str, results: str) -> None:
-        self.data, self.results = data, results
-        self.corpus = f"{data}/corpus"
-        self.listed = f"{data}/listed"
-        self.index = f"{data}/index"
-        self.segments = f"{data}/index/{{split}}-{{shard}}.csv"
-        self.classes = f"{data}/index/classes.csv"
-        self.fetched = f"{data}/fetched/{{split}}-{{shard}}.h5"
-        self.audio = f"{data}/audio/{{split}}-{{shard}}.h5"
-        self.inventory = f"{data}/{{stage}}/{{split}}.json"
-        self.audio_inventory = f"{data}/audio/{{split}}.json"
-        self.checkpoint = f"{data}/checkpoints/{{checkpoint}}/{{file}}"
-        self.embeddings = f"{data}/embeddings/{{teacher}}/{{split}}-{{shard}}.h5"
-        self.embedding_inventory = f"{data}/embeddings/{{teacher}}/{{split}}.json"
-        self.task = f"{data}/tasks/{{task}}.h5"
-        self.clusters_folder = f"{results}/clusters/{{teacher}}/k{{n_clusters}}"
-        self.clusters = f"{self.clusters_folder}/clusters.h5"
-        self.student_folder = f"{results}/students/{{model}}"
-        self.student = f"{self.student_folder}/student.ckpt"
-        self.distilled = self.student_of("distilled/{teacher}/{student}/{loss}/k{n_clusters}/seed{seed}")
-        self.supervised = self.student_of("supervised/{student}/seed{seed}")
-        self.untrained = self.student_of("untrained/{student}/seed{seed}")
-        self.task_embeddings = f"{results}/embeddings/{{model}}/{{task}}.h5"
-        self.scores = f"{results}/probes/{{model}}/{{task}}.json"
-        self.benchmarks = f"{results}/benchmarks"
-
-    def student_of(self, model: str) -> str:
-        """The folder of a student, without a file."""
-        return self.student_folder.format(model=model)
-
-    def table(self, name: str) -> str:
-        """A table or figure: `{name}.md` and the like; without a suffix here."""
-        return f"{self.results}/{name}"
-
-    def log(self, name: str) -> str:
-        """Where a rule's log goes."""
-        return f"{self.results}/logs/{name}.log"
-
-    def benchmark(self, name: str) -> str:
-        """Where Snakemake writes a rule's run time."""
-        return f"{self.benchmarks}/{name}.tsv"
 
 
 class Plan:
@@ -593,48 +504,3 @@ PUBLISHED = Path(__file__).parent / "published"
 def _by_name(files: Mapping[str, str]) -> dict[str, str]:
     """Digests by file name alone: where the code is installed is no matter."""
     return {Path(path).name: digest for path, digest in files.items()}
-
-
-def source_of(dotted: str) -> str | None:
-    """The file that `package.module:name` stands in; None if there is no such module."""
-    try:
-        spec = find_spec(dotted.partition(":")[0])
-    except ModuleNotFoundError:
-        return None
-    return spec.origin if spec else None
-
-
-def check(config: Config) -> None:
-    """Look for what cannot work although every key is right.
-
-    Raises:
-        SsondoError: one line that names the key.
-    """
-    for name, task in config.tasks.items():
-        if task.path is not None and not Path(task.path).exists():
-            raise SsondoError(f"config: tasks.{name}.path: {task.path} does not exist")
-    source = config.audioset.source
-    if isinstance(source, FolderSource) and not Path(source.path).is_dir():
-        raise SsondoError(f"config: audioset.source.path: {source.path} is no folder")
-    for name, teacher in config.teachers.items():
-        if teacher.callable and source_of(teacher.callable) is None:
-            module = teacher.callable.partition(":")[0]
-            raise SsondoError(f"config: teachers.{name}.callable: there is no module {module}; check PYTHONPATH")
-    for name, student in config.students.items():
-        if ":" in student.architecture and source_of(student.architecture) is None:
-            module = student.architecture.partition(":")[0]
-            raise SsondoError(f"config: students.{name}.architecture: there is no module {module}; check PYTHONPATH")
-    shards = config.audioset.n_train_shards + config.audioset.n_eval_shards
-    longest = (
-        2 * shards * (len(config.paths.data) + max(map(len, config.teachers)) + len("/embeddings//train-0000.h5 "))
-    )
-    if longest > _LONGEST_COMMAND:
-        raise SsondoError(
-            f"config: audioset.n_train_shards: {shards} shards below {config.paths.data} make a command of {longest:,} "
-            f"characters and the system takes {_LONGEST_COMMAND:,}; take fewer shards or a shorter paths.data"
-        )
-    places = [(f"teachers.{n}.checkpoint", t.checkpoint) for n, t in config.teachers.items()]
-    places += [(f"students.{n}.init", s.init) for n, s in config.students.items()]
-    for key, checkpoint in places:
-        if checkpoint is not None and checkpoint.path and not Path(checkpoint.path).is_file():
-            raise SsondoError(f"config: {key}.path: {checkpoint.path} is no file")

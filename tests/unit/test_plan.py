@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from ssondo.check import check
 from ssondo.config import Config, load_config
 from ssondo.errors import SsondoError
-from ssondo.plan import Model, Plan, check, flags
+from ssondo.paths import Model
+from ssondo.plan import Plan, flags
 from ssondo.watch import Watch
 
 

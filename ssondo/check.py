@@ -1,0 +1,55 @@
+"""What cannot work although every key of the configuration is right."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from ssondo.config import Config, FolderSource
+from ssondo.errors import SsondoError
+
+# Linux takes 128 KiB in one argument, and a rule's command is one; the rest is for its options.
+_LONGEST_COMMAND = 120_000
+
+
+def source_of(dotted: str) -> str | None:
+    """The file that `package.module:name` stands in; None if there is no such module."""
+    try:
+        spec = find_spec(dotted.partition(":")[0])
+    except ModuleNotFoundError:
+        return None
+    return spec.origin if spec else None
+
+
+def check(config: Config) -> None:
+    """Look for what cannot work although every key is right.
+
+    Raises:
+        SsondoError: one line that names the key.
+    """
+    for name, task in config.tasks.items():
+        if task.path is not None and not Path(task.path).exists():
+            raise SsondoError(f"config: tasks.{name}.path: {task.path} does not exist")
+    source = config.audioset.source
+    if isinstance(source, FolderSource) and not Path(source.path).is_dir():
+        raise SsondoError(f"config: audioset.source.path: {source.path} is no folder")
+    for name, teacher in config.teachers.items():
+        if teacher.callable and source_of(teacher.callable) is None:
+            module = teacher.callable.partition(":")[0]
+            raise SsondoError(f"config: teachers.{name}.callable: there is no module {module}; check PYTHONPATH")
+    for name, student in config.students.items():
+        if ":" in student.architecture and source_of(student.architecture) is None:
+            module = student.architecture.partition(":")[0]
+            raise SsondoError(f"config: students.{name}.architecture: there is no module {module}; check PYTHONPATH")
+    shards = config.audioset.n_train_shards + config.audioset.n_eval_shards
+    longest = (
+        2 * shards * (len(config.paths.data) + max(map(len, config.teachers)) + len("/embeddings//train-0000.h5 "))
+    )
+    if longest > _LONGEST_COMMAND:
+        raise SsondoError(
+            f"config: audioset.n_train_shards: {shards} shards below {config.paths.data} make a command of {longest:,} "
+            f"characters and the system takes {_LONGEST_COMMAND:,}; take fewer shards or a shorter paths.data"
+        )
+    places = [(f"teachers.{n}.checkpoint", t.checkpoint) for n, t in config.teachers.items()]
+    places += [(f"students.{n}.init", s.init) for n, s in config.students.items()]
+    for key, checkpoint in places:
+        if checkpoint is not None and checkpoint.path and not Path(checkpoint.path).is_file():
+            raise SsondoError(f"config: {key}.path: {checkpoint.path} is no file")
