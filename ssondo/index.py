@@ -9,11 +9,8 @@ import hashlib
 import io
 import logging
 import math
-import shutil
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssondo.artefacts import write_json, write_text
-from ssondo.errors import SsondoError, TransientError
+from ssondo.download import retrieve
+from ssondo.errors import SsondoError
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +32,6 @@ SOUND_SUFFIXES = frozenset(
     ".aac .aif .aiff .au .flac .m4a .mka .mkv .mp3 .mp4 .oga .ogg .opus .wav .webm .wma".split()  # noqa: SIM905
 )
 _SHOWN_ODDITIES = 3
-_ATTEMPTS = 4
-_FIRST_PAUSE_S = 1.0
-_TIMEOUT_S = 60
 
 
 class Segment(NamedTuple):
@@ -301,7 +296,8 @@ def _opened(source: str, key: str) -> Iterator[Iterable[str]]:
     if source.startswith(("http://", "https://")):
         with tempfile.TemporaryDirectory(prefix="ssondo-") as folder:
             path = Path(folder, "list.csv")
-            _download(source, path, key)
+            by_hand = f"or get it on a machine with network and set {key} to the file"
+            retrieve(source, path, by_hand=by_hand)
             with path.open(encoding="utf-8", newline="") as file:
                 yield file
         return
@@ -310,35 +306,6 @@ def _opened(source: str, key: str) -> Iterator[Iterable[str]]:
             yield file
     except (FileNotFoundError, IsADirectoryError):
         raise SsondoError(f"{source}: no such file; set {key} to a file or URL") from None
-
-
-def _download(url: str, path: Path, key: str) -> None:
-    """Fetch `url` into `path`, trying again when the network fails.
-
-    Raises:
-        SsondoError: if the server says that there is no such file.
-        TransientError: if it cannot be had now.
-    """
-    for attempt in range(_ATTEMPTS):
-        try:
-            with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, path.open("wb") as file:
-                shutil.copyfileobj(answer, file)
-                declared = answer.headers.get("Content-Length")
-            if declared is None or path.stat().st_size == int(declared):
-                return
-            fault = f"{path.stat().st_size} of {declared} bytes came"
-        except urllib.error.HTTPError as error:
-            fault = f"HTTP {error.code}"
-            if error.code in (401, 403, 404, 410):
-                raise SsondoError(f"{url}: {fault}; download the list elsewhere and set {key} to the file") from None
-        except (OSError, urllib.error.URLError) as error:
-            fault = str(getattr(error, "reason", error))
-        if attempt + 1 < _ATTEMPTS:
-            log.warning("%s: %s; trying again", url, fault)
-            time.sleep(_FIRST_PAUSE_S * 2**attempt)
-    raise TransientError(
-        f"{url}: cannot be downloaded ({fault}); get it on a machine with network and set {key} to the file"
-    )
 
 
 def list_folder(

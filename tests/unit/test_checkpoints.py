@@ -1,11 +1,5 @@
-import http.server
 import os
-import signal
-import subprocess
 import sys
-import textwrap
-import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from file_server import FileServer, serving
 from safetensors.torch import save_file
 
-from ssondo import checkpoints
+from ssondo import download
 from ssondo.artefacts import file_digest
 from ssondo.checkpoints import checkpoint
 from ssondo.errors import SsondoError, TransientError
@@ -24,64 +19,15 @@ from ssondo.weights import load_weights
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    """A server of one file with ranges, whose next answers can be spoilt."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.content = CONTENT
-        self.etag: str = '"first"'
-        self.failures: list[int | str] = []
-        self.ranges: list[str | None] = []
-        self.pause_s = 0.0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/weights.pt"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: _Server
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        server = self.server
-        server.ranges.append(self.headers.get("Range"))
-        failure = server.failures.pop(0) if server.failures else None
-        if isinstance(failure, int):
-            self.send_error(failure)
-            return
-        start = 0
-        if "Range" in self.headers and self.headers.get("If-Range") == server.etag:
-            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-            if start >= len(server.content):
-                self.send_error(416)
-                return
-        body = server.content[start:]
-        self.send_response(206 if start else 200)
-        self.send_header("ETag", server.etag)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if failure == "cut":
-            body = body[: len(body) // 2]
-        for offset in range(0, len(body), 100_000):
-            self.wfile.write(body[offset : offset + 100_000])
-            time.sleep(server.pause_s)
-
-
 @pytest.fixture
-def server() -> Iterator[_Server]:
-    with _Server() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+def server() -> Iterator[FileServer]:
+    with serving({"weights.pt": CONTENT}) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(checkpoints, "_FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.0)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -109,7 +55,7 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
 
 
 def test_download_is_whole_and_has_its_digest_beside_it(server, out, sha256):
-    checkpoint(out=out, url=server.url, sha256=sha256, licence="MIT")
+    checkpoint(out=out, url=server.url("weights.pt"), sha256=sha256, licence="MIT")
     assert out.read_bytes() == CONTENT
     assert names_in(out.parent) == ["teacher.pt", "teacher.pt.digest"]
     assert (out.parent / "teacher.pt.digest").read_text() == f"{sha256}\n"
@@ -125,7 +71,7 @@ def test_licence_is_logged_before_anything_is_fetched(out, tmp_path, caplog):
 def test_another_hash_is_refused_with_both_hashes_and_nothing_is_left(server, out, sha256):
     expected = "0" * 64
     with pytest.raises(SsondoError) as error:
-        checkpoint(out=out, url=server.url, sha256=expected)
+        checkpoint(out=out, url=server.url("weights.pt"), sha256=expected)
     assert sha256 in one_line(error)
     assert expected in one_line(error)
     assert names_in(out.parent) == []
@@ -143,91 +89,22 @@ def test_a_local_file_of_another_hash_leaves_the_old_one(out, tmp_path):
 
 
 def test_a_broken_download_goes_on_where_it_stopped(server, out, sha256):
-    server.failures = ["cut"]
-    checkpoint(out=out, url=server.url, sha256=sha256)
+    server.faults = ["cut"]
+    checkpoint(out=out, url=server.url("weights.pt"), sha256=sha256)
     assert out.read_bytes() == CONTENT
     assert server.ranges == [None, f"bytes={len(CONTENT) // 2}-"]
-
-
-def test_a_file_that_changed_since_the_break_comes_whole(server, out):
-    server.failures = ["cut", 503, 503, 503]
-    with pytest.raises(TransientError):
-        checkpoint(out=out, url=server.url)
-    server.content, server.etag = CONTENT[::-1], '"second"'
-    checkpoint(out=out, url=server.url)
-    assert out.read_bytes() == CONTENT[::-1]
-
-
-def test_a_part_that_is_already_whole_does_not_block_the_download(server, out, sha256):
-    out.parent.mkdir()
-    (out.parent / ".teacher.pt.download").write_bytes(CONTENT)
-    (out.parent / ".teacher.pt.download.etag").write_text(server.etag)
-    checkpoint(out=out, url=server.url, sha256=sha256)
-    assert out.read_bytes() == CONTENT
-    assert names_in(out.parent) == ["teacher.pt", "teacher.pt.digest"]
-
-
-def test_a_server_that_recovers_is_asked_again(server, out, sha256):
-    server.failures = [503, 429, 500]
-    checkpoint(out=out, url=server.url, sha256=sha256)
-    assert out.read_bytes() == CONTENT
-
-
-def test_a_server_that_does_not_recover_is_a_transient_fault(server, out):
-    server.failures = [503] * 10
-    with pytest.raises(TransientError, match="503"):
-        checkpoint(out=out, url=server.url)
-    assert len(server.ranges) == 4
-
-
-def test_a_missing_page_is_not_asked_for_twice(server, out):
-    server.failures = [404] * 10
-    with pytest.raises(SsondoError, match="404") as error:
-        checkpoint(out=out, url=server.url)
-    assert not isinstance(error.value, TransientError)
-    assert len(server.ranges) == 1
 
 
 def test_without_network_it_says_what_to_download_and_where_to_put_it(server, out):
     server.shutdown()
     server.server_close()
     with pytest.raises(TransientError) as error:
-        checkpoint(out=out, url=server.url, config_key="teachers.matpac.checkpoint")
+        checkpoint(out=out, url=server.url("weights.pt"), config_key="teachers.matpac.checkpoint")
     text = one_line(error)
-    assert f"download it elsewhere from {server.url}" in text
+    assert f"download it elsewhere from {server.url('weights.pt')}" in text
     assert str(out.parent / "weights.pt") in text
     assert "teachers.matpac.checkpoint.path" in text
     assert not out.exists()
-
-
-@pytest.mark.parametrize("url", ["no-address", "gopher://example.org/x"])
-def test_what_is_no_address_is_said_to_be_none(url, out):
-    with pytest.raises(SsondoError, match=url):
-        checkpoint(out=out, url=url)
-
-
-def test_a_killed_download_leaves_nothing_under_the_name_and_goes_on(server, out, sha256):
-    server.pause_s = 0.05
-    program = textwrap.dedent(f"""
-        from pathlib import Path
-        from ssondo.checkpoints import checkpoint
-        checkpoint(out=Path({str(out)!r}), url={server.url!r})
-    """)
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
-    part = out.parent / ".teacher.pt.download"
-    deadline = time.monotonic() + 60
-    while not (part.is_file() and part.stat().st_size > 0):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    have = part.stat().st_size
-    assert 0 < have < len(CONTENT)
-    assert not out.exists()
-    server.pause_s = 0.0
-    checkpoint(out=out, url=server.url, sha256=sha256)
-    assert out.read_bytes() == CONTENT
-    assert server.ranges[-1] == f"bytes={have}-"
 
 
 @pytest.fixture

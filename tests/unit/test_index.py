@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssondo import index as index_module
+from ssondo import download
 from ssondo.errors import SsondoError, TransientError
 from ssondo.index import Segment, index, list_folder, read_segments, shard_of
 
@@ -190,13 +190,13 @@ def test_lists_are_downloaded(tmp_path: Path, server: str) -> None:
 
 
 def test_a_list_that_the_server_lacks_is_a_lasting_fault(tmp_path: Path, server: str) -> None:
-    with pytest.raises(SsondoError, match=r"HTTP 404; .*set audioset\.segments\.train") as caught:
+    with pytest.raises(SsondoError, match=r"says 404 .*set audioset\.segments\.train") as caught:
         index(train=[f"{server}/no.csv"], eval=[], classes="", n_train_shards=2, n_eval_shards=1, out=tmp_path)
     assert not isinstance(caught.value, TransientError)
 
 
 def test_no_network_is_a_passing_fault_that_names_url_and_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.0)
     with pytest.raises(
         TransientError, match=r"^http://127\.0\.0\.1:9/x\.csv: .*set audioset\.segments\.train"
     ) as caught:
