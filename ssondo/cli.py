@@ -1,11 +1,13 @@
 """The command line: `ssondo VERB --option value ...`, a verb for each rule of the workflow.
 
-A verb is a library function; its arguments are the options and its docstring the help. This
-file only turns text into arguments and a `SsondoError` into one line. `--log FILE` keeps what
-is printed, and the traceback where there is one.
+A verb is a library function; its arguments are the options and its docstring the help. The
+fields of an argument that is a dataclass are options of their own. This file only turns text
+into arguments and a `SsondoError` into one line. `--log FILE` keeps what is printed, and the
+traceback where there is one.
 """
 
 import ast
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -61,6 +63,7 @@ def _from_json(_: Any, tokens: Any) -> Any:
 
 
 _JSON = Parameter(converter=_from_json, accepts_keys=False, n_tokens=1)
+_FIELDS = Parameter(name="*")
 
 
 def _takes_dict(annotation: Any) -> bool:
@@ -69,14 +72,17 @@ def _takes_dict(annotation: Any) -> bool:
     return typing.get_origin(annotation) is dict or annotation is dict
 
 
+def _annotated(hint: Any) -> Any:
+    if _takes_dict(hint):
+        return Annotated[hint, _JSON]
+    return Annotated[hint, _FIELDS] if dataclasses.is_dataclass(hint) else hint
+
+
 def _command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with each dict argument read from a JSON object."""
+    """`function` with each dict argument read from a JSON object, and an option for each field of a dataclass."""
     hints = typing.get_type_hints(function)
     signature = inspect.signature(function)
-    annotations = {
-        name: Annotated[hints[name], _JSON] if _takes_dict(hints[name]) else hints[name]
-        for name in signature.parameters
-    }
+    annotations = {name: _annotated(hints[name]) for name in signature.parameters}
 
     @functools.wraps(function)
     def command(**arguments: Any) -> Any:

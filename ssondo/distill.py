@@ -14,26 +14,26 @@ from torch.nn import functional as F
 
 from ssondo import losses
 from ssondo.artefacts import array_digest, clip_list_digest, content_digest, file_digest
+from ssondo.criterion import BinaryCrossEntropy
 from ssondo.errors import SsondoError
-from ssondo.initialise import new_student
+from ssondo.history import Row
+from ssondo.job import started_job
 from ssondo.labels import multi_hot, read_classes, read_labels
 from ssondo.loader import AudioClips, TeacherEmbeddings, common
+from ssondo.mixup import Mix
 from ssondo.provenance import environment
+from ssondo.recipe import DEFAULT_RUNTIME, Outputs, Recipe, Runtime
+from ssondo.running import running_path, training_identity
 from ssondo.sampler import inverse_cluster_weights, uniform_weights
-from ssondo.schedule import schedule_of
 from ssondo.shards import Clusters, EmbeddingShard
+from ssondo.student import new_student
 from ssondo.training import (
     Examples,
-    Recipe,
-    Row,
     conclude,
     outputs_of,
     place,
-    running_path,
     served,
-    started_job,
     train,
-    training_identity,
 )
 
 log = logging.getLogger(__name__)
@@ -51,14 +51,8 @@ def distill(
     eval_audio: list[Path],
     eval_embeddings: list[Path],
     student: dict[str, Any],
-    out: Path,
-    history: Path,
-    curves: Path,
-    seed: int,
-    epochs: int,
-    draws_per_epoch: int,
-    batch_size: int,
-    learning_rate: float,
+    recipe: Recipe,
+    outputs: Outputs,
     clusters: Path | None = None,
     segments: list[Path] | None = None,
     classes: Path | None = None,
@@ -71,24 +65,7 @@ def distill(
     n_clusters: int = 0,
     sampling: str = "clusters",
     center: bool = False,
-    schedule: str = "published",
-    warmup_epochs: float = 8,
-    decay_start_epoch: float = 80,
-    decay_epochs: float = 95,
-    final_multiplier: float = 0.01,
-    gradient_clip: float = 5.0,
-    mixup_alpha: float | None = None,
-    freq_mask: int = 0,
-    time_mask: int = 0,
-    precision: str = "auto",
-    compile: bool = False,
-    reestimate_batches: int = 0,
-    checkpoint_minutes: float = 10,
-    validate_every: int = 1,
-    num_workers: int = 0,
-    cache_mb: int = 0,
-    device: str = "auto",
-    tensorboard: Path | None = None,
+    runtime: Runtime = DEFAULT_RUNTIME,
 ) -> None:
     """Train a student to put clips where the teacher puts them.
 
@@ -101,14 +78,8 @@ def distill(
         eval_audio: audio shards of the eval clips, on which the student is judged.
         eval_embeddings: the teacher's embeddings of them.
         student: architecture, window_s and settings of the architecture, e.g. width_mult.
-        out: the student's checkpoint.
-        history: CSV with a line for each epoch.
-        curves: PNG of it.
-        seed: of weights, draws and dropout.
-        epochs: how many.
-        draws_per_epoch: clips drawn in an epoch, with replacement; whole batches only.
-        batch_size: clips a step, over all GPUs.
-        learning_rate: of Adam, at its peak.
+        recipe: how the student is optimised.
+        outputs: the files to write.
         clusters: clusters of the training clips; needed if n_clusters is above 0.
         segments: segment lists with the training clips' labels; needed if prediction_weight is above 0.
         classes: the list of classes, index,mid,display_name; needed then, too.
@@ -122,58 +93,20 @@ def distill(
         n_clusters: number of clusters; 0 for none.
         sampling: draw evenly over clusters, or uniform over clips; without clusters it is uniform.
         center: subtract the teacher's mean embedding over the training clips.
-        schedule: of the learning rate: published (constant within an epoch), linear, or constant.
-        warmup_epochs: length of its ramp up.
-        decay_start_epoch: where its ramp down begins.
-        decay_epochs: length of the ramp down.
-        final_multiplier: share of the learning rate after it.
-        gradient_clip: largest norm of the gradient.
-        mixup_alpha: of the Beta distribution; not given, no mixup.
-        freq_mask: SpecAugment, widest mask in mel bands; 0 is off.
-        time_mask: SpecAugment, widest mask in frames; 0 is off.
-        precision: auto, float32, bf16 or fp16; auto is 16 bit on a GPU and float32 on a CPU.
-        compile: use torch.compile.
-        reestimate_batches: batches on which batch norms are measured at the end; for short trainings.
-        checkpoint_minutes: between two checkpoints of the running training.
-        validate_every: epochs between two looks at the eval clips; the last is always looked at.
-        num_workers: threads that read and decode, for each GPU.
-        cache_mb: most memory in MB for log-mels, for each GPU; used if all clips fit.
-        device: auto, cpu, cuda.
-        tensorboard: folder for TensorBoard event files.
+        runtime: how the training is run.
     """
-    recipe = Recipe(
-        seed=seed,
-        epochs=epochs,
-        draws_per_epoch=draws_per_epoch,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        schedule=schedule_of(
-            schedule,
-            warmup_epochs=warmup_epochs,
-            decay_start_epoch=decay_start_epoch,
-            decay_epochs=decay_epochs,
-            final_multiplier=final_multiplier,
-        ),
-        gradient_clip=gradient_clip,
-        mixup_alpha=mixup_alpha,
-        freq_mask=freq_mask,
-        time_mask=time_mask,
-        precision=precision,
-        compile=compile,
-        reestimate_batches=reestimate_batches,
-    )
     if sampling not in SAMPLINGS:
         raise SsondoError(f"sampling is {sampling!r}; it must be one of {', '.join(SAMPLINGS)}")
     options = losses.options_of(loss, temperature=temperature, masking=masking) | (loss_options or {})
     loss_function = losses.build(loss, **options)
     if loss_function.needs_clusters and not n_clusters:
         raise SsondoError(f"loss {loss!r} compares clusters; set n_clusters above 0")
-    combined = losses.Combined(losses.BinaryCrossEntropy(), loss_function, prediction_weight)
+    combined = losses.Combined(BinaryCrossEntropy(), loss_function, prediction_weight)
     if prediction_weight and (not segments or classes is None):
         raise SsondoError(
             f"prediction_weight is {prediction_weight:g}, which needs labels; give --segments and --classes"
         )
-    with started_job(device) as job:
+    with started_job(runtime.device) as job:
         known, unseen = _Corpus(audio, embeddings, "training"), _Corpus(eval_audio, eval_embeddings, "eval")
         if known.teacher.embedding_dim != unseen.teacher.embedding_dim:
             raise SsondoError(
@@ -191,9 +124,9 @@ def distill(
         dim = known.teacher.embedding_dim
         n_outputs = dim if classified is None else dim + classified.n_classes
 
-        built = place(new_student(student, n_outputs=n_outputs, seed=seed, init=init), job)
+        built = place(new_student(student, n_outputs=n_outputs, seed=recipe.seed, init=init), job)
         name = f"distill {_teacher_name(embeddings[0])} -> {built.settings['architecture']}"
-        serve = partial(served, student=built, job=job, cache_mb=cache_mb, num_workers=num_workers, name=name)
+        serve = partial(served, student=built, job=job, runtime=runtime, name=name)
         examples = Examples(
             inputs=serve(known.audio, known.rows),
             targets=known.targets if classified is None else classified.beside(known.targets),
@@ -205,7 +138,7 @@ def distill(
         constant_cosine = _cosine(torch.from_numpy(known.best_constant())[None], wanted)
 
         def judge() -> Row:
-            outputs = outputs_of(built, eval_inputs, job=job, batch_size=batch_size, num_workers=num_workers)[:, :dim]
+            outputs = outputs_of(built, eval_inputs, batch_size=recipe.batch_size, runtime=runtime, job=job)[:, :dim]
             return {
                 "eval_cosine": _cosine(outputs, wanted),
                 "constant_cosine": constant_cosine,
@@ -231,11 +164,9 @@ def distill(
             judge,
             recipe,
             job=job,
-            running=running_path(out),
+            runtime=runtime,
+            running=running_path(outputs.out),
             identity=training_identity(built, recipe, __name__, **told),
-            num_workers=num_workers,
-            checkpoint_minutes=checkpoint_minutes,
-            validate_every=validate_every,
             name=name,
         )
         if not job.first:
@@ -243,10 +174,7 @@ def distill(
         conclude(
             built,
             rows,
-            out=out,
-            history=history,
-            curves=curves,
-            tensorboard=tensorboard,
+            outputs=outputs,
             provenance={
                 "verb": "distill",
                 "recipe": asdict(recipe),
@@ -255,7 +183,7 @@ def distill(
                 "center": None if known.mean is None else known.mean.tolist(),
                 "environment": environment(),
             },
-            title=f"{name}, {loss}, k={n_clusters}, seed {seed}",
+            title=f"{name}, {loss}, k={n_clusters}, seed {recipe.seed}",
             scores={
                 "eval_cosine": "cosine",
                 "constant_cosine": "cosine of a constant",
@@ -269,13 +197,13 @@ def distill(
             name,
             loss,
             n_clusters,
-            seed,
+            recipe.seed,
             last["step"],
             last["eval_cosine"],
             last["constant_cosine"],
             100 * (last["eval_nn_agreement"] or 0),
             last["seconds"],
-            out,
+            outputs.out,
         )
 
 
@@ -367,7 +295,7 @@ class _OnParts(nn.Module):
         self.combined = combined
         self.dim = dim
 
-    def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None, mix: losses.Mix | None) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None, mix: Mix | None) -> Tensor:
         """The loss of a batch, a scalar; output and target are (batch, dim + n_classes)."""
         (mapped, logits), (teacher, labels) = ((x[:, : self.dim], x[:, self.dim :]) for x in (output, target))
         return self.combined(logits, labels, mapped, teacher, clusters, mix)

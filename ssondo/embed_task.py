@@ -130,7 +130,7 @@ class _Teacher:
 class _Student:
     def __init__(self, checkpoint: Path, device: str) -> None:
         # Here, not above: a task's teacher embeddings do without any student.
-        from ssondo.model import load_student
+        from ssondo.student_checkpoint import load_student
 
         self._model = load_student(checkpoint, device)
         self._device = device

@@ -1,49 +1,21 @@
-"""Students before training: the starting point of every training, and the floor that it is compared with."""
+"""Students that have learned nothing: the floor that trained ones are compared with."""
 
-import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssondo.batchnorm import reestimate_batchnorm
 from ssondo.errors import SsondoError
 from ssondo.loader import AudioClips
-from ssondo.model import Student, initialise_backbone, reestimate_batchnorm, save_student
 from ssondo.sampler import Sampler, uniform_weights
+from ssondo.student import Student, new_student
+from ssondo.student_checkpoint import save_student
 
 log = logging.getLogger(__name__)
-
-
-def new_student(spec: Mapping[str, Any], *, n_outputs: int, seed: int, init: Path | None = None) -> Student:
-    """Build a student with weights that depend on `spec` and `seed` alone.
-
-    The backbone is drawn before the mapping head, so students of one seed that differ in
-    `n_outputs` have one backbone.
-
-    Args:
-        spec: `architecture`, other arguments of `Student` such as `window_s`, and beside them the
-            settings of the architecture, e.g. `width_mult`.
-        n_outputs: size of the mapping head's output.
-        seed: of the weights.
-        init: pretrained weights of the backbone, in place of random ones.
-
-    Raises:
-        SsondoError: if the architecture or a setting is not known, or `init` is of another one.
-    """
-    if "architecture" not in spec:
-        raise SsondoError("student: architecture is missing; give e.g. mobilenetv3")
-    arguments = set(inspect.signature(Student).parameters) - {"n_outputs", "backbone"}
-    own = {key: value for key, value in spec.items() if key in arguments}
-    backbone = {key: value for key, value in spec.items() if key not in arguments}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        student = Student(n_outputs=n_outputs, backbone=backbone, **own)
-    if init is not None:
-        initialise_backbone(student.model, init)
-    return student
 
 
 def _measure_statistics(student: Student, audio: list[Path], n_batches: int, batch_size: int, seed: int) -> None:

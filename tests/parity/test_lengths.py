@@ -4,7 +4,7 @@ import fill
 import pytest
 import torch
 
-from ssondo.model import Student
+from ssondo.student import Student
 
 pytestmark = pytest.mark.slow
 

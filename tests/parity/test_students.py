@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ssondo.model import Student
-from ssondo.training import Job, place
+from ssondo.job import Job
+from ssondo.student import Student
+from ssondo.training import place
 
 ARCHITECTURES = ("mobilenetv3", "dymn", "eres2net")
 # Names of the stages in values.json -> modules of the backbone.

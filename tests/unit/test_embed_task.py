@@ -10,8 +10,9 @@ from ssondo.artefacts import clip_list_digest, file_digest
 from ssondo.audio import decode_flac_mono, encode_flac
 from ssondo.embed_task import embed_task
 from ssondo.errors import SsondoError
-from ssondo.model import Student, load_student, save_student
 from ssondo.shards import AudioShard, AudioShardWriter, EmbeddingShard, Status
+from ssondo.student import Student
+from ssondo.student_checkpoint import load_student, save_student
 
 TEACHER = {"kind": "callable", "callable": "task_teacher_for_tests:embed", "sample_rate": 16000, "embedding_dim": 3}
 SECONDS = [0.5, 2.0, 0.1, 0.5, 3.3, 1.28, 0.5, 0.02, 2.0]

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from ssondo import losses
+from ssondo.criterion import BinaryCrossEntropy
 from ssondo.errors import SsondoError
+from ssondo.mixup import Mix, draw_mix, mixup
 
 CONTRASTIVE = [
     "contrastive",
@@ -86,7 +88,7 @@ def test_contrastive_loss_is_finite_whatever_clusters_a_batch_has(name, clusters
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_mixed_batch_of_one_cluster_in_16_bit_has_a_finite_loss(name, masking, dtype, pair):
     output = (1000 * pair[0]).to(dtype).requires_grad_()
-    mix = losses.Mix(torch.full((7,), 0.7), torch.tensor([1, 2, 3, 4, 5, 6, 0]))
+    mix = Mix(torch.full((7,), 0.7), torch.tensor([1, 2, 3, 4, 5, 6, 0]))
     loss = losses.build(name, **losses.options_of(name, temperature=0.01, masking=masking))
     value = loss(output, (1000 * pair[1]).to(dtype), torch.zeros(7, dtype=torch.int64), mix)
     value.backward()
@@ -106,7 +108,7 @@ def test_batch_of_one_cluster_gives_no_loss_and_no_gradient(name, pair):
 @pytest.mark.parametrize("name", [name for name in losses.LOSSES if name != "l1"])
 def test_gradient_agrees_with_finite_differences(name, pair):
     loss = losses.build(name)
-    mix = losses.Mix(torch.full((7,), 0.7, dtype=torch.float64), torch.tensor([1, 2, 3, 4, 5, 6, 0]))
+    mix = Mix(torch.full((7,), 0.7, dtype=torch.float64), torch.tensor([1, 2, 3, 4, 5, 6, 0]))
     output = pair[0].requires_grad_()
     assert torch.autograd.gradcheck(lambda x: loss(x, pair[1], CLUSTERS), (output,))
     assert torch.autograd.gradcheck(lambda x: loss(x, pair[1], CLUSTERS, mix), (output,))
@@ -125,27 +127,27 @@ def test_mixed_loss_weighs_both_targets_clip_by_clip(pair):
     partner = torch.tensor([3, 0, 1, 2, 6, 5, 4])
     squares = (output - target).square().mean(1), (output - target[partner]).square().mean(1)
     expected = sum(w * a + (1 - w) * b for w, a, b in zip(weight, *squares, strict=True)) / 7
-    found = losses.build("mse")(output, target, None, losses.Mix(weight, partner))
+    found = losses.build("mse")(output, target, None, Mix(weight, partner))
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_mixed_loss_takes_the_partner_s_cluster_along(pair):
     output, target = pair
     partner = torch.tensor([5, 6, 0, 1, 2, 3, 4])
-    nothing_of_itself = losses.Mix(torch.zeros(7, dtype=torch.float64), partner)
+    nothing_of_itself = Mix(torch.zeros(7, dtype=torch.float64), partner)
     loss = losses.build("contrastive_neg_clusters")
     expected = loss(output, target[partner], CLUSTERS[partner])
     assert loss(output, target, CLUSTERS, nothing_of_itself).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_mixup_of_a_batch_by_hand():
-    mix = losses.Mix(torch.tensor([0.75, 1.0]), torch.tensor([1, 0]))
-    mixed = losses.mixup(torch.tensor([[[4.0, 8.0]], [[0.0, 4.0]]]), mix)
+    mix = Mix(torch.tensor([0.75, 1.0]), torch.tensor([1, 0]))
+    mixed = mixup(torch.tensor([[[4.0, 8.0]], [[0.0, 4.0]]]), mix)
     assert mixed.tolist() == [[[3.0, 7.0]], [[0.0, 4.0]]]
 
 
 def test_drawn_mix_keeps_the_larger_part_and_has_the_beta_distribution_s_mean():
-    mix = losses.draw_mix(20_000, 0.3, np.random.default_rng(0))
+    mix = draw_mix(20_000, 0.3, np.random.default_rng(0))
     assert mix.weight.min() >= 0.5
     assert sorted(mix.partner.tolist()) == list(range(20_000))
     # E max(w, 1 - w) of Beta(0.3, 0.3), by numerical integration of its density.
@@ -158,14 +160,14 @@ def test_drawn_mix_keeps_the_larger_part_and_has_the_beta_distribution_s_mean():
 def test_bce_is_torch_s_mean_over_clips_and_classes(pair):
     labels = (pair[1] > 0.5).double()
     expected = torch.nn.BCEWithLogitsLoss()(pair[0], labels)
-    assert losses.BinaryCrossEntropy()(pair[0], labels).item() == pytest.approx(expected.item(), rel=1e-12)
+    assert BinaryCrossEntropy()(pair[0], labels).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_combined_loss_weighs_prediction_and_distillation(weight, pair):
     output, teacher = pair
     labels = (teacher > 0).double()
-    combined = losses.Combined(losses.BinaryCrossEntropy(), losses.Cosine(), prediction_weight=weight)
+    combined = losses.Combined(BinaryCrossEntropy(), losses.Cosine(), prediction_weight=weight)
     prediction = torch.nn.BCEWithLogitsLoss()(output, labels)
     distillation = (1 - torch.nn.functional.cosine_similarity(output, teacher)).mean()
     found = combined(output, labels, output, teacher)

@@ -61,8 +61,9 @@ def test_options_of_a_rule_hold_no_other_rules_settings(plan: Plan) -> None:
 
 
 def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Plan) -> None:
+    import dataclasses
     import importlib
-    import inspect
+    import typing
 
     from ssondo.cli import VERBS
 
@@ -86,7 +87,9 @@ def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Plan) -> None:
     }
     for rule, names in wildcards.items():
         module, _, verb = VERBS[rule].partition(":")
-        known = set(inspect.signature(getattr(importlib.import_module(module), verb)).parameters)
+        hints = typing.get_type_hints(getattr(importlib.import_module(module), verb))
+        groups = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
+        known = {*hints, *(field.name for group in groups for field in dataclasses.fields(group))}
         given = set(getattr(plan, f"_{rule}")(**names))
         assert given <= known, f"{rule}: {given - known}"
 

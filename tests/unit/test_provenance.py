@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ssondo.provenance import modules_of
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -71,3 +73,22 @@ def test_new_entry_of_a_registry_changes_nothing(library: Path) -> None:
     assert run(library, "registered('ssondo.a', 'KINDS')") == "{'one': 'ssondo.b', 'two': 'ssondo.c'}"
     (library / "a.py").write_text('KINDS = {"one": "other"}\nX = 1\n')
     assert run(library, "code_hash('ssondo.a')") != before
+
+
+@pytest.mark.parametrize(
+    ("verbs", "stranger"),
+    [
+        # A new loss of distillation does not train the baseline again.
+        (["supervise", "initialise"], "losses"),
+        # What fetches published models trains nothing and embeds nothing.
+        (["distill", "supervise", "initialise", "embed_task"], "model"),
+        # How the floor is measured is no part of a training.
+        (["distill", "supervise"], "initialise"),
+        (["initialise", "embed_task"], "training"),
+    ],
+)
+def test_code_of_a_verb_does_not_cover_what_it_has_nothing_to_do_with(verbs: list[str], stranger: str) -> None:
+    for verb in verbs:
+        reached = modules_of(f"ssondo.{verb}")
+        assert f"ssondo.{stranger}" not in reached, verb
+    assert f"ssondo.{stranger}" in modules_of(f"ssondo.{stranger}")

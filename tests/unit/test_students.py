@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from ssondo import provenance, students
 from ssondo.config import load_config
 from ssondo.errors import SsondoError
-from ssondo.initialise import new_student
-from ssondo.model import initialise_backbone, save_student
 from ssondo.plan import Plan
+from ssondo.student import initialise_backbone, new_student
+from ssondo.student_checkpoint import save_student
 from ssondo.students import dymn
 from ssondo.students.backbone import make_divisible
 from ssondo.watch import Watch
@@ -360,6 +360,6 @@ def test_building_one_student_imports_no_other():
 
 
 def test_code_hash_of_the_model_does_not_cover_the_architectures():
-    covered = provenance.modules_of("ssondo.model")
+    covered = provenance.modules_of("ssondo.student_checkpoint")
     assert not {"ssondo.students.mobilenetv3", "ssondo.students.dymn", "ssondo.students.eres2net"} & set(covered)
     assert "ssondo.students.backbone" in covered

@@ -39,7 +39,9 @@ def test_finished_workflow_has_nothing_to_do(finished: Project) -> None:
     ("module", "rules"),
     [
         ("probe.py", SCORED),
-        ("losses.py", TRAINED | {"supervise"}),
+        ("losses.py", TRAINED),
+        ("criterion.py", TRAINED | {"supervise"}),
+        ("model.py", set()),
         ("tables.py", TABLES),
         # The tiny Table 2 draws clips without clusters.
         ("cluster.py", {"cluster", *TRAINED} - {"table2"}),

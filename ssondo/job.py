@@ -1,0 +1,101 @@
+"""The processes that train one student together, and their devices.
+
+with started_job("auto") as job:      # joins the processes that torchrun started, if it did
+    own = job.part(rows)              # this process's share of a batch
+    outputs = job.gather(student(own))
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ssondo.errors import SsondoError
+from ssondo.memory import keep_freed_memory
+
+
+@dataclass(frozen=True)
+class Job:
+    """This process's place among those that train one student together."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and messages."""
+        return self.rank == 0
+
+    def part(self, rows: np.ndarray) -> np.ndarray:
+        """This process's share of a batch."""
+        return np.array_split(rows, self.world_size)[self.rank]
+
+    def gather(self, outputs: Tensor) -> Tensor:
+        """All processes' outputs, end to end; only this one's carry a gradient."""
+        if self.world_size == 1:
+            return outputs
+        parts = [torch.empty_like(outputs) for _ in range(self.world_size)]
+        dist.all_gather(parts, outputs.detach().contiguous())
+        parts[self.rank] = outputs
+        return torch.cat(parts)
+
+    def barrier(self) -> None:
+        """Wait for the other processes."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def started_job(device: str) -> Iterator[Job]:
+    """Join the other processes that torchrun started, if it did, and choose the device.
+
+    Args:
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+
+    Raises:
+        SsondoError: if there is no such device.
+    """
+    world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if world_size > 1 and name == "cuda":
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SsondoError(f"device {device!r} cannot be used ({reason}); set it to auto or cpu") from None
+    chosen = torch.device(name)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+        # cuBLAS reads it when it starts; without it two runs may differ in the last bits.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    else:
+        keep_freed_memory()
+    if world_size == 1:
+        yield Job(chosen)
+        return
+    if rank > 0:
+        logging.getLogger(__package__).setLevel(logging.WARNING)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Job(chosen, rank, world_size)
+    finally:
+        dist.destroy_process_group()
+
+
+def half_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """The 16-bit type to compute in, or None for float32.
+
+    "auto" never is 16 bit on a CPU: most have no such arithmetic, and emulate it many times slower.
+    """
+    if precision == "auto" and device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)

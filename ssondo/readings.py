@@ -1,0 +1,66 @@
+"""Numbers of each step, on their way from the device to the log."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ssondo.job import Job
+
+
+class Reading(NamedTuple):
+    """A step's loss, norm of the gradient, and clips."""
+
+    loss: float
+    norm: float
+    clips: np.ndarray
+
+
+class Readings:
+    """Loss, gradient norm and wish to stop of each step, on their way from the device.
+
+    A step's numbers are looked at when the next step has been launched, so that a GPU never waits for Python to ask.
+
+    Attributes:
+        stop: whether any process wished to stop at the step before the last one pushed. All
+            processes see the same, and so stop after the same step.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._pending: tuple[Tensor, torch.cuda.Event | None, np.ndarray] | None = None
+        self._wish = False
+        self.stop = False
+
+    def push(self, loss: Tensor, norm: Tensor, stop: bool, clips: np.ndarray) -> Reading | None:
+        """Take a step's numbers; return those of the step before."""
+        before = self.flush()
+        # Not at once in flush: the first process alone looks early, when it is about to save.
+        self.stop, self._wish = self._wish, False
+        wish = torch.tensor(float(stop), device=loss.device)
+        if self._job.world_size > 1:
+            dist.all_reduce(wish, dist.ReduceOp.MAX)
+        numbers = torch.stack([loss.detach().double(), norm.detach().double(), wish.double()])
+        event = None
+        if loss.device.type == "cuda":
+            host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            host.copy_(numbers, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+            numbers = host
+        self._pending = (numbers, event, clips)
+        return before
+
+    def flush(self) -> Reading | None:
+        """Numbers of the step that has not been looked at yet."""
+        if self._pending is None:
+            return None
+        numbers, event, clips = self._pending
+        self._pending = None
+        if event is not None:
+            event.synchronize()
+        loss, norm, wish = numbers.tolist()
+        self._wish = wish > 0
+        return Reading(loss, norm, clips)

@@ -1,0 +1,122 @@
+"""The training loop: that it repeats itself to the bit, and what it says of each epoch."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from toy_corpus import STUDENT, arguments, digest, history, run
+
+from ssondo import training
+from ssondo.errors import SsondoError
+from ssondo.job import Job, half_type
+from ssondo.loader import AudioClips
+from ssondo.student import new_student
+from ssondo.student_checkpoint import load_student
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_same_seed_gives_bit_identical_weights_and_another_seed_others(corpus, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run("distill", **arguments(corpus, tmp_path / name, seed=seed, mixup_alpha=0.3, freq_mask=20, time_mask=2))
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    assert digest(tmp_path / "a") != digest(tmp_path / "c")
+
+
+def test_reading_threads_do_not_change_the_weights(corpus, tmp_path):
+    for name, num_workers in (("a", 0), ("b", 3)):
+        run("distill", **arguments(corpus, tmp_path / name, num_workers=num_workers, cache_mb=0))
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+
+
+def test_looking_at_eval_clips_does_not_change_the_training(corpus, tmp_path):
+    for name, validate_every in (("a", 1), ("b", 2)):
+        run("distill", **arguments(corpus, tmp_path / name, validate_every=validate_every, reestimate_batches=2))
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    assert [row["eval_cosine"] != "" for row in history(tmp_path / "b")] == [False, True]
+
+
+@pytest.mark.parametrize(("name", "channels_last"), [("mobilenetv3", True), ("dymn", False)])
+def test_student_is_placed_in_the_layout_that_its_training_is_fastest_in(name, channels_last):
+    student = new_student({"architecture": name, "width_mult": 0.1}, n_outputs=2, seed=0)
+    convolution = training.place(student, Job(torch.device("cpu"))).model.get_submodule(
+        "features.0.0" if name == "mobilenetv3" else "in_c.0"
+    )
+    with torch.no_grad():
+        out = convolution(torch.zeros(2, 1, 16, 16))
+    assert out.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+@pytest.mark.slow
+def test_temperature_of_dymn_is_lowered_in_training_and_kept_in_its_checkpoint(corpus, tmp_path):
+    student = {"architecture": "dymn", "window_s": 0.128, "width_mult": 0.1, "temperature": 3.0, "anneal": True}
+    run("distill", **arguments(corpus, tmp_path, student=student, epochs=2))
+    # The second epoch is one below the first.
+    assert load_student(tmp_path / "student.ckpt").model.temperature == 2.0
+
+
+@pytest.mark.slow
+def test_a_short_training_needs_its_batch_norms_measured_anew(corpus, tmp_path):
+    """With a momentum of 0.01 the running statistics are still those of the start after some ten steps."""
+    cosines = {}
+    for n_batches in (0, 10):
+        out = tmp_path / str(n_batches)
+        run("distill", **arguments(corpus, out, epochs=25, center=True, reestimate_batches=n_batches))
+        cosines[n_batches] = float(history(out)[-1]["eval_cosine"])
+    assert cosines[10] > cosines[0] + 0.2
+    # The same weights: only the statistics differ.
+    states = [load_student(tmp_path / str(n) / "student.ckpt").state_dict() for n in (0, 10)]
+    for key, value in states[0].items():
+        if "running" not in key and "num_batches" not in key:
+            assert torch.equal(value, states[1][key]), key
+    assert not torch.equal(states[0]["model.features.0.1.running_var"], states[1]["model.features.0.1.running_var"])
+
+
+def test_history_has_a_row_for_each_epoch_with_the_learning_rate_and_the_speed(corpus, tmp_path):
+    schedule = {"schedule": "published", "warmup_epochs": 1, "decay_start_epoch": 1, "decay_epochs": 1}
+    run("distill", **arguments(corpus, tmp_path, epochs=3, final_multiplier=0.5, **schedule))
+    rows = history(tmp_path)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["step"] for row in rows] == ["4", "8", "12"]
+    expected = [0.003 * factor for factor in (np.exp(-5 / 4), 1, 0.5)]
+    assert [float(row["learning_rate"]) for row in rows] == pytest.approx(expected, rel=1e-5)
+    assert all(float(row["clips_per_s"]) > 0 and 0 <= float(row["wait_share"]) <= 1 for row in rows)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_events_for_tensorboard_are_written_when_asked_for(corpus, tmp_path):
+    pytest.importorskip("tensorboard")
+    run("distill", **arguments(corpus, tmp_path, epochs=1, tensorboard=tmp_path / "events"))
+    assert list((tmp_path / "events").glob("events.out.tfevents.*"))
+
+
+def test_16_bit_training_works_on_a_cpu_when_it_is_asked_for(corpus, tmp_path):
+    run("distill", **arguments(corpus, tmp_path, epochs=1, precision="bf16"))
+    assert np.isfinite(float(history(tmp_path)[0]["loss"]))
+
+
+def test_auto_precision_is_float32_on_a_cpu():
+    assert half_type("auto", torch.device("cpu")) is None
+
+
+def test_loss_that_is_no_number_stops_the_training_and_names_the_clips(corpus, tmp_path):
+    with pytest.raises(SsondoError, match="near step ") as fault:
+        run("distill", **arguments(corpus, tmp_path, loss="mse", learning_rate=1e30, epochs=20))
+    text = str(fault.value)
+    assert "lower learning_rate" in text
+    names = text.rpartition(": ")[2].split()
+    assert len(names) == 8
+    assert set(names) <= set(AudioClips([corpus / "one.audio.h5", corpus / "two.audio.h5"]).clip_ids)
+    assert not (tmp_path / "student.ckpt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_training_computes_the_same_loss(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    plain = {"student": {**STUDENT, "dropout": 0.0}, "epochs": 1}
+    for name, compiled in (("plain", False), ("compiled", True)):
+        run("distill", **arguments(corpus, tmp_path / name, compile=compiled, **plain))
+    losses = [float(history(tmp_path / name)[0]["loss"]) for name in ("plain", "compiled")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
