@@ -1,11 +1,13 @@
 # What the rules share: the checked configuration, the plan, and the params of a rule.
 import atexit
+import logging
 import sys
 from pathlib import Path
 
 from ssondo.check import check
 from ssondo.config import load_config
 from ssondo.errors import SsondoError
+from ssondo.failures import Failures
 from ssondo.plan import Plan
 from ssondo.watch import Watch
 
@@ -18,13 +20,24 @@ except SsondoError as error:
 
 paths = plan.paths
 atexit.register(watch.save)
+failures = Failures()
+logging.getLogger("snakemake.logging").addFilter(failures)
 if plan.config.audioset.source.kind == "youtube":
     # Each fetch job keeps its part of the rate, so no more of them may run at once.
     workflow.register_resource("fetch_jobs", plan.config.audioset.source.max_jobs)
 
 
+onerror:
+    if workflow.is_main_process:
+        for line in failures.lines.values():
+            logger.error(f"error: {line}")
+
+
+# What takes seconds, and what needs the network, which nodes of a cluster often lack.
 localrules:
     all,
+    checkpoint,
+    compose,
     inventory,
     scores,
     table1,

@@ -1,7 +1,4 @@
 # How training uses the machine is no provenance, so it is a resource and not a param.
-_runtime = plan.config.runtime
-
-
 rule distill:
     input:
         audio=ancient(every_shard(paths.audio, "train")),
@@ -31,9 +28,8 @@ rule distill:
         "../envs/ssondo.yaml"
     threads: 16
     resources:
-        gpu=_runtime.gpus,
+        **plan.training_nodes(),
         machine=plan.training_machine(),
-        launcher=plan.launcher(),
         mem_mb=growing(32_000),
         runtime=growing(2_880),
     params:
@@ -48,7 +44,8 @@ rule distill:
     message:
         "Distilling {wildcards.teacher} into {wildcards.student} ({wildcards.loss}, k={wildcards.n_clusters}, seed {wildcards.seed})"
     shell:
-        "exec {resources.launcher} distill --audio {input.audio} --embeddings {input.embeddings} --eval-audio {input.eval_audio}"
+        "exec python -m ssondo.launch --gpus {resources.gpu} --nodes {resources.nodes} --gres '{resources.gres}' --cpus {threads}"
+        " distill --audio {input.audio} --embeddings {input.embeddings} --eval-audio {input.eval_audio}"
         " --eval-embeddings {input.eval_embeddings} {params.clusters} {params.init} {params.labels} {params.options}"
         " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
 
@@ -76,9 +73,8 @@ rule supervise:
         "../envs/ssondo.yaml"
     threads: 16
     resources:
-        gpu=_runtime.gpus,
+        **plan.training_nodes(),
         machine=plan.training_machine(),
-        launcher=plan.launcher(),
         mem_mb=growing(32_000),
         runtime=growing(2_880),
     params:
@@ -89,7 +85,8 @@ rule supervise:
     message:
         "Training {wildcards.student} on labels (seed {wildcards.seed})"
     shell:
-        "exec {resources.launcher} supervise --audio {input.audio} --segments {input.segments} --classes {input.classes}"
+        "exec python -m ssondo.launch --gpus {resources.gpu} --nodes {resources.nodes} --gres '{resources.gres}' --cpus {threads}"
+        " supervise --audio {input.audio} --segments {input.segments} --classes {input.classes}"
         " --eval-audio {input.eval_audio} --eval-segments {input.eval_segments} {params.init} {params.options}"
         " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
 

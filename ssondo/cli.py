@@ -13,6 +13,7 @@ import importlib
 import inspect
 import json
 import logging
+import os
 import sys
 import traceback
 import types
@@ -215,6 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
     except SsondoError as error:
         _set_up_logging(None).error("error: %s", error)
         return 2
+    if os.environ.get("RANK", "0") != "0":
+        log_path = None  # of the processes that torchrun starts, the first writes the file
     log = _set_up_logging(log_path)
     if "--version" in arguments:
         from importlib.metadata import version

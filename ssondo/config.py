@@ -329,7 +329,9 @@ class Runtime(Section):
     cache_mb: int = Field(default=4_000, ge=0)
     """Log-mels kept in memory for each GPU, if all fit."""
     gpus: int = Field(default=1, ge=0)
-    """GPUs of a training job, by torchrun if several; 0 is the CPU."""
+    """GPUs of a training job on each of its nodes, by torchrun if several; 0 is the CPU."""
+    nodes: int = Field(default=1, ge=1)
+    """Nodes of a training job; more than one need SLURM."""
 
 
 class Task(Section):

@@ -358,10 +358,14 @@ class Plan:
             compile=runtime.compile,
         )
 
-    def launcher(self) -> str:
-        """What a training command begins with."""
-        gpus = self.config.runtime.gpus
-        return "ssondo" if gpus < 2 else f"torchrun --standalone --nproc-per-node={gpus} -m ssondo"
+    def training_nodes(self) -> dict[str, int | str]:
+        """Where training runs, as resources that SLURM and `ssondo.launch` read."""
+        gpus, nodes = self.config.runtime.gpus, self.config.runtime.nodes
+        if nodes == 1:
+            return {"gpu": gpus, "nodes": 1, "gres": ""}
+        # Of `gpu`, the number in the whole job, SLURM may give one node more than another.
+        on_each = f"gpu:{gpus}" if gpus else ""
+        return {"gpu": 0, "nodes": nodes, "gres": on_each, "mpi": "srun", "tasks": nodes, "tasks_per_gpu": 0}
 
     def _initialise(self, student: str, seed: str) -> dict[str, Any]:
         training = self.config.supervise

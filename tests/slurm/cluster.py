@@ -1,0 +1,235 @@
+"""A SLURM cluster of pretend nodes on this one machine: the real daemons, as root, without systemd.
+
+    python tests/slurm/cluster.py up      # then: sinfo, snakemake --profile slurm ...
+    python tests/slurm/cluster.py down
+
+It needs Debian's packages slurmctld, slurmd, slurm-client and munge. All nodes are this machine and
+claim more processors and memory than it has, so that what a lab's jobs ask for fits; their GPUs are
+copies of /dev/null, which SLURM counts and hands out like real ones. Memory is enforced by looking
+each second (JobAcctGatherParams=OverMemoryKill), time by SLURM itself; there are no cgroups and
+there is no accounting database, so `sacct` knows nothing.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+# Not only SLURM_CONF: inside a job, Snakemake's executor removes the SLURM_* variables it does not know.
+SYSTEM_CONF = Path("/etc/slurm/slurm.conf")
+PROGRAMS = ("slurmctld", "slurmd", "munged", "mungekey", "sbatch", "srun", "scontrol")
+PACKAGES = "slurmctld slurmd slurm-client munge"
+
+_SLURM_CONF = """\
+ClusterName=pretend
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SrunPortRange={first_srun}-{last_srun}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,sched_interval=2,bf_interval=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SlurmdParameters=config_overrides
+ReturnToService=2
+KillWait=5
+MinJobAge=900
+GresTypes=gpu
+NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port={node_ports} CPUs={cpus} CoresPerSocket={cpus} \
+RealMemory={mem_mb} Gres=gpu:{gpus}
+PartitionName=cpu Nodes=ALL Default=YES State=UP
+PartitionName=gpu Nodes=ALL State=UP
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster whose state is in `folder`; see the module's docstring."""
+
+    folder: Path = Path("/tmp/ssondo-slurm")
+    nodes: tuple[str, ...] = ("n1", "n2")
+    cpus: int = 64
+    mem_mb: int = 256_000
+    gpus: int = 2
+    port: int = 17_800
+
+    @property
+    def conf(self) -> Path:
+        return self.folder / "slurm.conf"
+
+    def obstacle(self) -> str | None:
+        """Why no cluster can be started here, or None."""
+        if os.geteuid():
+            return "SLURM's daemons are started as root here"
+        missing = [program for program in PROGRAMS if shutil.which(program, path=_path()) is None]
+        if missing:
+            return f"no {', '.join(missing)}; apt-get install --no-install-recommends {PACKAGES}"
+        if SYSTEM_CONF.exists() and SYSTEM_CONF.resolve() != self.conf and _controller_of(SYSTEM_CONF) is not None:
+            return f"{SYSTEM_CONF} belongs to another cluster that is running"
+        if SYSTEM_CONF.exists() and not SYSTEM_CONF.is_symlink():
+            return f"{SYSTEM_CONF} belongs to another cluster"
+        return None
+
+    def up(self) -> None:
+        """Start the daemons and wait until the nodes take jobs."""
+        if self._pid("slurmctld") is not None:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / "state").mkdir(parents=True)
+        self.folder.chmod(0o755)
+        self._configure()
+        _run("mungekey", "--create", f"--keyfile={self.folder}/munge.key")
+        _run(
+            "munged",
+            *(f"--{name}={self.folder}/munge.{end}" for name, end in (("key-file", "key"), ("socket", "socket"))),
+            *(f"--{name}={self.folder}/munge.{end}" for name, end in (("pid-file", "pid"), ("log-file", "log"))),
+            f"--seed-file={self.folder}/munge.seed",
+            "--force",
+        )
+        _run("slurmctld", "-c", "-f", str(self.conf))
+        for node in self.nodes:
+            (self.folder / f"spool-{node}").mkdir()
+            _run("slurmd", "-f", str(self.conf), "-N", node)
+        _until(lambda: all(self.state(node) == "idle" for node in self.nodes), "the nodes are idle")
+
+    def down(self) -> None:
+        """Cancel all jobs and stop the daemons."""
+        if self._pid("slurmctld") is not None:
+            jobs = self.query("squeue", "-h", "-o", "%A").split()
+            if jobs:
+                self.query("scancel", *jobs)
+                with suppress(TimeoutError):
+                    _until(lambda: not self.query("squeue", "-h", "-o", "%A").split(), "the jobs are gone", 30)
+        daemons = [*(f"slurmd-{node}" for node in self.nodes), "slurmctld", "munge"]
+        for daemon in daemons:
+            pid = self._pid(daemon)
+            if pid is not None:
+                os.kill(pid, 15)
+                _until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"{daemon} has ended", 30)
+        if SYSTEM_CONF.is_symlink() and SYSTEM_CONF.readlink() == self.conf:
+            SYSTEM_CONF.unlink()
+
+    @contextmanager
+    def running(self) -> Iterator["Cluster"]:
+        self.up()
+        try:
+            yield self
+        finally:
+            self.down()
+
+    def query(self, *command: str) -> str:
+        """What a SLURM command of this cluster prints."""
+        return _run(*command, SLURM_CONF=str(self.conf))
+
+    def state(self, node: str) -> str:
+        """A node's state, such as idle, mixed, draining, drained or down."""
+        return self.query("sinfo", "-h", "-p", "cpu", "-n", node, "-o", "%T").strip()
+
+    def _configure(self) -> None:
+        host, n_nodes = socket.gethostname().partition(".")[0], len(self.nodes)
+        text = _SLURM_CONF.format(
+            **vars(self) | {"nodes": ",".join(self.nodes)},
+            host=host,
+            node_ports=",".join(str(self.port + 1 + i) for i in range(n_nodes)),
+            first_srun=self.port + 100,
+            last_srun=self.port + 199,
+        )
+        self.conf.write_text(text)
+        devices = []
+        for i in range(self.gpus):
+            device = self.folder / f"gpu{i}"
+            try:
+                os.mknod(device, 0o20666, os.makedev(1, 3))
+            except PermissionError:
+                device.touch()
+            devices.append(str(device))
+        files = ",".join(devices)
+        (self.folder / "gres.conf").write_text(f"NodeName={','.join(self.nodes)} Name=gpu File={files}\n")
+        SYSTEM_CONF.parent.mkdir(exist_ok=True)
+        SYSTEM_CONF.unlink(missing_ok=True)
+        SYSTEM_CONF.symlink_to(self.conf)
+
+    def _pid(self, daemon: str) -> int | None:
+        return _pid(self.folder / f"{daemon}.pid", str(self.folder))
+
+
+def _controller_of(conf: Path) -> int | None:
+    """The process id of the running controller that `conf` is of."""
+    for line in conf.read_text().splitlines():
+        key, _, value = line.partition("=")
+        if key.strip().lower() == "slurmctldpidfile":
+            return _pid(Path(value), "slurmctld")
+    return _pid(Path("/var/run/slurmctld.pid"), "slurmctld")
+
+
+def _pid(file: Path, part_of_command: str) -> int | None:
+    """The process of a pid file, if it lives and its command line has that part."""
+    try:
+        pid = int(file.read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_text()
+    except (OSError, ValueError):
+        return None
+    return pid if part_of_command in command else None
+
+
+def _path() -> str:
+    return f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
+
+
+def _run(*command: str, **environment: str) -> str:
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PATH": _path(), **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}")
+    return done.stdout
+
+
+def _until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    cluster = Cluster()
+    if sys.argv[1:] == ["up"]:
+        reason = cluster.obstacle()
+        if reason:
+            sys.exit(f"error: {reason}")
+        cluster.up()
+    elif sys.argv[1:] == ["down"]:
+        cluster.down()
+    else:
+        sys.exit("usage: cluster.py up | down")
