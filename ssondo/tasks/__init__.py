@@ -9,11 +9,11 @@ import inspect
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import repeat
+from itertools import groupby, repeat
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,12 +25,15 @@ from ssondo.errors import SsondoError
 from ssondo.pool import ordered_map
 from ssondo.progress import progress
 from ssondo.shards import AudioShardWriter, Status
-from ssondo.tasks.task import Playable, Task, is_there, names_in
+from ssondo.tasks.archives import TarMember, ZipMember, read_tar
+from ssondo.tasks.files import is_there, names_in
+from ssondo.tasks.task import Clip, Playable, Remote, Task
 
 log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 32000
 MAX_MISSING = 0.02  # share of a task's clips
+_SHOWN_FAULTS = 10
 
 READERS = {
     "esc50": "ssondo.tasks.esc50:load",
@@ -62,12 +65,12 @@ def _encoded(waveform: np.ndarray, sample_rate: int, reason: str = "") -> _Sound
     return _Sound(blob, reason=reason, duration_s=len(waveform) / sample_rate)
 
 
-def _read_sound(source: Path | Playable) -> _Sound:
+def _read_sound(source: Path | ZipMember | bytes | Playable) -> _Sound:
     """Decode, mix down, resample and encode one clip; a fault of its file is a reason, not an exception."""
-    if not isinstance(source, Path):
+    if not isinstance(source, Path | ZipMember | bytes):
         return _encoded(*source.play())
     try:
-        decoded = decode_file(source.read_bytes())
+        decoded = decode_file(source if isinstance(source, bytes) else source.read_bytes())
     except FileNotFoundError:
         return _Sound(status=Status.UNAVAILABLE, reason="no such file")
     except OSError as error:
@@ -90,13 +93,19 @@ def _options(spec: dict[str, Any]) -> dict[str, Any]:
     return {**beside, **(spec.get("options") or {})}
 
 
+def remotes(kind: str) -> tuple[dict[str, Remote], str]:
+    """The files to download for a kind of task, by name, and their licence; none for a user's own."""
+    module = _module(kind, kind)
+    return getattr(module, "REMOTES", {}), getattr(module, "LICENCE", "")
+
+
 def _where_from(module: ModuleType) -> str:
     """What to download, for a task whose data is not here."""
     urls = [remote.url for remote in getattr(module, "REMOTES", {}).values()]
     if not urls:
         return "set it to your data"
     more = f" (and {len(urls) - 1} more)" if len(urls) > 1 else ""
-    return f"download {urls[0]}{more} (licence: {module.LICENCE}), unpack it and set the key to its folder"
+    return f"download {urls[0]}{more} (licence: {module.LICENCE}) and set the key to its folder"
 
 
 def load_task(task: str, spec: dict[str, Any], seed: int) -> Task:
@@ -144,6 +153,36 @@ def _refuse_if_missing(task: str, faults: dict[str, str], n_clips: int, max_miss
     )
 
 
+def _in_order_of_reading(clips: Sequence[Clip]) -> list[Clip]:
+    """Clips as listed, but those in tar archives at the end and as they stand there: these are read but once."""
+    packed = [clip for clip in clips if isinstance(clip.source, TarMember)]
+    return [clip for clip in clips if not isinstance(clip.source, TarMember)] + sorted(packed, key=_place)
+
+
+def _place(clip: Clip) -> tuple[Path, int]:
+    assert isinstance(clip.source, TarMember)
+    return clip.source.archive, clip.source.position
+
+
+def _sources(clips: Sequence[Clip]) -> Iterator[Path | ZipMember | bytes | Playable]:
+    """What to read each clip from; of tar archives, their content."""
+    packed = []
+    for clip in clips:
+        if isinstance(clip.source, TarMember):
+            packed.append(clip.source)
+        else:
+            yield clip.source
+    for archive, members in groupby(packed, key=lambda member: member.archive):
+        yield from read_tar(archive, [member.position for member in members])
+
+
+def _named(faults: dict[str, str]) -> str:
+    """Clips and what is wrong with them, the first few."""
+    shown = ", ".join(f"{clip_id} ({reason})" for clip_id, reason in list(faults.items())[:_SHOWN_FAULTS])
+    more = len(faults) - _SHOWN_FAULTS
+    return shown + (f" and {more:,} more, all of them with their reason in the shard" if more > 0 else "")
+
+
 def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_workers: int = 1) -> None:
     """Prepare a downstream task: one shard with the sound, labels and splits of its clips.
 
@@ -159,9 +198,13 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
     started = time.perf_counter()
     content = load_task(task, spec, seed)
     max_missing = float(_options(spec).get("max_missing", MAX_MISSING))
-    clips, faults = content.clips, {}
+    clips, faults = _in_order_of_reading(content.clips), {}
     absent = [c.clip_id for c in clips if isinstance(c.source, Path) and not is_there(c.source)]
     _refuse_if_missing(task, dict(zip(absent, repeat("no such file"))), len(clips), max_missing)
+    if content.official is not None:
+        odd = content.official.deviations(len(content.classes), [clip.part for clip in clips])
+        if odd:
+            log.warning("task %s: not the official data set: %s; do not compare its scores", task, ", ".join(odd))
     settings = {
         "task": task,
         "metric": content.metric,
@@ -172,9 +215,7 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
         shard = stack.enter_context(
             AudioShardWriter(out, sample_rate=SAMPLE_RATE, settings=settings, producer="prepare_task")
         )
-        sounds = progress(
-            ordered_map(_read_sound, (clip.source for clip in clips), n_workers), f"prepare {task}", total=len(clips)
-        )
+        sounds = progress(ordered_map(_read_sound, _sources(clips), n_workers), f"prepare {task}", total=len(clips))
         for clip, sound in zip(clips, sounds, strict=True):
             shard.add(clip.clip_id, sound.blob, status=sound.status, reason=sound.reason, duration_s=sound.duration_s)
             if sound.status is not Status.OK:
@@ -187,6 +228,8 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
             shard.add_extra("split", parts.astype("S5"))
         else:
             shard.add_extra("fold", parts.astype(np.int16))
+    if faults:
+        log.info("task %s: not usable: %s", task, _named(faults))
     used = Counter(clip.part for clip in clips if clip.clip_id not in faults)
     shares = ", ".join(f"{n} {part}" if content.split_kind == "split" else f"{n}" for part, n in sorted(used.items()))
     log.info(

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from ssondo.errors import SsondoError
-from ssondo.tasks.task import Clip, Remote, Task, archive_root, ascii_id, read_rows
+from ssondo.tasks.files import Files
+from ssondo.tasks.task import Clip, Remote, Task, ascii_id
 
 LICENCE = "CC BY-NC-SA (the music is Magnatune's)"
 _HOME = "https://mirg.city.ac.uk/datasets/magnatagatune"
 REMOTES = {
-    name: Remote(f"{_HOME}/{name}") for name in ("mp3.zip.001", "mp3.zip.002", "mp3.zip.003", "annotations_final.csv")
+    name: Remote(f"{_HOME}/{name}") for name in ("annotations_final.csv", "mp3.zip.001", "mp3.zip.002", "mp3.zip.003")
 }
+_LIST = "annotations_final.csv"
 
 TAGS = (
     *("guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano"),
@@ -45,16 +47,17 @@ def load(*, path: Path, task: str) -> Task:
     """Read `annotations_final.csv`.
 
     Args:
-        path: the folder with the annotations and the folders 0 to f.
+        path: the folder with the annotations and the folders 0 to f, or the archive's three parts.
         task: its name in the config.
     """
-    root = archive_root(path, "annotations_final.csv", task)
-    table = root / "annotations_final.csv"
+    files = Files.find(path, task, lists=(_LIST,), folders=tuple(_FOLDERS))
     clips = []
-    for row in read_rows(table, ("clip_id", *TAGS, "mp3_path"), delimiter="\t"):
+    for row in files.rows(_LIST, ("clip_id", *TAGS, "mp3_path"), delimiter="\t"):
         name = row["mp3_path"]
         if name[:2] not in {f"{folder}/" for folder in _FOLDERS}:
-            raise SsondoError(f"{table}: mp3_path {name!r} is in none of the folders 0 to f; get the file anew")
+            raise SsondoError(
+                f"{files.root / _LIST}: mp3_path {name!r} is in none of the folders 0 to f; get the file anew"
+            )
         labels = np.array([row[tag] == "1" for tag in TAGS], dtype=np.int8)
-        clips.append(Clip(ascii_id(name), root / name, labels, _split(name[0])))
+        clips.append(Clip(ascii_id(name), files.sound(name), labels, _split(name[0])))
     return Task("map", TAGS, clips, known_faults=frozenset(_EMPTY))

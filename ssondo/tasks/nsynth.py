@@ -6,19 +6,20 @@ instrument between train and the other two; `synth_lead` is in train only.
 
 from pathlib import Path
 
-from ssondo.artefacts import read_json
 from ssondo.errors import SsondoError
-from ssondo.tasks.task import SPLITS, Clip, Remote, Task, archive_root, encode_labels
+from ssondo.tasks.files import Files
+from ssondo.tasks.task import SPLITS, Clip, Official, Remote, Task, encode_labels
 
 LICENCE = "CC BY 4.0"
-_HOME = "http://download.magenta.tensorflow.org/datasets/nsynth"
+# The bucket behind download.magenta.tensorflow.org, which has no certificate of its own.
+_HOME = "https://storage.googleapis.com/download.magenta.tensorflow.org/datasets/nsynth"
 REMOTES = {
-    name: Remote(f"{_HOME}/{name}", md5)
-    for name, md5 in {
-        "nsynth-train.jsonwav.tar.gz": "fde6665a93865503ba598b9fac388660",
-        "nsynth-valid.jsonwav.tar.gz": "87e94a00a19b6dbc99cf6d4c0c0cae87",
-        "nsynth-test.jsonwav.tar.gz": "5e6f8719bf7e16ad0a00d518b78af77d",
-    }.items()
+    f"nsynth-{split}.jsonwav.tar.gz": Remote(f"{_HOME}/nsynth-{split}.jsonwav.tar.gz", md5, size)
+    for split, md5, size in (
+        ("train", "fde6665a93865503ba598b9fac388660", 23_815_298_079),
+        ("valid", "87e94a00a19b6dbc99cf6d4c0c0cae87", 1_068_767_009),
+        ("test", "5e6f8719bf7e16ad0a00d518b78af77d", 349_501_546),
+    )
 }
 FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal")
 """In the order of the archive's `instrument_family`."""
@@ -28,16 +29,18 @@ def load(*, path: Path, task: str) -> Task:
     """Read the three `examples.json`.
 
     Args:
-        path: the folder with the unpacked archives.
+        path: the folder of the unpacked data set, or of its three archives.
         task: its name in the config.
     """
-    root = archive_root(path, "nsynth-train", task)
+    lists = {split: f"nsynth-{split}/examples.json" for split in SPLITS}
+    files = Files.find(path, task, lists=tuple(lists.values()), folders=[f"nsynth-{split}/audio" for split in SPLITS])
     clips = []
-    for split in SPLITS:
-        folder = root / f"nsynth-{split}"
-        if not (folder / "examples.json").is_file():
-            raise SsondoError(f"{folder}/examples.json: no such file; unpack all three archives of NSynth into {root}")
-        for name, note in sorted(read_json(folder / "examples.json").items()):
-            labels = encode_labels([FAMILIES[note["instrument_family"]]], FAMILIES)
-            clips.append(Clip(name, folder / "audio" / f"{name}.wav", labels, split))
-    return Task("accuracy", FAMILIES, clips)
+    for split, name_of_list in lists.items():
+        for name, note in sorted(files.json(name_of_list).items()):
+            family = note.get("instrument_family") if isinstance(note, dict) else None
+            if not (isinstance(family, int) and 0 <= family < len(FAMILIES)):
+                raise SsondoError(f"{files.root / name_of_list}: note {name} has no instrument_family; get it anew")
+            labels = encode_labels([FAMILIES[family]], FAMILIES)
+            clips.append(Clip(name, files.sound(f"nsynth-{split}/audio/{name}.wav"), labels, split))
+    official = Official(11, {"train": 289_205, "valid": 12_678, "test": 4_096})
+    return Task("accuracy", FAMILIES, clips, official=official)

@@ -12,50 +12,48 @@ from pathlib import Path
 
 import numpy as np
 
-from ssondo.artefacts import read_json
 from ssondo.errors import SsondoError
-from ssondo.tasks.task import Clip, Remote, Task, archive_root, draw_valid, read_rows
+from ssondo.tasks.files import Files
+from ssondo.tasks.task import Clip, Official, Remote, Task, draw_valid
 
 LICENCE = "CC BY 4.0; each clip has its own Creative Commons licence"
 REMOTES = {
     "openmic-2018-v1.0.0.tgz": Remote(
-        "https://zenodo.org/records/1432913/files/openmic-2018-v1.0.0.tgz", md5="e4ccf187e2bb5ab2e115416e8aafe7f4"
+        "https://zenodo.org/records/1432913/files/openmic-2018-v1.0.0.tgz",
+        md5="e4ccf187e2bb5ab2e115416e8aafe7f4",
+        size=2_623_376_754,
     )
 }
 _LABELS = "openmic-2018-aggregated-labels.csv"
-
-
-def _partition(path: Path) -> list[str]:
-    """Sample keys of one side of the split, a line each."""
-    if not path.is_file():
-        raise SsondoError(f"{path}: no such file; unpack OpenMIC's archive anew")
-    return path.read_text(encoding="utf-8").split()
+_CLASSES = "class-map.json"
+_TRAIN, _TEST = "partitions/split01_train.csv", "partitions/split01_test.csv"
 
 
 def load(*, path: Path, task: str, seed: int, valid_share: float = 0.15) -> Task:
     """Read the labels and split 01.
 
     Args:
-        path: the unpacked archive.
+        path: the folder of the unpacked data set, or of its archive.
         task: its name in the config.
         seed: decides which training clips are the validation split.
         valid_share: share of the training clips that are.
     """
-    root = archive_root(path, _LABELS, task)
-    index = {str(name): int(place) for name, place in read_json(root / "class-map.json").items()}
+    files = Files.find(path, task, lists=(_LABELS, _CLASSES, _TRAIN, _TEST), folders=("audio",))
+    index = {str(name): int(place) for name, place in files.json(_CLASSES).items()}
     classes = sorted(index, key=lambda name: index[name])
     labels: dict[str, np.ndarray] = {}
-    for row in read_rows(root / _LABELS, ("sample_key", "instrument", "relevance")):
+    for row in files.rows(_LABELS, ("sample_key", "instrument", "relevance")):
         if row["instrument"] not in index:
-            raise SsondoError(f"{root / _LABELS}: instrument {row['instrument']!r} is not in class-map.json")
+            raise SsondoError(f"{files.root / _LABELS}: instrument {row['instrument']!r} is not in class-map.json")
         known = labels.setdefault(row["sample_key"], np.full(len(classes), -1, dtype=np.int8))
         known[index[row["instrument"]]] = float(row["relevance"]) >= 0.5
-    train = _partition(root / "partitions/split01_train.csv")
-    test = _partition(root / "partitions/split01_test.csv")
+    train, test = files.text(_TRAIN).split(), files.text(_TEST).split()
     if unlabelled := [key for key in (*train, *test) if key not in labels]:
-        raise SsondoError(f"{root / _LABELS}: no label for {unlabelled[0]}, which the split lists; get the file anew")
+        raise SsondoError(
+            f"{files.root / _LABELS}: no label for {unlabelled[0]}, which the split lists; get the file anew"
+        )
     present = [[classes[i] for i in np.flatnonzero(labels[key] == 1)] for key in train]
     splits = dict(zip(train, draw_valid(present, train, valid_share, seed, task), strict=True))
     splits.update(dict.fromkeys(test, "test"))
-    clips = [Clip(key, root / "audio" / key[:3] / f"{key}.ogg", labels[key], split) for key, split in splits.items()]
-    return Task("masked_map", classes, clips)
+    clips = [Clip(key, files.sound(f"audio/{key[:3]}/{key}.ogg"), labels[key], split) for key, split in splits.items()]
+    return Task("masked_map", classes, clips, official=Official(20, {"train": 14_915, "test": 5_085}))

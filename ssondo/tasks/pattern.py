@@ -15,8 +15,9 @@ import re
 from pathlib import Path
 
 from ssondo.errors import SsondoError
+from ssondo.tasks.files import AUDIO_SUFFIXES
 from ssondo.tasks.table import build
-from ssondo.tasks.task import AUDIO_SUFFIXES, Task
+from ssondo.tasks.task import Task
 
 
 def load(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssondo.errors import SsondoError
+from ssondo.tasks.files import find_audio, read_rows
 from ssondo.tasks.task import (
     SPLITS,
     Clip,
@@ -23,8 +24,6 @@ from ssondo.tasks.task import (
     ascii_id,
     draw_valid,
     encode_labels,
-    find_audio,
-    read_rows,
     stratified_folds,
 )
 

@@ -4,21 +4,19 @@ A reader is a function `load(...) -> Task`. It looks at lists only; sound is rea
 clip, by `prepare_task`.
 """
 
-import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from ssondo.errors import SsondoError
+from ssondo.tasks.archives import Member
 
 SPLITS = ("train", "valid", "test")
 METRICS = ("accuracy", "map", "masked_map")
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".au", ".m4a", ".opus", ".aif", ".aiff")
 
 
 class Playable(Protocol):
@@ -34,15 +32,35 @@ class Clip:
 
     Attributes:
         clip_id: unique in the task.
-        source: the sound file, or what renders it.
+        source: the sound file, in a folder or an archive, or what renders it.
         labels: shape (n_classes,), int8: 1 present, 0 absent, -1 unknown.
         part: its split ("train", "valid", "test") or its fold (1, 2, ...).
     """
 
     clip_id: str
-    source: Path | Playable
+    source: Path | Member | Playable
     labels: np.ndarray
     part: str | int
+
+
+@dataclass(frozen=True)
+class Official:
+    """How large a data set is, as its makers or those of the split state it.
+
+    Attributes:
+        n_classes: number of classes.
+        clips: number of clips of each part; a validation split that is drawn here counts as training.
+    """
+
+    n_classes: int
+    clips: Mapping[str | int, int]
+
+    def deviations(self, n_classes: int, parts: Iterable[str | int]) -> list[str]:
+        """What is otherwise in the lists that were found, in words."""
+        found = Counter("train" if part == "valid" and "valid" not in self.clips else part for part in parts)
+        counts = {part: (found[part], self.clips.get(part, 0)) for part in {**self.clips, **found}}
+        odd = [f"{n:,} of {wanted:,} clips in {part}" for part, (n, wanted) in counts.items() if n != wanted]
+        return ([f"{n_classes} of {self.n_classes} classes"] if n_classes != self.n_classes else []) + odd
 
 
 @dataclass(frozen=True)
@@ -54,12 +72,14 @@ class Task:
         classes: names, in the order of the label columns.
         clips: in the order in which they are kept.
         known_faults: ids of clips that are broken in the official archive; they do not count as missing.
+        official: what there is by its makers' word; None for a data set of one's own.
     """
 
     metric: str
     classes: Sequence[str]
     clips: Sequence[Clip]
     known_faults: frozenset[str] = field(default=frozenset())
+    official: Official | None = None
 
     @property
     def split_kind(self) -> str:
@@ -99,12 +119,14 @@ class Remote:
     """A file of an official archive.
 
     Attributes:
-        url: where its makers keep it.
+        url: where its makers keep it, or a mirror of theirs.
         md5: of the file, where they (or the loaders that the field shares) state it.
+        size: in bytes, likewise.
     """
 
     url: str
     md5: str | None = None
+    size: int | None = None
 
 
 def ascii_id(name: str) -> str:
@@ -116,73 +138,6 @@ def encode_labels(present: Iterable[str], classes: Sequence[str]) -> np.ndarray:
     """Labels of a clip in which all is known: 1 for each name in `present`, else 0; shape (n_classes,), int8."""
     present = set(present)
     return np.array([name in present for name in classes], dtype=np.int8)
-
-
-def archive_root(path: Path, inside: str, task: str) -> Path:
-    """The unpacked archive's folder: `path`, or the one folder in it that holds `inside`.
-
-    Raises:
-        SsondoError: if neither does.
-    """
-    if not path.is_dir():
-        raise SsondoError(f"{path}: no such folder; it is tasks.{task}.path, where the unpacked data set lies")
-    for root in (path, *sorted(child for child in path.iterdir() if child.is_dir())):
-        if (root / inside).exists():
-            return root
-    raise SsondoError(
-        f"{path}: no {inside} in it, as {task}'s archive has; set tasks.{task}.path to the unpacked archive"
-    )
-
-
-def read_rows(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
-    """Rows of a CSV with a header.
-
-    Args:
-        path: the file, UTF-8 (a byte-order mark is taken off).
-        columns: columns that must be there; the rows hold the others too.
-        delimiter: between columns.
-
-    Raises:
-        SsondoError: if the file is missing, no CSV, or lacks one of `columns`.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
-            rows = list(reader)
-    except (FileNotFoundError, IsADirectoryError):
-        raise SsondoError(f"{path}: no such file; it lists the clips of the task") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SsondoError(f"{path}: not a CSV in UTF-8 ({error})") from None
-    header = reader.fieldnames or []
-    if absent := [column for column in columns if column not in header]:
-        raise SsondoError(f"{path}: no column {', '.join(absent)}; it has {', '.join(header[:12])}")
-    for number, row in enumerate(rows, start=2):
-        if any(row[column] is None for column in columns):
-            raise SsondoError(f"{path}, line {number}: fewer columns than the header has")
-    return rows
-
-
-@cache
-def names_in(folder: Path) -> frozenset[str]:
-    """Names in a folder, listed once: cheaper than a question a file, above all on a network file system.
-
-    `names_in.cache_clear()` forgets them; `load_task` begins with it.
-    """
-    try:
-        return frozenset(entry.name for entry in folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
-
-
-def is_there(path: Path) -> bool:
-    """Whether `path` exists, from a listing of its folder that is made once."""
-    return path.name in names_in(path.parent)
-
-
-def find_audio(path: Path) -> Path | None:
-    """`path`, or the file of the same name with another suffix of sound; None if there is none."""
-    candidates = (path, *(path.with_suffix(suffix) for suffix in AUDIO_SUFFIXES))
-    return next((candidate for candidate in candidates if is_there(candidate)), None)
 
 
 def stratified_folds(

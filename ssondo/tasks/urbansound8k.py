@@ -6,34 +6,39 @@ drawn anew: slices of one recording lie in one fold.
 
 from pathlib import Path
 
-from ssondo.tasks.task import Clip, Remote, Task, archive_root, encode_labels, read_rows
+from ssondo.tasks.files import Files
+from ssondo.tasks.task import Clip, Official, Remote, Task, encode_labels
 
 LICENCE = "CC BY-NC 4.0"
 REMOTES = {
     "UrbanSound8K.tar.gz": Remote(
-        "https://zenodo.org/records/1203745/files/UrbanSound8K.tar.gz", md5="9aa69802bbf37fb986f71ec1483a196e"
+        "https://zenodo.org/records/1203745/files/UrbanSound8K.tar.gz",
+        md5="9aa69802bbf37fb986f71ec1483a196e",
+        size=6_023_741_708,
     )
 }
+_LIST = "metadata/UrbanSound8K.csv"
+_CLIPS_OF_FOLD: dict[str | int, int] = dict(enumerate((873, 888, 925, 990, 936, 823, 838, 806, 816, 837), start=1))
 
 
 def load(*, path: Path, task: str) -> Task:
     """Read `metadata/UrbanSound8K.csv`.
 
     Args:
-        path: the unpacked archive.
+        path: the folder of the unpacked data set, or of its archive.
         task: its name in the config.
     """
-    root = archive_root(path, "metadata/UrbanSound8K.csv", task)
-    rows = read_rows(root / "metadata/UrbanSound8K.csv", ("slice_file_name", "fold", "classID", "class"))
+    files = Files.find(path, task, lists=(_LIST,), folders=("audio",))
+    rows = files.rows(_LIST, ("slice_file_name", "fold", "classID", "class"))
     names = {int(row["classID"]): row["class"] for row in rows}
     classes = [names[class_id] for class_id in sorted(names)]
     clips = [
         Clip(
             Path(row["slice_file_name"]).stem,
-            root / "audio" / f"fold{row['fold']}" / row["slice_file_name"],
+            files.sound(f"audio/fold{row['fold']}/{row['slice_file_name']}"),
             encode_labels([row["class"]], classes),
             int(row["fold"]),
         )
         for row in rows
     ]
-    return Task("accuracy", classes, clips)
+    return Task("accuracy", classes, clips, official=Official(10, _CLIPS_OF_FOLD))

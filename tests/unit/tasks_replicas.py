@@ -1,8 +1,16 @@
-"""Tiny replicas of the seven archives, each in its official layout, with sound that is made here."""
+"""Tiny replicas of the seven data sets, each in its official layout, unpacked and in its archives.
+
+A clip sounds of its classes, a tone of its own for each, so that labels and sound that do not
+belong together are heard.
+"""
 
 import csv
+import io
 import json
-from collections.abc import Iterable, Sequence
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +19,24 @@ import soundfile
 SHARED = Path(__file__).parents[2].parent / "shared"
 
 
-def tone(path: Path, seconds: float = 0.3, rate: int = 44100, channels: int = 1, subtype: str | None = None) -> Path:
-    """Write a 440 Hz tone in the format that the suffix says."""
+def hz(number: int) -> float:
+    """The tone of a class: 300 Hz and up, each a fourth above the one before, and again from 300 Hz."""
+    return 300.0 * 1.35 ** (number % 9)
+
+
+def tone(
+    path: Path,
+    seconds: float = 0.3,
+    rate: int = 44100,
+    channels: int = 1,
+    subtype: str | None = None,
+    classes: Iterable[int] = (1,),
+) -> Path:
+    """Write the tones of `classes` in the format that the suffix says, together 0.5 at most."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
+    time_s = np.arange(round(seconds * rate)) / rate
+    tones = [np.sin(2 * np.pi * hz(number) * time_s) for number in classes]
+    wave = 0.5 * np.mean(tones, axis=0) if tones else np.zeros(len(time_s))
     soundfile.write(path, np.stack([wave] * channels, axis=1), rate, subtype=subtype)
     return path
 
@@ -33,7 +55,7 @@ def esc50(folder: Path) -> Path:
     for fold in range(1, 6):
         for target, category in enumerate(("dog", "rooster", "pig")):
             name = f"{fold}-{1000 + target}-A-{target}.wav"
-            tone(root / "audio" / name)
+            tone(root / "audio" / name, classes=[target])
             rows.append((name, fold, target, category, target == 0, 1000 + target, "A"))
     header = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
     table(root / "meta/esc50.csv", header, rows[::-1])
@@ -55,7 +77,7 @@ def urbansound8k(folder: Path) -> Path:
         for class_id, name in ((0, "air_conditioner"), (3, "dog_bark")):
             rate, channels, subtype = kinds[(fold + class_id) % len(kinds)]
             file = f"{fold}00-{class_id}-0-0.wav"
-            tone(root / f"audio/fold{fold}" / file, 0.25, rate, channels, subtype)
+            tone(root / f"audio/fold{fold}" / file, 0.25, rate, channels, subtype, [class_id])
             rows.append((file, fold * 100, 0.0, 0.25, 1, fold, class_id, name))
     header = ("slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class")
     table(root / "metadata/UrbanSound8K.csv", header, rows)
@@ -71,22 +93,29 @@ def fsd50k(folder: Path) -> Path:
         ("11", "Accordion", "/m/0", "train"),
         ("12", "Wind", "/m/2", "val"),
     ]
+    present = [[names[i] for i in range(3) if (number + 1) & 1 << i] for number in range(7)]
+    dev += [(f"{100 + i}", ",".join(p), "", "val" if i % 3 == 0 else "train") for i, p in enumerate(present * 3)]
+    test = [("20", "Accordion,Bark,Wind", "/m/0,/m/1,/m/2")]
+    test += [(f"{200 + i}", ",".join(p), "") for i, p in enumerate(present)]
     table(truth / "dev.csv", ("fname", "labels", "mids", "split"), dev)
-    table(truth / "eval.csv", ("fname", "labels", "mids"), [("20", "Accordion,Bark,Wind", "/m/0,/m/1,/m/2")])
-    for name in ("10", "11", "12"):
-        tone(folder / "FSD50K.dev_audio" / f"{name}.wav")
-    tone(folder / "FSD50K.eval_audio/20.wav", seconds=1.0)
+    table(truth / "eval.csv", ("fname", "labels", "mids"), test)
+    for part, rows in (("dev", dev), ("eval", test)):
+        for name, labels, *_ in rows:
+            seconds = 1.0 if name == "20" else 0.3
+            classes = [names.index(label) for label in labels.split(",")]
+            tone(folder / f"FSD50K.{part}_audio/{name}.wav", seconds, classes=classes)
     return folder
 
 
 def gtzan(folder: Path, suffix: str = ".wav") -> Path:
     """All 1,000 files, so that the split has to choose; jazz.00054 is no sound, as in the archive."""
     genres = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
-    sound = tone(folder / f"tone{suffix}", 0.02, 22050).read_bytes()
-    for genre in genres:
+    for index, genre in enumerate(genres):
+        sound = tone(folder / f"tone{suffix}", 0.02, 22050, classes=[index]).read_bytes()
         (folder / "genres" / genre).mkdir(parents=True)
         for number in range(100):
             (folder / "genres" / genre / f"{genre}.{number:05d}{suffix}").write_bytes(sound)
+    (folder / f"tone{suffix}").unlink()
     (folder / "genres/jazz" / f"jazz.00054{suffix}").write_bytes(bytes(range(256)) * 4)
     return folder
 
@@ -95,13 +124,17 @@ MTT_EMPTY = "6/norine_braun-now_and_zen-08-gently-117-146.mp3"
 
 
 def magnatagatune(folder: Path, tags: Sequence[str]) -> Path:
-    """A clip in each folder, 0 to f, and one of the archive's three empty files; a tag beyond the fifty."""
+    """A clip of its own in each folder, 0 to f, four of the first tags, and an empty file; a tag beyond the fifty."""
     columns = ("weird noise", *reversed(tags))
     rows = []
     for number, letter in enumerate("0123456789abcdef"):
         name = f"{letter}/band-album-{number:02d}-song-0-29.mp3"
-        tone(folder / name, 0.5, 16000)
+        tone(folder / name, 0.5, 16000, classes=[number])
         rows.append((number, *(int(tag in (tags[number], "weird noise")) for tag in columns), name))
+        for index in range(4):
+            name = f"{letter}/band-{letter}-{index}.mp3"
+            tone(folder / name, 0.5, 16000, classes=[index])
+            rows.append((100 + 4 * number + index, *(int(tag == tags[index]) for tag in columns), name))
     rows.append((99, *(0 for _ in columns), MTT_EMPTY))
     (folder / MTT_EMPTY).touch()
     table(folder / "annotations_final.csv", ("clip_id", *columns, "mp3_path"), rows, delimiter="\t")
@@ -114,9 +147,12 @@ def nsynth(folder: Path) -> Path:
         "valid": {"keyboard_acoustic_004-060-025": 4},
         "test": {"vocal_acoustic_000-057-127": 10, "string_acoustic_056-055-050": 8},
     }
+    more = {"bass": 0, "keyboard": 4, "string": 8, "vocal": 10}
+    for split, n in (("train", 6), ("valid", 2), ("test", 3)):
+        notes[split] |= {f"{name}_{split}_{i:03d}-060-100": number for name, number in more.items() for i in range(n)}
     for split, families in notes.items():
-        for name in families:
-            tone(folder / f"nsynth-{split}/audio/{name}.wav", 0.3, 16000)
+        for name, family in families.items():
+            tone(folder / f"nsynth-{split}/audio/{name}.wav", 0.3, 16000, classes=[family])
         content = {
             name: {"instrument_family": family, "note_str": name, "sample_rate": 16000}
             for name, family in families.items()
@@ -125,8 +161,8 @@ def nsynth(folder: Path) -> Path:
     return folder
 
 
-OPENMIC_TRAIN = [f"{number:06d}_3840" for number in range(100, 130)]
-OPENMIC_TEST = ["200000_0", "200001_7680"]
+OPENMIC_TRAIN = [f"{number:06d}_3840" for number in range(100, 220)]
+OPENMIC_TEST = ["200000_0", "200001_7680", *(f"{number:06d}_0" for number in range(200002, 200008))]
 
 
 def openmic(folder: Path) -> Path:
@@ -136,11 +172,104 @@ def openmic(folder: Path) -> Path:
     (root / "class-map.json").write_text(json.dumps(classes))
     (root / "partitions/split01_train.csv").write_text("\n".join(OPENMIC_TRAIN) + "\n")
     (root / "partitions/split01_test.csv").write_text("\n".join(OPENMIC_TEST) + "\n")
-    rows = [(key, "banjo", 0.9 if index % 2 else 0.1, 3) for index, key in enumerate(OPENMIC_TRAIN)]
+    heard: dict[str, list[int]] = {}
+    rows: list[tuple[object, ...]] = []
+    for index, key in enumerate(OPENMIC_TRAIN):
+        name, present = ("banjo", "bass", "accordion")[index % 3], index // 3 % 2 == 1
+        rows.append((key, name, 0.9 if present else 0.1, 3))
+        heard[key] = [classes[name] if present else (classes[name] + 1 + index // 6 % 2) % 3]
     rows += [(OPENMIC_TEST[0], "bass", 0.5, 3), (OPENMIC_TEST[0], "accordion", 0.49, 3)]
     rows += [(OPENMIC_TEST[1], "banjo", 1.0, 3)]
+    heard |= {OPENMIC_TEST[0]: [2], OPENMIC_TEST[1]: [1]}
+    for index, key in enumerate(OPENMIC_TEST[2:]):
+        rows += [(key, name, float(number == index % 3), 3) for name, number in classes.items()]
+        heard[key] = [index % 3]
     header = ("sample_key", "instrument", "relevance", "num_responses")
     table(root / "openmic-2018-aggregated-labels.csv", header, rows)
-    for key in (*OPENMIC_TRAIN, *OPENMIC_TEST):
-        tone(root / "audio" / key[:3] / f"{key}.ogg", 0.3, 44100, 2)
+    for key, numbers in heard.items():
+        tone(root / "audio" / key[:3] / f"{key}.ogg", 0.3, 44100, 2, classes=numbers)
+    (root / "vggish/000").mkdir(parents=True)
+    (root / "vggish/000/000100_3840.json").write_text("{}")
     return folder
+
+
+def zipped(folder: Path, inside: Sequence[str], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive of some folders of `folder`, with entries for the folders themselves, as usual."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", method) as archive:
+        for top in inside:
+            for path in [folder / top, *sorted((folder / top).rglob("*"))]:
+                archive.write(path, path.relative_to(folder))
+    return data.getvalue()
+
+
+def tarred(folder: Path, inside: Sequence[str], suffix: str = "w:gz") -> bytes:
+    """A tar archive of some folders of `folder`, in an order that is not that of its lists."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=suffix) as archive:  # type: ignore[call-overload]
+        for top in inside:
+            for path in [folder / top, *sorted((folder / top).rglob("*"), key=lambda path: str(path)[::-1])]:
+                archive.add(path, str(path.relative_to(folder)), recursive=False)
+    return data.getvalue()
+
+
+def in_pieces(data: bytes, n: int) -> list[bytes]:
+    size = -(-len(data) // n)
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def split_zip(data: bytes, n: int) -> list[bytes]:
+    """A zip archive split into `n` files as `zip -s` does: places in it count from the beginning of their file."""
+    plain = b"PK\7\10" + data  # Info-ZIP's mark of a split archive
+    size = -(-len(plain) // n)
+    end = plain.rfind(b"PK\5\6")
+    *_, n_entries, table_size, table_start, _ = struct.unpack("<4s4H2LH", plain[end : end + 22])
+    table_start += 4
+    out = bytearray(plain)
+    place, on_last = table_start, 0
+    for _ in range(n_entries):
+        n_name, n_extra, n_comment = struct.unpack_from("<3H", plain, place + 28)
+        offset = struct.unpack_from("<L", plain, place + 42)[0] + 4
+        struct.pack_into("<H", out, place + 34, offset // size)
+        struct.pack_into("<L", out, place + 42, offset % size)
+        on_last += place // size == n - 1
+        place += 46 + n_name + n_extra + n_comment
+    last, first = (len(plain) - 1) // size, table_start // size
+    struct.pack_into("<4H2L", out, end + 4, last, first, on_last, n_entries, table_size, table_start % size)
+    return [bytes(out[start : start + size]) for start in range(0, len(out), size)]
+
+
+def archives(kind: str, folder: Path, tags: Sequence[str] = ()) -> dict[str, bytes]:
+    """The files that a data set is downloaded as, by their official names; its unpacked replica is made in `folder`."""
+    make: dict[str, Callable[[Path], Path]] = {
+        "esc50": esc50,
+        "urbansound8k": urbansound8k,
+        "fsd50k": fsd50k,
+        "gtzan": gtzan,
+        "magnatagatune": lambda folder: magnatagatune(folder, tags),
+        "nsynth": nsynth,
+        "openmic": openmic,
+    }
+    make[kind](folder)
+    match kind:
+        case "esc50":
+            return {"ESC-50-master.zip": zipped(folder, ["ESC-50-master"])}
+        case "urbansound8k":
+            return {"UrbanSound8K.tar.gz": tarred(folder, ["UrbanSound8K"])}
+        case "gtzan":
+            return {"genres.tar.gz": tarred(folder, ["genres"])}
+        case "openmic":
+            return {"openmic-2018-v1.0.0.tgz": tarred(folder, ["openmic-2018"])}
+        case "nsynth":
+            splits = ("train", "valid", "test")
+            return {f"nsynth-{s}.jsonwav.tar.gz": tarred(folder, [f"nsynth-{s}"]) for s in splits}
+        case "magnatagatune":
+            pieces = in_pieces(zipped(folder, "0123456789abcdef", zipfile.ZIP_STORED), 3)
+            found = {f"mp3.zip.{number:03d}": piece for number, piece in enumerate(pieces, start=1)}
+            return {"annotations_final.csv": (folder / "annotations_final.csv").read_bytes(), **found}
+    found = {"FSD50K.ground_truth.zip": zipped(folder, ["FSD50K.ground_truth"])}
+    for part, n in (("dev", 6), ("eval", 2)):
+        *first, last = split_zip(zipped(folder, [f"FSD50K.{part}_audio"]), n)
+        found |= {f"FSD50K.{part}_audio.z{number:02d}": data for number, data in enumerate(first, start=1)}
+        found[f"FSD50K.{part}_audio.zip"] = last
+    return found

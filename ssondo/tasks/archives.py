@@ -1,0 +1,345 @@
+"""Sound and lists read straight from a data set's archives, without unpacking hundreds of thousands of files.
+
+A zip archive has a table of contents, so each clip is read where it stands, by whichever process needs
+it. It may lie in several files: cut into pieces (`mp3.zip.001`, ...), which are one archive end to
+end; or split by the zip program (`x.z01`, ..., `x.zip`), where the table of contents counts places
+from the beginning of each file. A compressed tar archive can only be read from its beginning: once for
+its names and lists, and once more for the sound, in its own order.
+"""
+
+import gzip
+import re
+import struct
+import tarfile
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from ssondo.errors import SsondoError
+
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR64 = struct.Struct("<4sLQL")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_LONGEST_COMMENT = 0xFFFF
+_METHODS = {0: "stored", 8: "deflated"}
+_GZIP = b"\x1f\x8b"
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Span:
+    """Files that are one, end to end.
+
+    Attributes:
+        parts: the files, in order.
+        starts: where each begins, and the end of the last; one more than there are parts.
+    """
+
+    parts: tuple[Path, ...]
+    starts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, parts: tuple[Path, ...]) -> "Span":
+        """The files `parts` as they lie on the disk now."""
+        return cls(parts, tuple(accumulate((part.stat().st_size for part in parts), initial=0)))
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.starts[-1]
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes from `offset` on, fewer at the end."""
+        found = b""
+        for part, (start, end) in zip(self.parts, pairwise(self.starts), strict=True):
+            if start <= offset < end and size:
+                with part.open("rb") as file:
+                    file.seek(offset - start)
+                    block = file.read(min(size, end - offset))
+                found, offset, size = found + block, offset + len(block), size - len(block)
+        return found
+
+
+@dataclass(frozen=True)
+class ZipMember:
+    """A file in a zip archive; it can be read in any process.
+
+    Attributes:
+        archive: the archive's files.
+        offset: where its own header begins.
+        packed_size: in bytes.
+        size: unpacked, in bytes.
+        method: 0 stored, 8 deflated.
+        crc: of what is unpacked.
+    """
+
+    archive: Span
+    offset: int
+    packed_size: int
+    size: int
+    method: int
+    crc: int
+
+    def read_bytes(self) -> bytes:
+        """Unpack it.
+
+        Raises:
+            SsondoError: if it is damaged or packed in a way that is not read here.
+        """
+        if self.method not in _METHODS:
+            raise SsondoError(f"packed with zip's method {self.method}, which is not read here; unpack the archive")
+        header = self.archive.read(self.offset, _LOCAL.size)
+        if header[:4] != b"PK\3\4" or len(header) < _LOCAL.size:
+            raise SsondoError("damaged in its archive: no header where its table of contents says")
+        *_, name_size, extra_size = _LOCAL.unpack(header)
+        packed = self.archive.read(self.offset + _LOCAL.size + name_size + extra_size, self.packed_size)
+        try:
+            data = packed if self.method == 0 else zlib.decompress(packed, -zlib.MAX_WBITS, max(self.size, 1))
+        except zlib.error as error:
+            raise SsondoError(f"damaged in its archive: {error}") from None
+        if len(data) != self.size or zlib.crc32(data) != self.crc:
+            raise SsondoError("damaged in its archive: the checksum is wrong")
+        return data
+
+
+@dataclass(frozen=True)
+class TarMember:
+    """A file in a tar archive, to be read by `read_tar`.
+
+    Attributes:
+        archive: the tar file.
+        position: how many files stand before it.
+    """
+
+    archive: Path
+    position: int
+
+
+Member = ZipMember | TarMember
+
+
+def find_archives(folder: Path) -> list[tuple[Path, ...]]:
+    """The archives that lie in a folder, each as its parts in order.
+
+    Raises:
+        SsondoError: if a part of one is missing.
+    """
+    if not folder.is_dir():
+        return []
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    found: list[tuple[str, ...]] = []
+    for name in sorted(names):
+        if name.endswith((".tar", ".tar.gz", ".tgz")):
+            found.append((name,))
+        elif name.endswith(".zip"):
+            found.append((*_numbered(folder, names, rf"{re.escape(name[:-4])}\.z(\d\d+)"), name))
+        elif (pieces := re.fullmatch(r"(.*\.zip)\.0*1", name)) and pieces[1] not in names:
+            found.append(tuple(_numbered(folder, names, rf"{re.escape(pieces[1])}\.(\d+)")))
+        elif (split := re.fullmatch(r"(.*)\.z01", name)) and f"{split[1]}.zip" not in names:
+            raise SsondoError(f"{folder}: {split[1]}.zip is missing, the last part of the archive of {name}")
+    return [tuple(folder / name for name in parts) for parts in found]
+
+
+def _numbered(folder: Path, names: Collection[str], pattern: str) -> list[str]:
+    """The names that match, in the order of their numbers, 1 and on."""
+    numbers = {int(match[1]): match[0] for name in names if (match := re.fullmatch(pattern, name))}
+    for number in range(1, max(numbers, default=0)):
+        if number not in numbers:
+            raise SsondoError(f"{folder}: part {number} of the archive of {numbers[max(numbers)]} is missing")
+    return [numbers[number] for number in sorted(numbers)]
+
+
+def list_archive(parts: tuple[Path, ...], lists: Collection[str]) -> dict[str, tuple[Member, bytes | None]]:
+    """The files in an archive by name, with the content of those that are wanted as lists.
+
+    Args:
+        parts: its files, as `find_archives` gives them.
+        lists: ends of the names of files whose content is wanted, e.g. "meta/esc50.csv".
+
+    Raises:
+        SsondoError: if it is damaged, cut short, or no archive.
+    """
+    if parts[0].name.endswith((".tar", ".tar.gz", ".tgz")):
+        return _list_tar(parts[0], lists)
+    return {
+        name: (member, member.read_bytes() if _wanted(name, lists) else None)
+        for name, member in _list_zip(parts).items()
+    }
+
+
+def _wanted(name: str, lists: Collection[str]) -> bool:
+    return any(name == wanted or name.endswith(f"/{wanted}") for wanted in lists)
+
+
+def _clean(name: str) -> str | None:
+    """A member's name without "./"; None for what a Mac puts beside files."""
+    path = PurePosixPath(name)
+    if "__MACOSX" in path.parts or path.name.startswith("._"):
+        return None
+    return str(path)
+
+
+# zip
+
+
+def _broken(path: Path, why: str) -> SsondoError:
+    return SsondoError(f"{path}: not a whole zip archive ({why}); remove it and download it again")
+
+
+def _list_zip(parts: tuple[Path, ...]) -> dict[str, ZipMember]:
+    archive = Span.of(parts)
+    broken = partial(_broken, parts[-1])
+    n_disks, n_entries, disk, size, offset = _end(archive, broken)
+    if n_disks > 1 and n_disks != len(parts):
+        raise SsondoError(f"{parts[-1]}: the last of {n_disks} parts, and {len(parts)} are here; download the others")
+    bases = _bases(archive, n_disks)
+    table = archive.read(bases[disk] + offset, size) if disk < len(bases) else b""
+    members = {}
+    for entry in _entries(table, n_entries, broken):
+        if entry.disk >= len(bases):
+            raise broken("its table of contents is damaged")
+        if entry.flags & 1:
+            raise SsondoError(f"{parts[-1]}: its files are encrypted; unpack it")
+        name = _clean(entry.name)
+        if name is not None and not entry.name.endswith("/"):
+            place = bases[entry.disk] + entry.offset
+            members[name] = ZipMember(archive, place, entry.packed_size, entry.size, entry.method, entry.crc)
+    return members
+
+
+def _bases(archive: Span, n_disks: int) -> tuple[int, ...]:
+    """Where places are counted from.
+
+    Split by the zip program: from the beginning of their file. Cut into pieces: from the first.
+    """
+    return archive.starts if n_disks > 1 else archive.starts[:1]
+
+
+class _Entry(NamedTuple):
+    """A line of the table of contents."""
+
+    name: str
+    flags: int
+    method: int
+    crc: int
+    packed_size: int
+    size: int
+    disk: int
+    offset: int
+
+
+def _entries(table: bytes, n_entries: int, broken: Callable[[str], SsondoError]) -> Iterator[_Entry]:
+    place = 0
+    for _ in range(n_entries):
+        fixed = table[place : place + _ENTRY.size]
+        if len(fixed) < _ENTRY.size or fixed[:4] != b"PK\1\2":
+            raise broken("its table of contents is damaged")
+        _, _, _, flags, method, _, _, crc, packed, size, n_name, n_extra, n_comment, disk, _, _, offset = _ENTRY.unpack(
+            fixed
+        )
+        place += _ENTRY.size
+        name = table[place : place + n_name].decode("utf-8" if flags & 0x800 else "cp437", "replace")
+        extra = table[place + n_name : place + n_name + n_extra]
+        place += n_name + n_extra + n_comment
+        yield _large(_Entry(name, flags, method, crc, packed, size, disk, offset), extra)
+
+
+def _end(archive: Span, broken: Callable[[str], SsondoError]) -> tuple[int, int, int, int, int]:
+    """From the record at the end: number of disks and entries, and disk, size and offset of the table of contents."""
+    first = max(0, archive.size - _LONGEST_COMMENT - _END.size)
+    tail = archive.read(first, archive.size - first)
+    place = tail.rfind(b"PK\5\6")
+    if place < 0 or len(tail) - place < _END.size:
+        raise broken("its end is missing")
+    _, last_disk, disk, _, n_entries, size, offset, _ = _END.unpack_from(tail, place)
+    locator = archive.read(max(0, first + place - _LOCATOR64.size), _LOCATOR64.size)
+    if locator[:4] == b"PK\6\7":
+        _, end_disk, end_offset, n_disks = _LOCATOR64.unpack(locator)
+        bases = _bases(archive, n_disks)
+        record = archive.read(bases[end_disk] + end_offset, _END64.size) if end_disk < len(bases) else b""
+        if record[:4] != b"PK\6\6" or len(record) < _END64.size:
+            raise broken("its end is damaged")
+        _, _, _, _, last_disk, disk, _, n_entries, size, offset = _END64.unpack(record)
+    return last_disk + 1, n_entries, disk, size, offset
+
+
+def _large(entry: _Entry, extra: bytes) -> _Entry:
+    """The entry with those numbers that did not fit taken from its zip64 field."""
+    place = 0
+    while place + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, place)
+        field = extra[place + 4 : place + 4 + length]
+        place += 4 + length
+        if kind != 1:
+            continue
+        for name in ("size", "packed_size", "offset"):
+            if getattr(entry, name) == 0xFFFFFFFF and len(field) >= 8:
+                entry = _Entry(**{**entry._asdict(), name: int.from_bytes(field[:8], "little")})
+                field = field[8:]
+        if entry.disk == 0xFFFF and len(field) >= 4:
+            entry = entry._replace(disk=int.from_bytes(field[:4], "little"))
+    return entry
+
+
+# tar
+
+
+@contextmanager
+def _as_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
+        raise SsondoError(f"{path}: damaged or cut short ({error}); remove it and download it again") from None
+
+
+def _walk(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
+    """Each file of a tar archive, with a function that reads it before the next is asked for."""
+    with path.open("rb") as file:
+        packed = file.read(2) == _GZIP
+    # gzip's own reader checks the sum at the end, tarfile's does not.
+    with (
+        gzip.open(path) if packed else path.open("rb") as stream,
+        tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as tar,
+    ):
+        while (member := tar.next()) is not None:
+            if member.isfile():
+                yield member, partial(_content, tar, member)
+            # It would remember each of 300,000 files.
+            tar.members = []  # type: ignore[attr-defined]
+        while stream.read(_BLOCK):
+            pass
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None
+    return file.read()
+
+
+def _list_tar(path: Path, lists: Collection[str]) -> dict[str, tuple[Member, bytes | None]]:
+    found: dict[str, tuple[Member, bytes | None]] = {}
+    with _as_damage(path):
+        for position, (member, read) in enumerate(_walk(path)):
+            if (name := _clean(member.name)) is not None:
+                found[name] = TarMember(path, position), read() if _wanted(name, lists) else None
+    return found
+
+
+def read_tar(path: Path, positions: Collection[int]) -> Iterator[bytes]:
+    """The files at `positions`, in the order of the archive.
+
+    Raises:
+        SsondoError: if the archive is damaged.
+    """
+    wanted = set(positions)
+    with _as_damage(path):
+        for position, (_, read) in enumerate(_walk(path)):
+            if position in wanted:
+                yield read()
