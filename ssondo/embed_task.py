@@ -36,6 +36,7 @@ def embed_task(
     teacher: dict[str, Any] | None = None,
     checkpoint: Path | None = None,
     student: Path | None = None,
+    architecture: str | None = None,
     batch_size: int = 32,
     device: str = "auto",
 ) -> None:
@@ -48,6 +49,7 @@ def embed_task(
         teacher: as JSON: its kind and what that kind takes, e.g. {"kind": "matpac"}.
         checkpoint: the teacher's weights.
         student: a student's checkpoint instead of a teacher.
+        architecture: the student's, if it is a class of your own: package.module:Class.
         batch_size: clips at once.
         device: cuda, cpu, or auto for a GPU if there is one.
 
@@ -68,7 +70,9 @@ def embed_task(
         extras = _extras(shard)
         clip_ids = [shard.clip_ids[row] for row in shard.ok]
         model: _Student | _Teacher = (
-            _Student(student, device) if student is not None else _Teacher(teacher or {}, checkpoint, device)
+            _Student(student, device, architecture)
+            if student is not None
+            else _Teacher(teacher or {}, checkpoint, device)
         )
         settings = {
             **shard.settings,
@@ -128,11 +132,11 @@ class _Teacher:
 
 
 class _Student:
-    def __init__(self, checkpoint: Path, device: str) -> None:
+    def __init__(self, checkpoint: Path, device: str, architecture: str | None) -> None:
         # Here, not above: a task's teacher embeddings do without any student.
         from ssondo.student_checkpoint import load_student
 
-        self._model = load_student(checkpoint, device)
+        self._model = load_student(checkpoint, device, architecture=architecture)
         self._device = device
         self.name = "student"
         self.settings = {"kind": self.name}

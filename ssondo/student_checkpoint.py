@@ -187,7 +187,10 @@ def save_student(path: str | PathLike[str], student: Student, provenance: Mappin
 
 
 def load_student(
-    path: str | PathLike[str], device: str | torch.device = "cpu", trust_checkpoint: bool = False
+    path: str | PathLike[str],
+    device: str | torch.device = "cpu",
+    trust_checkpoint: bool = False,
+    architecture: str | None = None,
 ) -> Student:
     """Load a student: one of `save_student`, or a published S-SONDO checkpoint.
 
@@ -195,6 +198,7 @@ def load_student(
         path: the `.ckpt` file.
         device: where to put it.
         trust_checkpoint: see `ssondo.weights.load_weights`.
+        architecture: a class of your own, "package.module:Class", that the file may name.
 
     Returns:
         The student in evaluation mode.
@@ -208,10 +212,10 @@ def load_student(
     own = checkpoint.get("ssondo")
     settings = _own_settings(path, own) if own else _settings_of(path, checkpoint["training_config"])
     name = settings["architecture"]
-    if name not in students.ARCHITECTURES and not trust_checkpoint:
+    if name not in (*students.ARCHITECTURES, architecture) and not trust_checkpoint:
         raise SsondoError(
             f"{path}: refused, its architecture is code of somebody else ({name}); "
-            "if you trust it, load it with trust_checkpoint=True"
+            f'if it is your own, load it with architecture="{name}", if you trust the file, with trust_checkpoint=True'
         )
     state = {
         key.removeprefix(_PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(_PREFIX)
