@@ -1,6 +1,6 @@
 """Choose a probe on validation clips (`select`), then score it on test clips (`score`).
 
-`select` is handed training and validation clips and decides everything: epoch, learning rate,
+`select` is handed training and validation clips and decides everything: training steps, learning rate,
 weight decay, batch size. `score` alone is handed test clips, and decides nothing.
 
 All seeds and all grid points train side by side as one model whose weights are shaped
@@ -10,6 +10,7 @@ the first product is one large matrix product a seed.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -57,9 +58,19 @@ class Development:
 
 @dataclass(frozen=True)
 class Head:
-    """Shape of a probe: linear where `hidden` is 0, else one hidden layer of that width."""
+    """A probe before training.
+
+    Attributes:
+        hidden: width of the one hidden layer; 0 is a linear probe.
+        start: initial weights are uniform in ± start / sqrt(inputs) of their layer; 1 is torch.nn.Linear's.
+            The last layer's matter: what they say about directions in which no training clip lies
+            is noise that training never takes away.
+        standardise: whether inputs are brought to mean 0 and standard deviation 1 of the training clips.
+    """
 
     hidden: int
+    start: float = 0.1
+    standardise: bool = True
 
     def layers(self, n_inputs: int, n_outputs: int) -> list[tuple[int, int]]:
         """(inputs, outputs) of each layer."""
@@ -68,10 +79,17 @@ class Head:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a probe trains: at most `epochs`, less after `patience` epochs without a better validation score."""
+    """How long a probe trains. In steps, not epochs: an epoch of a small task is a handful of steps.
 
-    epochs: int
+    Attributes:
+        steps: at most.
+        patience: a probe stops after so many steps without a better validation result.
+        validate_every: steps between two looks at the validation clips.
+    """
+
+    steps: int
     patience: int
+    validate_every: int
 
 
 @dataclass
@@ -83,7 +101,7 @@ class Fitted:
         weights: weight and bias of each layer in turn, shapes (n_seeds, inputs, 1, outputs)
             and (n_seeds, 1, 1, outputs).
         chosen: the grid point of each seed.
-        epochs: the epoch of each seed, counted from 1.
+        steps: how many steps each seed's probe had trained.
         valid_scores: the validation score that chose, shape (n_seeds,).
     """
 
@@ -91,7 +109,7 @@ class Fitted:
     inverse_std: torch.Tensor
     weights: list[torch.Tensor]
     chosen: list[GridPoint]
-    epochs: list[int]
+    steps: list[int]
     valid_scores: torch.Tensor
 
 
@@ -114,11 +132,12 @@ def _forward(weights: list[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
 
 
 def _initial_weights(head: Head, n_inputs: int, n_outputs: int, seeds: list[int], n_points: int) -> list[torch.Tensor]:
-    """Uniform in ±1/sqrt(inputs), as torch.nn.Linear; all grid points of a seed start alike."""
+    """Drawn by each seed; all grid points of a seed start alike. A hidden layer starts as torch.nn.Linear."""
     weights = []
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    for fan_in, fan_out in head.layers(n_inputs, n_outputs):
-        bound = fan_in**-0.5
+    layers = head.layers(n_inputs, n_outputs)
+    for i, (fan_in, fan_out) in enumerate(layers):
+        bound = fan_in**-0.5 * (head.start if i == len(layers) - 1 else 1.0)
         for rows in (fan_in, 1):
             drawn = [torch.rand(rows, 1, fan_out, generator=generator) for generator in generators]
             weights.append(((2 * torch.stack(drawn) - 1) * bound).repeat(1, 1, n_points, 1))
@@ -210,25 +229,28 @@ def _statistics(clips: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, 
     return mean.float(), torch.where(moves, 1 / std, 0.0).float()
 
 
-def _statistics_by_seed(development: Development) -> tuple[torch.Tensor, torch.Tensor]:
-    """`_statistics` of each seed's training clips, shape (n_seeds, embedding_dim)."""
-    rows = development.train_rows
-    found = [_statistics(development.clips.embeddings, rows[0])]
+def _scaling(development: Development, head: Head) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is taken from an embedding and what it is multiplied by, each (n_seeds, embedding_dim)."""
+    rows, clips = development.train_rows, development.clips.embeddings
+    if not head.standardise:
+        shape = (len(rows), clips.shape[1])
+        return torch.zeros(shape, device=clips.device), torch.ones(shape, device=clips.device)
+    found = [_statistics(clips, rows[0])]
     for mine in rows[1:]:
         same = torch.equal(mine, rows[0])
-        found.append(found[0] if same else _statistics(development.clips.embeddings, mine))
+        found.append(found[0] if same else _statistics(clips, mine))
     means, inverses = zip(*found, strict=True)
     return torch.stack(means), torch.stack(inverses)
 
 
 @dataclass
 class _Best:
-    """The best epoch so far of every seed and grid point: weights, score, loss, epoch."""
+    """The best look so far of every seed and grid point: weights, score, loss, steps trained."""
 
     weights: list[torch.Tensor]
     score: torch.Tensor
     loss: torch.Tensor
-    epoch: torch.Tensor
+    step: torch.Tensor
 
     @classmethod
     def none_yet(cls, weights: list[torch.Tensor]) -> "_Best":
@@ -241,22 +263,41 @@ class _Best:
             torch.zeros(shape, dtype=torch.int64, device=device),
         )
 
+    def beaten_by(self, now: "_Best", points: torch.Tensor) -> torch.Tensor:
+        """Where `now`, which has the grid points `points`, is better, shape (n_seeds, len(points)).
+
+        A higher score is; among equal scores (few clips have few of them) a lower loss is.
+        """
+        score, loss = self.score[:, points], self.loss[:, points]
+        return (now.score > score) | ((now.score == score) & (now.loss < loss))
+
     def keep(self, better: torch.Tensor, points: torch.Tensor, now: "_Best") -> None:
         """Take over `now`, which has the grid points `points`, where `better` (n_seeds, len(points))."""
         seeds, columns = better.nonzero(as_tuple=True)
         into = points[columns]
         for mine, theirs in zip(self.weights, now.weights, strict=True):
             mine[seeds, :, into] = theirs[seeds, :, columns]
-        for name in ("score", "loss", "epoch"):
+        for name in ("score", "loss", "step"):
             getattr(self, name)[seeds, into] = getattr(now, name)[seeds, columns]
 
 
-def _epoch_batches(
+def _batches(
     generators: list[np.random.Generator], train_rows: torch.Tensor, batch_size: int
 ) -> Iterator[torch.Tensor]:
-    """Rows of each batch of an epoch, shape (n_seeds, at most batch_size); every seed shuffles its own clips."""
-    order = torch.from_numpy(np.stack([generator.permutation(train_rows.shape[1]) for generator in generators]))
-    yield from train_rows.gather(1, order.to(train_rows.device)).split(batch_size, dim=1)
+    """Rows of each batch without end, shape (n_seeds, batch_size); every seed shuffles its own clips.
+
+    A batch goes on into the next epoch rather than be a short one.
+    """
+    n = train_rows.shape[1]
+    size = min(batch_size, n)
+    left = train_rows[:, :0]
+    while True:
+        order = torch.from_numpy(np.stack([generator.permutation(n) for generator in generators]))
+        left = torch.cat([left, train_rows.gather(1, order.to(train_rows.device))], dim=1)
+        *full, left = left.split(size, dim=1)
+        if left.shape[1] == size:
+            full, left = [*full, left], left[:, :0]
+        yield from full
 
 
 class _Race:
@@ -265,15 +306,18 @@ class _Race:
     def __init__(
         self, development: Development, metric: str, head: Head, points: list[GridPoint], seeds: list[int]
     ) -> None:
-        self.development, self.metric, self.points = development, metric, points
-        self.mean, self.inverse_std = _statistics_by_seed(development)
+        self.development, self.metric = development, metric
+        self.points = points
+        self.mean, self.inverse_std = _scaling(development, head)
         clips = development.clips
         weights = _initial_weights(head, clips.embeddings.shape[1], clips.labels.shape[1], seeds, len(points))
         weights = [weight.to(clips.embeddings.device) for weight in weights]
         self.optimiser = AdamW(weights, points)
         self.best = _Best.none_yet(weights)
-        self._generators = [np.random.default_rng([seed, points[0].batch_size]) for seed in seeds]
+        generators = [np.random.default_rng([seed, points[0].batch_size]) for seed in seeds]
+        self._batches = _batches(generators, development.train_rows, points[0].batch_size)
         self._valid = self._valid_inputs(development.valid_rows)
+        # The grid points that still train.
         self._running = torch.arange(len(points), device=clips.embeddings.device)
 
     def _inputs(self, rows: torch.Tensor) -> torch.Tensor:
@@ -288,8 +332,8 @@ class _Race:
             return [shared[None]] * len(rows)
         return list(self._inputs(rows).split(1))
 
-    def _train(self) -> None:
-        for rows in _epoch_batches(self._generators, self.development.train_rows, self.points[0].batch_size):
+    def _train(self, steps: int) -> None:
+        for rows in islice(self._batches, steps):
             weights = [weight.requires_grad_() for weight in self.optimiser.weights]
             outputs = _forward(weights, self._inputs(rows))
             # The sum over probes gives each its own gradient.
@@ -298,36 +342,42 @@ class _Race:
             self.optimiser.weights = [weight.detach() for weight in weights]
             self.optimiser.step(list(gradients))
 
-    def _validate(self, epoch: int) -> _Best:
-        now = _Best.none_yet(self.optimiser.weights)
-        now.weights = self.optimiser.weights
-        now.epoch.fill_(epoch)
+    def _look(self, step: int) -> _Best:
+        """Score and loss of every running probe on its validation clips."""
+        scores, losses = [], []
         for s, rows in enumerate(self.development.valid_rows):
             labels = self.development.clips.labels[rows]
-            outputs = _forward([weight[s : s + 1] for weight in now.weights], self._valid[s])
-            now.score[s] = evaluate(self.metric, outputs[0].transpose(0, 1), labels)
-            now.loss[s] = _loss(self.metric, outputs, labels[None])[0].double().nan_to_num(nan=torch.inf)
-        return now
+            outputs = _forward([weight[s : s + 1] for weight in self.optimiser.weights], self._valid[s])
+            scores.append(evaluate(self.metric, outputs[0].transpose(0, 1), labels))
+            losses.append(_loss(self.metric, outputs, labels[None])[0].double().nan_to_num(nan=torch.inf))
+        score = torch.stack(scores)
+        return _Best(
+            self.optimiser.weights, score, torch.stack(losses), torch.full_like(score, step, dtype=torch.int64)
+        )
 
     def run(self, schedule: Schedule, name: str) -> None:
-        """Train until every probe has gone `patience` epochs without a better validation score."""
-        with progress_bar(schedule.epochs, name, unit="epoch") as bar:
-            for epoch in range(1, schedule.epochs + 1):
-                self._train()
-                with torch.no_grad():
-                    now = self._validate(epoch)
-                    # A probe that has stopped may still train beside others; it no longer counts.
-                    stopped = epoch - self.best.epoch[:, self._running] > schedule.patience
-                    better = (now.score > self.best.score[:, self._running]) & ~stopped
-                    self.best.keep(better, self._running, now)
-                    waiting = epoch - self.best.epoch[:, self._running] < schedule.patience
-                    keep = waiting.any(dim=0).nonzero()[:, 0]
-                bar.update()
-                if not len(keep):
-                    return
-                if len(keep) < len(self._running):
-                    self._running = self._running[keep]
-                    self.optimiser.drop(keep)
+        """Train until every probe has gone `patience` steps without a better validation result."""
+        step = 0
+        with progress_bar(schedule.steps, name, unit="step") as bar:
+            while step < schedule.steps and len(self._running):
+                n = min(schedule.validate_every, schedule.steps - step)
+                self._train(n)
+                step += n
+                self._judge(step, schedule.patience)
+                bar.update(n)
+
+    @torch.no_grad()
+    def _judge(self, step: int, patience: int) -> None:
+        """Keep what is better than before, and drop the grid points whose every seed has stopped."""
+        now = self._look(step)
+        # A probe that has stopped may still train beside others; it no longer counts.
+        stopped = step - self.best.step[:, self._running] > patience
+        self.best.keep(self.best.beaten_by(now, self._running) & ~stopped, self._running, now)
+        waiting = step - self.best.step[:, self._running] < patience
+        keep = waiting.any(dim=0).nonzero()[:, 0]
+        if len(keep) < len(self._running):
+            self._running = self._running[keep]
+            self.optimiser.drop(keep)
 
 
 def select(
@@ -367,7 +417,7 @@ def select(
     points = [point for race in races for point in race.points]
     scores = torch.cat([race.best.score for race in races], dim=1)
     losses = torch.cat([race.best.loss for race in races], dim=1)
-    epochs = torch.cat([race.best.epoch for race in races], dim=1)
+    steps = torch.cat([race.best.step for race in races], dim=1)
     layers = [torch.cat(parts, dim=2) for parts in zip(*(race.best.weights for race in races), strict=True)]
     winners = [
         min(range(len(points)), key=lambda g, s=s: (-float(scores[s, g]), float(losses[s, g]), g))  # type: ignore[misc]
@@ -378,7 +428,7 @@ def select(
         inverse_std=races[0].inverse_std,
         weights=[torch.stack([layer[s, :, [g]] for s, g in enumerate(winners)]) for layer in layers],
         chosen=[points[g] for g in winners],
-        epochs=[int(epochs[s, g]) for s, g in enumerate(winners)],
+        steps=[int(steps[s, g]) for s, g in enumerate(winners)],
         valid_scores=torch.stack([scores[s, g] for s, g in enumerate(winners)]),
     )
 

@@ -17,7 +17,7 @@ def test_committed_config_is_the_default() -> None:
     ("values", "sentence"),
     [
         ({"probee": {}}, "config: unknown key 'probee'; did you mean 'probe'?"),
-        ({"probe": {"epoch": 3}}, "config: unknown key 'probe.epoch'; did you mean 'epochs'?"),
+        ({"probe": {"step": 3}}, "config: unknown key 'probe.step'; did you mean 'steps'?"),
         (
             {"students": {"mine": {"architecture": "dymn", "setings": {}}}},
             "config: unknown key 'students.mine.setings'; did you mean 'settings'?",
@@ -27,8 +27,8 @@ def test_committed_config_is_the_default() -> None:
             "config: unknown key 'teachers.mine.checkpoint.sha'; did you mean 'sha256'?",
         ),
         (
-            {"probe": {"epochs": "many"}},
-            "config: probe.epochs: 'many' is not allowed; it should be a valid integer, "
+            {"probe": {"steps": "many"}},
+            "config: probe.steps: 'many' is not allowed; it should be a valid integer, "
             "unable to parse string as an integer",
         ),
         (

@@ -54,7 +54,7 @@ def test_paper_has_the_rows_of_its_tables(plan: Plan) -> None:
 
 def test_options_of_a_rule_hold_no_other_rules_settings(plan: Plan) -> None:
     options = plan.options("probe", model="teacher/m2d", task="esc50")
-    assert "--epochs 100" in options
+    assert "--steps 3000" in options
     assert "--n-clusters" not in options
     other = Plan(load_config({"distill": {"learning_rate": 0.1}}), plan._watch)
     assert other.options("probe", model="teacher/m2d", task="esc50") == options

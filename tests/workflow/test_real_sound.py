@@ -52,7 +52,7 @@ tasks:
     kind: pattern
     path: esc50
     options: {pattern: '\\d-(?P<group>\\d+)-[A-Z]-(?P<label>\\d+)\\.ogg', folds: 5}
-probe: {learning_rates: [0.001, 0.01], weight_decays: [0.01], epochs: 60}
+probe: {learning_rates: [0.0003, 0.003], weight_decays: [10.0], batch_sizes: [64], steps: 400, patience: 120}
 table1:
   teachers: [yamnet]
   students: [mobilenetv3]

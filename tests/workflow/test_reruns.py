@@ -65,7 +65,7 @@ def test_edited_docstring_or_comment_reruns_nothing(project: Project) -> None:
 
 
 def test_probe_setting_reruns_probes_only(project: Project) -> None:
-    project.configure(lambda config: config["probe"].update(epochs=6))
+    project.configure(lambda config: config["probe"].update(steps=60))
     assert set(project.planned()) == SCORED
 
 
