@@ -1,4 +1,33 @@
+# The archives of several data sets lie on one server.
+workflow.register_resource("downloads", 2)
+
+
+rule download:
+    output:
+        file=paths.archive,
+        digest=digest(paths.archive),
+    log:
+        paths.log("download/{task}/{file}"),
+    conda:
+        "../envs/ssondo.yaml"
+    resources:
+        downloads=1,
+        mem_mb=growing(1_000),
+        runtime=growing(1_440),
+        published=lambda wildcards: plan.published(**wildcards),
+    # No code: what is at an address does not depend on it.
+    params:
+        options=options("download"),
+    message:
+        "Downloading {wildcards.file} of {wildcards.task}"
+    shell:
+        "ssondo download {params.options} {resources.published} --out {output.file} --log {log}"
+
+
 rule prepare_task:
+    input:
+        archives=lambda wildcards: ancient(plan.archives(wildcards.task)),
+        digests=lambda wildcards: [digest(path) for path in plan.archives(wildcards.task)],
     output:
         audio=paths.task,
         digest=digest(paths.task),

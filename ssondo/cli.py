@@ -40,6 +40,7 @@ VERBS = {
     "distill": "ssondo.distill:distill",
     "supervise": "ssondo.supervise:supervise",
     "initialise": "ssondo.initialise:initialise",
+    "download": "ssondo.download:download",
     "prepare_task": "ssondo.tasks:prepare_task",
     "embed_task": "ssondo.embed_task:embed_task",
     "probe": "ssondo.probe:probe",

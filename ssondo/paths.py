@@ -63,6 +63,8 @@ class Paths:
         self.checkpoint = f"{data}/checkpoints/{{checkpoint}}/{{file}}"
         self.embeddings = f"{data}/embeddings/{{teacher}}/{{split}}-{{shard}}.h5"
         self.embedding_inventory = f"{data}/embeddings/{{teacher}}/{{split}}.json"
+        self.archives = f"{data}/archives/{{task}}"
+        self.archive = f"{self.archives}/{{file}}"
         self.task = f"{data}/tasks/{{task}}.h5"
         self.clusters_folder = f"{results}/clusters/{{teacher}}/k{{n_clusters}}"
         self.clusters = f"{self.clusters_folder}/clusters.h5"

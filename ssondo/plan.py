@@ -7,6 +7,7 @@ a plan depends on the configuration, the project's code and the user's own input
 import json
 import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ssondo.config import Checkpoint, Config, FolderSource, LocalSource, Rendere
 from ssondo.ledger import reopened_path
 from ssondo.paths import Model, Paths
 from ssondo.provenance import code_hash, registered
+from ssondo.tasks import remotes
+from ssondo.tasks.task import Remote
 from ssondo.watch import Watch
 
 _SHARD_DIGITS = 4
@@ -36,6 +39,7 @@ RULE_GRAPH: Mapping[str, tuple[str, ...]] = {
     "distill": ("resample", "embed", "inventory", "cluster", "checkpoint"),
     "supervise": ("resample", "inventory", "index", "checkpoint"),
     "initialise": ("resample", "inventory"),
+    "prepare_task": ("download",),
     "embed_task": ("prepare_task", "distill", "supervise", "initialise", "checkpoint"),
     "probe": ("embed_task",),
     "scores": ("probe",),
@@ -407,13 +411,37 @@ class Plan:
             **(measured if training.reestimate_batches else {}),
         }
 
+    def _remotes(self, task: str) -> dict[str, Remote]:
+        """The files that a task is downloaded as; none where there is a local copy or nothing to download."""
+        found = self.config.tasks[task]
+        if found.path is not None:
+            return {}
+        official = remotes(found.kind)[0]
+        if found.mirror is None:
+            return official
+        return {name: replace(it, url=f"{found.mirror.rstrip('/')}/{name}") for name, it in official.items()}
+
+    def archives(self, task: str) -> list[str]:
+        """The downloaded files that a task is prepared from; none where there is a local copy."""
+        return [self.paths.archive.format(task=task, file=name) for name in self._remotes(task)]
+
+    def _download(self, task: str, file: str) -> dict[str, Any]:
+        return {"url": self._remotes(task)[file].url}
+
+    def published(self, task: str, file: str) -> str:
+        """What is known of an archive, as options: it only checks, so it is no provenance."""
+        found, remote = self.config.tasks[task], self._remotes(task)[file]
+        known = {"md5": remote.md5, "size": remote.size} if found.verify else {}
+        return flags(**known, licence=remotes(found.kind)[1], config_key=f"tasks.{task}.path")
+
     def _prepare_task(self, task: str) -> dict[str, Any]:
         return {"task": task, "spec": self.task_spec(task), "seed": self.config.tasks[task].seed}
 
     def task_spec(self, task: str) -> dict[str, Any]:
         """What the library needs to read a task."""
         found = self.config.tasks[task]
-        path = {} if found.path is None else {"path": found.path}
+        folder = self.paths.archives.format(task=task) if self._remotes(task) else found.path
+        path = {} if folder is None else {"path": folder}
         return {"kind": found.kind, **path, **found.options}
 
     def _embed_task(self, model: str, task: str) -> dict[str, Any]:
@@ -443,7 +471,9 @@ class Plan:
         """The rules of this configuration, and for each the rules whose files it reads."""
         lists_made_by = "compose" if self.renders else "list_folder" if self.lists_folder else None
         located_by = "locate" if self.locates else None
-        absent = {"compose", "list_folder", "locate", *_TABLES} - {lists_made_by, located_by, *self.tables}
+        downloads = "download" if any(self._remotes(task) for task in self.config.tasks) else None
+        used = {lists_made_by, located_by, downloads, *self.tables}
+        absent = {"compose", "list_folder", "locate", "download", *_TABLES} - used
         return {
             rule: [source for source in sources if source not in absent]
             for rule, sources in RULE_GRAPH.items()

@@ -10,6 +10,9 @@ from ssondo.paths import Model
 from ssondo.plan import Plan, flags
 from ssondo.watch import Watch
 
+OWN = {"kind": "table", "path": "mine.csv"}
+ONLY_ESC50 = {"table1": {"tasks": ["esc50"]}, "table2": None, "fig2": None}
+
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
@@ -77,6 +80,7 @@ def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Plan) -> None:
         "distill": {"teacher": "m2d", "student": "dymn", "loss": "cosine", "n_clusters": "50", "seed": "0"},
         "supervise": {"student": "dymn", "seed": "0"},
         "initialise": {"student": "dymn", "seed": "0"},
+        "download": {"task": "esc50", "file": "ESC-50-master.zip"},
         "prepare_task": {"task": "esc50"},
         "embed_task": {"model": "teacher/m2d", "task": "esc50"},
         "probe": {"model": "teacher/m2d", "task": "esc50"},
@@ -124,6 +128,50 @@ def test_what_must_be_there_is_named_with_its_key(section: str, name: str, value
     with pytest.raises(SsondoError) as error:
         check(load_config(config))
     assert str(error.value) == sentence
+
+
+def test_task_without_a_local_copy_is_prepared_from_the_files_that_are_downloaded(plan: Plan) -> None:
+    assert plan.archives("esc50") == ["data/archives/esc50/ESC-50-master.zip"]
+    assert len(plan.archives("fsd50k")) == 9
+    assert plan.task_spec("fsd50k") == {"kind": "fsd50k", "path": "data/archives/fsd50k"}
+    # What only checks the file changes no file, so it stands among the resources and not in the options.
+    name = "FSD50K.eval_audio.z01"
+    address = "https://zenodo.org/records/4060432/files/FSD50K.eval_audio.z01"
+    assert shlex.split(plan.options("download", task="fsd50k", file=name)) == ["--url", address]
+    published = shlex.split(plan.published("fsd50k", name))
+    assert published[:4] == ["--md5", "3090670eaeecc013ca1ff84fe4442aeb", "--size", "3221225472"]
+    assert published[-1] == "tasks.fsd50k.path"
+
+
+def test_local_copy_is_never_downloaded(tmp_path: Path) -> None:
+    config = load_config({"tasks": {"esc50": {"kind": "esc50", "path": "/data/esc"}, "own": OWN}, **ONLY_ESC50})
+    plan = Plan(config, Watch(tmp_path / "cache.json"))
+    assert plan.archives("esc50") == plan.archives("own") == []
+    assert plan.task_spec("esc50") == {"kind": "esc50", "path": "/data/esc"}
+    assert "download" not in plan.rule_graph()
+    assert plan.rule_graph()["prepare_task"] == []
+
+
+def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
+    task = {"kind": "nsynth", "mirror": "https://mirror.example/nsynth/", "verify": False}
+    plan = Plan(load_config({"tasks": {"esc50": task}, **ONLY_ESC50}), Watch(tmp_path / "cache.json"))
+    options = plan.options("download", task="esc50", file="nsynth-test.jsonwav.tar.gz")
+    assert shlex.split(options) == ["--url", "https://mirror.example/nsynth/nsynth-test.jsonwav.tar.gz"]
+    assert "--md5" not in plan.published("esc50", "nsynth-test.jsonwav.tar.gz")
+
+
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        ({"kind": "table"}, "config: tasks.mine: kind table needs a path: the CSV"),
+        ({"kind": "pattern"}, "config: tasks.mine: kind pattern needs a path: the folder"),
+        ({"kind": "esc50", "mirror": "mirror.example"}, "config: tasks.mine.mirror: 'mirror.example' is not allowed"),
+    ],
+)
+def test_task_that_cannot_have_data_is_named(task: dict, sentence: str) -> None:
+    with pytest.raises(SsondoError) as error:
+        load_config({"tasks": {**Config().model_dump()["tasks"], "mine": task}})
+    assert str(error.value).startswith(sentence)
 
 
 def test_watch_sees_content_and_nothing_else(tmp_path: Path) -> None:

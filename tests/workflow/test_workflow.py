@@ -14,8 +14,8 @@ from project import ROOT, Project
 from ssondo.plan import RULE_GRAPH
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
-# Rules that another kind of corpus uses: tests/workflow/test_real_sound.py runs them.
-ELSEWHERE = {"list_folder", "locate"}
+# Rules that other data use: test_real_sound.py and test_archives.py here run them.
+ELSEWHERE = {"list_folder", "locate", "download"}
 
 
 def rules(project: Project) -> set[str]:
