@@ -75,7 +75,44 @@ def _copy(source: Path, out: Path, sha256: str | None) -> str:
         shutil.copyfile(source, temporary)
         found = file_digest(temporary)
         _check(source, found, sha256)
+        if source.suffix == ".onnx" and _gather_onnx(source, temporary):
+            found = file_digest(temporary)
     return found
+
+
+def _gather_onnx(source: Path, out: Path) -> bool:
+    """Write an ONNX model whose weights stand in files beside it as one file; False if they do not.
+
+    torch.onnx.export writes large models so.
+
+    Raises:
+        SsondoError: if a file beside it is missing, or one file cannot hold the weights.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
+    from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+    try:
+        model = onnx.load(source, load_external_data=False)
+    except DecodeError:
+        # Whoever uses it says what is wrong with it.
+        return False
+    outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    if not outside:
+        return False
+    for tensor in outside:
+        name = next(entry.value for entry in tensor.external_data if entry.key == "location")
+        if not (source.parent / name).is_file():
+            raise SsondoError(f"{source}: its weights are in {name}, which is not beside it; put it there")
+    load_external_data_for_model(model, str(source.parent))
+    try:
+        onnx.save(model, out)
+    except (ValueError, EncodeError) as error:
+        raise SsondoError(
+            f"{source}: with its weights it is too large for one file of ONNX ({' '.join(str(error).split())}); "
+            "use a TorchScript file or a callable"
+        ) from None
+    return True
 
 
 def _check(origin: str | Path, found: str, expected: str | None) -> None:

@@ -569,7 +569,8 @@ class Plan:
             found = _by_name(self._watch.files(self._own_code(wildcards)))
         elif rule == "checkpoint":
             path = self.checkpoints()[wildcards["checkpoint"]].path
-            found = self._watch.files([path] if path else [])
+            # The weights of a large ONNX model stand in a second file.
+            found = self._watch.files([path, f"{path}.data", f"{path}_data"] if path else [])
         elif rule == "prepare_task":
             found = self._task_files(wildcards["task"])
         elif rule in (*_TABLES, "report"):

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from file_server import FileServer, serving
@@ -139,6 +141,29 @@ def test_a_local_path_wins_over_a_url(out, tmp_path):
     source.write_bytes(b"mine")
     checkpoint(out=out, path=source, url="http://127.0.0.1:1/never")
     assert out.read_bytes() == b"mine"
+
+
+def test_an_onnx_model_with_its_weights_beside_it_becomes_one_file(out, tmp_path):
+    weights = np.arange(12, dtype=np.float32).reshape(4, 3)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["waveform", "weights"], ["embedding"])],
+        "linear",
+        [onnx.helper.make_tensor_value_info("waveform", onnx.TensorProto.FLOAT, ["batch", 4])],
+        [onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT, ["batch", 3])],
+        [onnx.numpy_helper.from_array(weights, "weights")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    path = tmp_path / "own" / "model.onnx"
+    path.parent.mkdir()
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    out = out.with_suffix(".onnx")
+    checkpoint(out=out, path=path, sha256=file_digest(path))
+    assert Path(f"{out}.digest").read_text().strip() == file_digest(out)
+    (path.parent / "model.onnx.data").rename(tmp_path / "elsewhere")
+    session = onnxruntime.InferenceSession(out)
+    assert np.array_equal(session.run(None, {"waveform": np.eye(4, dtype=np.float32)})[0], weights)
+    with pytest.raises(SsondoError, match=r"model\.onnx: its weights are in model\.onnx\.data, which is not beside it"):
+        checkpoint(out=out, path=path)
 
 
 def test_a_missing_or_unnamed_local_file_is_named(out, tmp_path):
