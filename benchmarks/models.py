@@ -30,12 +30,12 @@ from ssondo.errors import SsondoError
 from ssondo.job import Job, half_type
 from ssondo.losses import Cosine
 from ssondo.memory import keep_freed_memory
+from ssondo.placement import place
 from ssondo.recipe import PRECISIONS
 from ssondo.student import Student
 from ssondo.students import ARCHITECTURES
 from ssondo.teachers import load_teacher
 from ssondo.teachers.vit import M2DTeacher, Matpac
-from ssondo.training import place
 
 TEACHERS = ("matpac", "m2d", "yamnet")
 TITLES = {

@@ -20,6 +20,7 @@ rule distill:
         digest=digest(f"{paths.distilled}/student.ckpt"),
         history=f"{paths.distilled}/history.csv",
         curves=f"{paths.distilled}/curves.png",
+        events=f"{paths.distilled}/history.tfevents",
     log:
         paths.log("distill/{teacher}/{student}/{loss}-k{n_clusters}-seed{seed}"),
     benchmark:
@@ -47,7 +48,8 @@ rule distill:
         "exec python -m ssondo.launch --gpus {resources.gpu} --nodes {resources.nodes} --gres '{resources.gres}' --cpus {threads}"
         " distill --audio {input.audio} --embeddings {input.embeddings} --eval-audio {input.eval_audio}"
         " --eval-embeddings {input.eval_embeddings} {params.clusters} {params.init} {params.labels} {params.options}"
-        " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
+        " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves}"
+        " --events {output.events} --log {log}"
 
 
 rule supervise:
@@ -65,6 +67,7 @@ rule supervise:
         digest=digest(f"{paths.supervised}/student.ckpt"),
         history=f"{paths.supervised}/history.csv",
         curves=f"{paths.supervised}/curves.png",
+        events=f"{paths.supervised}/history.tfevents",
     log:
         paths.log("supervise/{student}/seed{seed}"),
     benchmark:
@@ -88,7 +91,8 @@ rule supervise:
         "exec python -m ssondo.launch --gpus {resources.gpu} --nodes {resources.nodes} --gres '{resources.gres}' --cpus {threads}"
         " supervise --audio {input.audio} --segments {input.segments} --classes {input.classes}"
         " --eval-audio {input.eval_audio} --eval-segments {input.eval_segments} {params.init} {params.options}"
-        " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves} --log {log}"
+        " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves}"
+        " --events {output.events} --log {log}"
 
 
 rule initialise:

@@ -384,7 +384,7 @@ class Runtime(Section):
     num_workers: int = Field(default=8, ge=0)
     """Threads that read and decode clips, for each GPU."""
     cache_mb: int = Field(default=4_000, ge=0)
-    """Log-mels kept in memory for each GPU, if all fit."""
+    """Log-mels kept in memory for each GPU, those of the clips that are drawn most often; the rest is decoded."""
     gpus: int = Field(default=1, ge=0)
     """GPUs of a training job on each of its nodes, by torchrun if several; 0 is the CPU."""
     nodes: int = Field(default=1, ge=1)

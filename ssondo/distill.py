@@ -16,11 +16,12 @@ from ssondo import losses
 from ssondo.artefacts import array_digest, clip_list_digest, content_digest, file_digest
 from ssondo.criterion import BinaryCrossEntropy
 from ssondo.errors import SsondoError
-from ssondo.history import Row
+from ssondo.history import Journal, Row
 from ssondo.job import started_job
 from ssondo.labels import multi_hot, read_classes, read_labels
 from ssondo.loader import AudioClips, TeacherEmbeddings, common
 from ssondo.mixup import Mix
+from ssondo.placement import place
 from ssondo.provenance import environment
 from ssondo.recipe import DEFAULT_RUNTIME, Outputs, Recipe, Runtime
 from ssondo.running import running_path, training_identity
@@ -31,7 +32,6 @@ from ssondo.training import (
     Examples,
     conclude,
     outputs_of,
-    place,
     served,
     train,
 )
@@ -39,6 +39,11 @@ from ssondo.training import (
 log = logging.getLogger(__name__)
 
 SAMPLINGS = ("clusters", "uniform")
+SCORES = {
+    "eval_cosine": "cosine",
+    "constant_cosine": "cosine of a constant",
+    "eval_nn_agreement": "same neighbour",
+}
 _ROWS_AT_ONCE = 1024
 # Comparing all pairs of AudioSet's eval clips at each look would cost more than the look itself.
 _MOST_NEIGHBOURS = 5000
@@ -128,12 +133,12 @@ def distill(
         name = f"distill {_teacher_name(embeddings[0])} -> {built.settings['architecture']}"
         serve = partial(served, student=built, job=job, runtime=runtime, name=name)
         examples = Examples(
-            inputs=serve(known.audio, known.rows),
+            inputs=serve(known.audio, known.rows, weights=weights),
             targets=known.targets if classified is None else classified.beside(known.targets),
             weights=weights,
             clusters=labels if loss_function.needs_clusters else None,
         )
-        eval_inputs = serve(unseen.audio, unseen.rows)
+        eval_inputs = serve(unseen.audio, unseen.rows, beside=examples.inputs)
         wanted = torch.from_numpy(unseen.targets(np.arange(len(unseen))))
         constant_cosine = _cosine(torch.from_numpy(known.best_constant())[None], wanted)
 
@@ -167,7 +172,7 @@ def distill(
             runtime=runtime,
             running=running_path(outputs.out),
             identity=training_identity(built, recipe, __name__, **told),
-            name=name,
+            journal=Journal(outputs, name=name, n_epochs=recipe.epochs, scores=SCORES),
         )
         if not job.first:
             return
@@ -184,11 +189,7 @@ def distill(
                 "environment": environment(),
             },
             title=f"{name}, {loss}, k={n_clusters}, seed {recipe.seed}",
-            scores={
-                "eval_cosine": "cosine",
-                "constant_cosine": "cosine of a constant",
-                "eval_nn_agreement": "same neighbour",
-            },
+            scores=SCORES,
         )
         last = rows[-1]
         log.info(

@@ -9,6 +9,7 @@ students cannot differ in more than the constants below.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -289,12 +290,16 @@ class SpecAugment(nn.Module):
         self.max_frequency_width = max_frequency_width
         self.fill = fill
 
-    def forward(self, log_mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, log_mel: Tensor, generator: torch.Generator | None = None, *, part: int = 0, n_parts: int = 1
+    ) -> Tensor:
         """Mask log-mels.
 
         Args:
             log_mel: shape (batch, ..., mels, frames); what lies between shares the clip's masks.
             generator: source of chance, on the log-mel's device; None for torch's own.
+            part: which part of a larger batch this is; masks are drawn for the whole of it.
+            n_parts: how many parts of this size it has.
 
         Returns:
             The same shape; the input is not changed.
@@ -302,12 +307,10 @@ class SpecAugment(nn.Module):
         if not self.training:
             return log_mel
         batch, n_mels, n_frames = log_mel.shape[0], log_mel.shape[-2], log_mel.shape[-1]
-        over_time = _masks(
-            batch, self.n_time_masks, self.max_time_width, n_frames, device=log_mel.device, generator=generator
-        )
-        over_frequency = _masks(
-            batch, self.n_frequency_masks, self.max_frequency_width, n_mels, device=log_mel.device, generator=generator
-        )
+        draw = partial(_masks, n_parts * batch, device=log_mel.device, generator=generator)
+        own = slice(part * batch, (part + 1) * batch)
+        over_time = draw(self.n_time_masks, self.max_time_width, n_frames)[own]
+        over_frequency = draw(self.n_frequency_masks, self.max_frequency_width, n_mels)[own]
         masked = over_frequency[:, :, None] | over_time[:, None, :]
         masked = masked.reshape(batch, *(1,) * (log_mel.dim() - 3), n_mels, n_frames)
         if self.fill is None:

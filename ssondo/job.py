@@ -7,9 +7,10 @@ with started_job("auto") as job:      # joins the processes that torchrun starte
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from ssondo.errors import SsondoError
 from ssondo.memory import keep_freed_memory
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,14 @@ class Job:
         dist.all_gather(parts, outputs.detach().contiguous())
         parts[self.rank] = outputs
         return torch.cat(parts)
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What `make` gives in the first process, in all of them; the others need not see its files."""
+        if self.world_size == 1:
+            return make()
+        shared = [make() if self.first else None]
+        dist.broadcast_object_list(shared, src=0, device=self.device)
+        return cast(T, shared[0])
 
     def barrier(self) -> None:
         """Wait for the other processes."""

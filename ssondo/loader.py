@@ -1,4 +1,4 @@
-"""From shards to batches: the sound of clips, joined with what the student shall learn of each.
+"""Clips by number from many shards: their sound, joined with what the student shall learn of each.
 
     sound = AudioClips(audio_paths)
     teacher = TeacherEmbeddings(embedding_paths)
@@ -10,32 +10,18 @@ Clips are drawn in no order from hundreds of files, by several threads. HDF5 has
 all of them, so it only says where the bytes are; they are read past it.
 """
 
-import logging
 import os
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import h5py
 import numpy as np
-import torch
-from torch import Tensor
 
 from ssondo.audio import decode_mono
 from ssondo.errors import SsondoError
-from ssondo.progress import progress
 from ssondo.shards import AudioShard, EmbeddingShard
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-_CLIPS_AT_ONCE = 64
-_MB = 1_000_000
 
 
 class _Dataset:
@@ -262,120 +248,3 @@ def common(first: Sequence[str], second: Sequence[str]) -> tuple[np.ndarray, np.
     pairs = [(i, where[clip]) for i, clip in enumerate(first) if clip in where]
     both = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
-
-
-class FrontEnd(Protocol):
-    """What a student computes before its first layer: waveforms (n, samples) to log-mels (n, windows, mels, frames)."""
-
-    def __call__(self, waveforms: Tensor) -> Tensor:
-        """Compute log-mels."""
-        ...
-
-
-class Inputs:
-    """Log-mels of clips, from memory where all of them fit there, else decoded when they are asked for.
-
-    In memory are log-mels, not sound: they are half the size of 16-bit samples at 32 kHz, exact in
-    float32, and computing them costs as much as a narrow student.
-
-    Args:
-        audio: the clips.
-        rows: positions in `audio.clip_ids` of the clips to serve, shape (n_clips,).
-        front_end: computes log-mels, on `device`.
-        device: where log-mels are wanted.
-        cache_mb: most memory for log-mels, in MB; 0 for none.
-        num_workers: threads that decode.
-        name: of the work, for the progress display; None for no display.
-
-    Attributes:
-        clip_ids: names of the clips served.
-        cached: whether they are in memory.
-    """
-
-    def __init__(
-        self,
-        audio: AudioClips,
-        rows: np.ndarray,
-        front_end: FrontEnd,
-        *,
-        device: torch.device,
-        cache_mb: float,
-        num_workers: int,
-        name: str | None,
-    ) -> None:
-        self.clip_ids = [audio.clip_ids[row] for row in rows]
-        self._audio = audio
-        self._rows = rows
-        self._front_end = front_end
-        self._device = device
-        self._cache: Tensor | None = None
-        one = self.on_device(self.read(np.arange(1)))
-        self.cached = one.nbytes * len(rows) <= cache_mb * _MB
-        if self.cached:
-            self._fill_cache(tuple(one.shape[1:]), num_workers, name)
-
-    def _fill_cache(self, shape: tuple[int, ...], num_workers: int, name: str | None) -> None:
-        cache = torch.empty((len(self), *shape))
-        parts = np.array_split(np.arange(len(self)), -(-len(self) // _CLIPS_AT_ONCE))
-        read = prefetch(lambda i: self.read(parts[i]), range(len(parts)), num_workers)
-        shown = read if name is None else progress(read, f"{name}: log-mels", total=len(parts), unit="batch")
-        for part, waveforms in zip(parts, shown, strict=True):
-            cache[part[0] : part[-1] + 1] = self.on_device(waveforms).cpu()
-        self._cache = cache
-
-    def __len__(self) -> int:
-        return len(self.clip_ids)
-
-    def read(self, clips: np.ndarray) -> Tensor:
-        """What memory or disk has of clips, by position in `clip_ids`: float32 log-mels or int16 samples."""
-        if self._cache is not None:
-            return self._cache[torch.from_numpy(clips)]
-        return torch.from_numpy(self._audio.read(self._rows[clips]))
-
-    @torch.no_grad()
-    def on_device(self, read: Tensor) -> Tensor:
-        """Log-mels on the device, shape (n, windows, mels, frames), of what `read` returned."""
-        if self._device.type == "cuda":
-            read = read.pin_memory().to(self._device, non_blocking=True)
-        if read.dtype == torch.int16:
-            return self._front_end(read.float() / 32768)
-        return read
-
-
-def prefetch(make: Callable[[int], T], numbers: Iterable[int], num_workers: int) -> Generator[T, None, None]:
-    """Yield `make(n)` for each of `numbers`, in order, made ahead of time by threads.
-
-    Args:
-        make: called in another thread; decoding and reading leave Python's lock to the others.
-        numbers: what to make.
-        num_workers: threads; 0 makes each when it is asked for.
-    """
-    if num_workers == 0:
-        yield from map(make, numbers)
-        return
-    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="loader")
-    ahead: deque[Future[T]] = deque()
-    try:
-        for number in numbers:
-            ahead.append(pool.submit(make, number))
-            if len(ahead) > num_workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-class Timed(Iterator[T]):
-    """An iterator that counts the seconds its user waited for it: `waited_s`."""
-
-    def __init__(self, items: Iterator[T]) -> None:
-        self._items = items
-        self.waited_s = 0.0
-
-    def __next__(self) -> T:
-        began = time.perf_counter()
-        try:
-            return next(self._items)
-        finally:
-            self.waited_s += time.perf_counter() - began

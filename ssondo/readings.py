@@ -11,8 +11,9 @@ from ssondo.job import Job
 
 
 class Reading(NamedTuple):
-    """A step's loss, norm of the gradient, and clips."""
+    """A step's number, loss, norm of the gradient, and clips."""
 
+    step: int
     loss: float
     norm: float
     clips: np.ndarray
@@ -30,11 +31,11 @@ class Readings:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._pending: tuple[Tensor, torch.cuda.Event | None, np.ndarray] | None = None
+        self._pending: tuple[int, Tensor, torch.cuda.Event | None, np.ndarray] | None = None
         self._wish = False
         self.stop = False
 
-    def push(self, loss: Tensor, norm: Tensor, stop: bool, clips: np.ndarray) -> Reading | None:
+    def push(self, step: int, loss: Tensor, norm: Tensor, stop: bool, clips: np.ndarray) -> Reading | None:
         """Take a step's numbers; return those of the step before."""
         before = self.flush()
         # Not at once in flush: the first process alone looks early, when it is about to save.
@@ -50,17 +51,22 @@ class Readings:
             event = torch.cuda.Event()
             event.record()
             numbers = host
-        self._pending = (numbers, event, clips)
+        self._pending = (step, numbers, event, clips)
         return before
 
     def flush(self) -> Reading | None:
         """Numbers of the step that has not been looked at yet."""
         if self._pending is None:
             return None
-        numbers, event, clips = self._pending
+        step, numbers, event, clips = self._pending
         self._pending = None
         if event is not None:
             event.synchronize()
         loss, norm, wish = numbers.tolist()
         self._wish = wish > 0
-        return Reading(loss, norm, clips)
+        return Reading(step, loss, norm, clips)
+
+    def device_is_busy(self) -> bool:
+        """Whether the device still works on the last step pushed; a CPU does not, it is what asks."""
+        event = self._pending[2] if self._pending else None
+        return event is not None and not event.query()

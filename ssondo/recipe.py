@@ -87,7 +87,7 @@ class Runtime:
     Attributes:
         device: auto, cpu, cuda.
         num_workers: threads that read and decode, for each GPU.
-        cache_mb: most memory in MB for log-mels, for each GPU; used if all clips fit.
+        cache_mb: memory in MB for log-mels, for each GPU: of the clips that are drawn most often. The rest is decoded.
         compile: use torch.compile.
         checkpoint_minutes: between two checkpoints of the running training.
         validate_every: epochs between two looks at the eval clips; the last is always looked at.
@@ -116,10 +116,14 @@ class Outputs:
         out: the student's checkpoint.
         history: CSV with a line for each epoch.
         curves: PNG of it.
-        tensorboard: folder for TensorBoard event files.
+        events: TensorBoard's file of it; needs tfevents in its name.
     """
 
     out: Path
     history: Path
     curves: Path
-    tensorboard: Path | None = None
+    events: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.events is not None and "tfevents" not in self.events.name:
+            raise SsondoError(f"events is {self.events}; TensorBoard reads only files with tfevents in their name")

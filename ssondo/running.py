@@ -15,6 +15,7 @@ import torch
 
 from ssondo.artefacts import content_digest, replacing
 from ssondo.history import Row
+from ssondo.job import Job
 from ssondo.provenance import code_hash
 from ssondo.recipe import Recipe
 from ssondo.student import Student
@@ -24,13 +25,24 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """Where a training stands, besides weights and optimiser; the seconds are those of all its parts."""
+    """Where a training stands, besides weights and optimiser.
+
+    Attributes:
+        step: steps made.
+        history: a row for each epoch that is over.
+        loss_sum: of the epoch's steps, `n_losses` of them.
+        norm_sum: norms of the gradient, of the `n_norms` steps in which it was finite.
+        n_overflows: steps in a row, up to the last one, in which it was not.
+        seconds: that the training took so far, in all its parts.
+    """
 
     step: int = 0
     history: list[Row] = field(default_factory=list)
     loss_sum: float = 0.0
     norm_sum: float = 0.0
-    n_summed: int = 0
+    n_losses: int = 0
+    n_norms: int = 0
+    n_overflows: int = 0
     seconds: float = 0.0
 
 
@@ -63,23 +75,35 @@ def save(
 
 
 def resume(
-    path: Path, identity: str, student: Student, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    path: Path,
+    identity: str,
+    student: Student,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    job: Job,
 ) -> Progress | None:
-    """Load a state that `save` kept, if there is one of the same training."""
+    """Load a state that `save` kept, if there is one of the same training; all processes have the first one's."""
+    state = job.from_first(lambda: _read(path, identity))
+    if state is None:
+        return None
+    student.load_state_dict(state["student"])
+    optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
+    return Progress(**state["progress"])
+
+
+def _read(path: Path, identity: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         log.warning("%s: cannot be read (%s); starting anew", path, str(error).splitlines()[0])
         return None
     if state.get("identity") != identity:
         log.info("%s: of a training with other settings, data or code; starting anew", path)
         return None
-    student.load_state_dict(state["student"])
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    return Progress(**state["progress"])
+    return dict(state)
 
 
 @contextmanager

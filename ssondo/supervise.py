@@ -13,11 +13,12 @@ import torch
 from ssondo.artefacts import clip_list_digest, content_digest, file_digest
 from ssondo.criterion import BinaryCrossEntropy
 from ssondo.errors import SsondoError
-from ssondo.history import Row
+from ssondo.history import Journal, Row
 from ssondo.job import started_job
 from ssondo.labels import multi_hot, read_classes, read_labels
 from ssondo.loader import AudioClips, common
 from ssondo.metrics import mean_average_precision
+from ssondo.placement import place
 from ssondo.provenance import environment
 from ssondo.recipe import DEFAULT_RUNTIME, Outputs, Recipe, Runtime
 from ssondo.running import running_path, training_identity
@@ -27,7 +28,6 @@ from ssondo.training import (
     Examples,
     conclude,
     outputs_of,
-    place,
     served,
     train,
 )
@@ -35,6 +35,7 @@ from ssondo.training import (
 log = logging.getLogger(__name__)
 
 SAMPLINGS = ("classes", "uniform")
+SCORES = {"eval_map": "mAP", "constant_map": "mAP of a constant"}
 
 
 def supervise(
@@ -82,8 +83,9 @@ def supervise(
             weights = class_balanced_weights(known.labels, len(mids))
         else:
             weights = uniform_weights(len(known))
-        examples = Examples(inputs=serve(known.audio, known.rows), targets=known.targets, weights=weights)
-        eval_inputs = serve(unseen.audio, unseen.rows)
+        inputs = serve(known.audio, known.rows, weights=weights)
+        examples = Examples(inputs=inputs, targets=known.targets, weights=weights)
+        eval_inputs = serve(unseen.audio, unseen.rows, beside=inputs)
         truth = torch.from_numpy(unseen.targets(np.arange(len(unseen)))).to(torch.int8)
         constant_map = float(mean_average_precision(torch.zeros(truth.shape), truth))
 
@@ -108,7 +110,7 @@ def supervise(
             runtime=runtime,
             running=running_path(outputs.out),
             identity=training_identity(built, recipe, __name__, **told),
-            name=name,
+            journal=Journal(outputs, name=name, n_epochs=recipe.epochs, scores=SCORES),
         )
         if not job.first:
             return
@@ -124,7 +126,7 @@ def supervise(
                 "environment": environment(),
             },
             title=f"{name}, seed {recipe.seed}",
-            scores={"eval_map": "mAP", "constant_map": "mAP of a constant"},
+            scores=SCORES,
         )
         last = rows[-1]
         log.info(

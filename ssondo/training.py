@@ -26,10 +26,13 @@ from torch import Tensor, nn
 from ssondo.batchnorm import reestimate_batchnorm
 from ssondo.errors import SsondoError, TransientError
 from ssondo.features import SpecAugment
-from ssondo.history import Row, write_curves, write_events, write_history
+from ssondo.history import Journal, Row, write_curves
+from ssondo.inputs import Inputs, Read
 from ssondo.job import Job, half_type
-from ssondo.loader import AudioClips, Inputs, Timed, prefetch
+from ssondo.loader import AudioClips
 from ssondo.mixup import Mix, draw_mix, mixup
+from ssondo.placement import for_training
+from ssondo.prefetch import Mover, Timed, prefetch
 from ssondo.progress import progress_bar
 from ssondo.readings import Reading, Readings
 from ssondo.recipe import Outputs, Recipe, Runtime
@@ -42,8 +45,10 @@ log = logging.getLogger(__name__)
 
 # In the middle of a training a rough estimate of batch norms' statistics is enough.
 _BATCHES_TO_JUDGE = 10
+# In a row with float16, each of which halves the scale of the loss: by then it has none.
+_MOST_OVERFLOWS = 40
 
-# --- data and device -------------------------------------------------------------------------
+# --- data --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -66,52 +71,34 @@ class Examples:
 class _Batch(NamedTuple):
     """A step's data. The input is this process's part, the rest is of the whole batch."""
 
-    input: Tensor
+    input: Read
     clips: np.ndarray
     targets: Tensor
     clusters: Tensor | None
 
 
-def _for_training(student: Student, job: Job, *, compile: bool) -> Callable[[Tensor], Tensor]:
-    """`student` as the loop calls it: across processes, compiled."""
-    model: nn.Module = student
-    if job.world_size > 1:
-        devices = [job.device] if job.device.type == "cuda" else None
-        model = nn.parallel.DistributedDataParallel(student, device_ids=devices)
-    return _compiled(model) if compile else model
+def served(
+    audio: AudioClips,
+    rows: np.ndarray,
+    student: Student,
+    job: Job,
+    *,
+    runtime: Runtime,
+    name: str,
+    weights: np.ndarray | None = None,
+    beside: Inputs | None = None,
+) -> Inputs:
+    """Log-mels of clips for a student that is on its device; see `ssondo.inputs.Inputs`.
 
-
-def _compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """`model` through torch.compile, which fails at the first call where it fails."""
-    from torch._dynamo.exc import TorchDynamoException
-
-    compiled = torch.compile(model)
-
-    def call(log_mel: Tensor) -> Tensor:
-        try:
-            return compiled(log_mel)
-        except TorchDynamoException as error:
-            # The compiler's own complaint, where there is one, stands somewhere below its command line.
-            lines = str(error).splitlines()
-            reason = next((line for line in lines if "error:" in line.lower()), lines[0])
-            raise SsondoError(
-                f"compile: torch.compile fails here ({reason.strip()[:200]}); set compile to false"
-            ) from error
-
-    return call
-
-
-def place(student: Student, job: Job) -> Student:
-    """Put a student on the job's device, in the layout that its training is fastest in."""
-    if student.model.trains_channels_last:
-        student.model.to(memory_format=torch.channels_last)
-    if job.world_size > 1 and job.device.type == "cuda":
-        student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
-    return student.to(job.device)
-
-
-def served(audio: AudioClips, rows: np.ndarray, student: Student, job: Job, *, runtime: Runtime, name: str) -> Inputs:
-    """Log-mels of clips for a student that is on its device; see `ssondo.loader.Inputs`.
+    Args:
+        audio: the clips.
+        rows: positions in `audio.clip_ids` of those to serve.
+        student: whose log-mels.
+        job: this process.
+        runtime: how many threads and how much memory.
+        name: of the training.
+        weights: with which clips are drawn.
+        beside: other clips that are in the same memory already.
 
     Raises:
         SsondoError: if the clips have another sample rate than the student.
@@ -126,9 +113,10 @@ def served(audio: AudioClips, rows: np.ndarray, student: Student, job: Job, *, r
         rows,
         student.log_mel,
         device=job.device,
-        cache_mb=runtime.cache_mb,
+        cache_mb=runtime.cache_mb - (beside.kept_mb if beside else 0),
         num_workers=runtime.num_workers,
         name=name if job.first else None,
+        weights=weights,
     )
 
 
@@ -140,30 +128,26 @@ def _generator(*key: int) -> np.random.Generator:
     return np.random.default_rng([*key, len(key)])
 
 
-def _seed_torch(recipe: Recipe, step: int, job: Job) -> None:
-    """Dropout of a step is drawn from its number, so no state of a generator has to be kept."""
-    torch.manual_seed(int(_generator(recipe.seed, step, job.rank).integers(2**63)))
+def _seed_torch(recipe: Recipe, step: int) -> None:
+    """SpecAugment and dropout of a step are drawn from its number, so no state of a generator has to be kept.
+
+    The numbers are the same in every process: each draws for the whole batch and takes its own part.
+    """
+    torch.manual_seed(int(_generator(recipe.seed, step).integers(2**63)))
 
 
 def _draw_mix(recipe: Recipe, step: int, job: Job) -> Mix | None:
-    """How the whole batch is mixed; partners are in the same process's part."""
+    """How the whole batch is mixed."""
     if recipe.mixup_alpha is None:
         return None
-    sizes = [len(part) for part in np.array_split(np.arange(recipe.batch_size), job.world_size)]
-    mixes = [
-        draw_mix(size, recipe.mixup_alpha, _generator(recipe.seed, step, rank, 0)) for rank, size in enumerate(sizes)
-    ]
-    starts = np.cumsum([0, *sizes[:-1]])
-    return Mix(
-        torch.cat([mix.weight for mix in mixes]).to(job.device),
-        torch.cat([mix.partner + int(start) for mix, start in zip(mixes, starts, strict=True)]).to(job.device),
-    )
+    mix = draw_mix(recipe.batch_size, recipe.mixup_alpha, _generator(recipe.seed, step, 0))
+    return Mix(mix.weight.to(job.device), mix.partner.to(job.device))
 
 
-def _own_part(mix: Mix, job: Job) -> Mix:
-    size = len(mix.weight) // job.world_size
-    own = slice(job.rank * size, (job.rank + 1) * size)
-    return Mix(mix.weight[own], mix.partner[own] - own.start)
+def _mixed(log_mel: Tensor, mix: Mix, job: Job) -> Tensor:
+    """This process's part of the mixed batch; partners may be in any other's."""
+    own = slice(job.rank * len(log_mel), (job.rank + 1) * len(log_mel))
+    return mixup(job.gather(log_mel), mix)[own]
 
 
 # --- the loop ----------------------------------------------------------------------------------
@@ -180,7 +164,7 @@ def train(
     runtime: Runtime,
     running: Path,
     identity: str,
-    name: str,
+    journal: Journal,
 ) -> list[Row]:
     """Train a student in place.
 
@@ -194,7 +178,7 @@ def train(
         runtime: how to run; `judge` is called for the last epoch, too.
         running: where the state is kept while the training runs; removed by `conclude`.
         identity: digest of all that determines the result; a state with another one is not resumed.
-        name: for the progress display.
+        journal: told of each epoch.
 
     Returns:
         A row for each epoch.
@@ -206,7 +190,7 @@ def train(
     if recipe.batch_size % job.world_size:
         raise SsondoError(f"batch_size {recipe.batch_size} cannot be shared by {job.world_size} processes evenly")
     half = half_type(recipe.precision, job.device)
-    model = _for_training(student, job, compile=runtime.compile)
+    model = for_training(student, job, compile=runtime.compile)
     optimizer = torch.optim.Adam(student.parameters(), lr=recipe.learning_rate, fused=True)
     scaler = torch.amp.GradScaler(job.device.type, enabled=half is torch.float16)
     factor = recipe.learning_rate_factor()
@@ -214,17 +198,20 @@ def train(
     sampler = Sampler(examples.weights, seed=recipe.seed, batch_size=recipe.batch_size)
     n_steps = recipe.epochs * recipe.steps_per_epoch
 
-    at = resume(running, identity, student, optimizer, scaler) or Progress()
-    if at.step and job.first:
-        log.info("%s: going on at step %d of %d, from %s", name, at.step, n_steps, running)
+    at = resume(running, identity, student, optimizer, scaler, job) or Progress()
+    if job.first:
+        if at.step:
+            log.info("%s: going on at step %d of %d, from %s", journal.name, at.step, n_steps, running)
+        journal.begin(at.history)
+    move = Mover(job.device)
     steps = range(at.step, n_steps)
-    read = prefetch(lambda step: _read(examples, sampler, recipe, step, job), steps, runtime.num_workers)
-    batches = Timed(read)
+    read = prefetch(lambda step: _read(examples, sampler, recipe, step, job, move), steps, runtime.num_workers)
     readings = Readings(job)
+    batches = Timed(read, busy=readings.device_is_busy)
     saved = epoch_began = began = time.monotonic()
     epoch_first, seconds_before = at.step, at.seconds
     student.train()
-    with closing(read), until_terminated() as terminated, progress_bar(n_steps, name, unit="step") as bar:
+    with closing(read), until_terminated() as terminated, progress_bar(n_steps, journal.name, unit="step") as bar:
         bar.initial = bar.n = at.step
         bar.disable = not job.first
         for batch in batches:
@@ -232,18 +219,18 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * factor(step)
             student.model.begin_epoch(step // recipe.steps_per_epoch)
-            _seed_torch(recipe, step, job)
-            log_mel = examples.inputs.on_device(batch.input)
+            _seed_torch(recipe, step)
+            log_mel = examples.inputs.on_device(batch.input.each(move))
             if recipe.freq_mask or recipe.time_mask:
-                log_mel = spec_augment(log_mel)
+                log_mel = spec_augment(log_mel, part=job.rank, n_parts=job.world_size)
             mix = _draw_mix(recipe, step, job)
             if mix is not None:
-                log_mel = mixup(log_mel, _own_part(mix, job))
+                log_mel = _mixed(log_mel, mix, job)
 
             with torch.autocast(job.device.type, dtype=half, enabled=half is not None):
                 outputs = model(log_mel)
-            clusters = None if batch.clusters is None else batch.clusters.to(job.device)
-            loss = loss_function(job.gather(outputs.float()), batch.targets.to(job.device), clusters, mix)
+            clusters = None if batch.clusters is None else move(batch.clusters)
+            loss = loss_function(job.gather(outputs.float()), move(batch.targets), clusters, mix)
             # Each process has the gradient of its own outputs, and DDP takes the mean over processes.
             scaler.scale(loss * job.world_size).backward()
             scaler.unscale_(optimizer)
@@ -254,7 +241,7 @@ def train(
 
             at.step += 1
             bar.update()
-            _take(at, readings.push(loss, norm, terminated.is_set(), batch.clips), examples, half)
+            _take(at, readings.push(step, loss, norm, terminated.is_set(), batch.clips), examples, half)
             stop = readings.stop
             last_of_epoch = at.step % recipe.steps_per_epoch == 0
             due = job.first and time.monotonic() - saved > 60 * runtime.checkpoint_minutes
@@ -272,6 +259,8 @@ def train(
                     with _measured_statistics(student, examples, sampler, recipe, job, keep=at.step == n_steps):
                         row.update(judge())
                 at.history.append(row)
+                if job.first:
+                    journal.add(at.history)
                 epoch_began, epoch_first, batches.waited_s = time.monotonic(), at.step, 0.0
             if (due or stop) and at.step < n_steps:
                 if job.first:
@@ -285,11 +274,12 @@ def train(
     return at.history
 
 
-def _read(examples: Examples, sampler: Sampler, recipe: Recipe, step: int, job: Job) -> _Batch:
+def _read(examples: Examples, sampler: Sampler, recipe: Recipe, step: int, job: Job, move: Mover) -> _Batch:
     """The data of a step; runs in another thread."""
     clips = sampler.draw(*divmod(step, recipe.steps_per_epoch))
-    clusters = None if examples.clusters is None else torch.from_numpy(examples.clusters[clips])
-    return _Batch(examples.inputs.read(job.part(clips)), clips, torch.from_numpy(examples.targets(clips)), clusters)
+    clusters = None if examples.clusters is None else move.pinned(torch.from_numpy(examples.clusters[clips]))
+    targets = move.pinned(torch.from_numpy(examples.targets(clips)))
+    return _Batch(examples.inputs.read(job.part(clips)).each(move.pinned), clips, targets, clusters)
 
 
 def _take(at: Progress, reading: Reading | None, examples: Examples, half: torch.dtype | None) -> None:
@@ -300,17 +290,21 @@ def _take(at: Progress, reading: Reading | None, examples: Examples, half: torch
     """
     if reading is None:
         return
-    # With float16 an overflow of the gradient is usual: the scaler leaves that step out.
-    if not np.isfinite(reading.loss) or (half is not torch.float16 and not np.isfinite(reading.norm)):
+    overflow = not np.isfinite(reading.norm)
+    at.n_overflows = at.n_overflows + 1 if overflow else 0
+    # With float16 an overflow of the gradient is usual: the scaler leaves that step out, and scales by half after.
+    allowed = _MOST_OVERFLOWS if half is torch.float16 else 0
+    if not np.isfinite(reading.loss) or at.n_overflows > allowed:
         clips = " ".join(examples.inputs.clip_ids[clip] for clip in reading.clips)
         raise SsondoError(
-            f"near step {at.step} the loss is {reading.loss} and the norm of its gradient {reading.norm}; lower "
+            f"at step {reading.step} the loss is {reading.loss} and the norm of its gradient {reading.norm}; lower "
             f"learning_rate, try precision float32, or look at the clips of that batch: {clips}"
         )
     at.loss_sum += reading.loss
-    if np.isfinite(reading.norm):
+    at.n_losses += 1
+    if not overflow:
         at.norm_sum += reading.norm
-    at.n_summed += 1
+        at.n_norms += 1
 
 
 def _epoch_row(at: Progress, recipe: Recipe, optimizer: torch.optim.Optimizer) -> Row:
@@ -318,12 +312,12 @@ def _epoch_row(at: Progress, recipe: Recipe, optimizer: torch.optim.Optimizer) -
     row: Row = {
         "epoch": at.step // recipe.steps_per_epoch,
         "step": at.step,
-        "loss": at.loss_sum / at.n_summed,
+        "loss": at.loss_sum / at.n_losses,
         "learning_rate": float(optimizer.param_groups[0]["lr"]),
-        "gradient_norm": at.norm_sum / at.n_summed,
+        "gradient_norm": at.norm_sum / at.n_norms if at.n_norms else None,
         "seconds": at.seconds,
     }
-    at.loss_sum, at.norm_sum, at.n_summed = 0.0, 0.0, 0
+    at.loss_sum, at.norm_sum, at.n_losses, at.n_norms = 0.0, 0.0, 0, 0
     return row
 
 
@@ -387,7 +381,7 @@ def conclude(
     title: str,
     scores: Mapping[str, str],
 ) -> None:
-    """Write a trained student with its history, and remove the state of the running training.
+    """Write a trained student and the picture of its training, and remove the state of the running one.
 
     Args:
         student: in evaluation mode.
@@ -397,9 +391,6 @@ def conclude(
         title: of the picture.
         scores: columns of the history that the picture shows, each with its name.
     """
-    write_history(outputs.history, rows)
     write_curves(outputs.curves, rows, title, scores)
-    if outputs.tensorboard is not None:
-        write_events(outputs.tensorboard, rows)
     save_student(outputs.out, student, provenance)
     running_path(outputs.out).unlink(missing_ok=True)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ssondo.job import Job
+from ssondo.placement import place
 from ssondo.student import Student
-from ssondo.training import place
 
 ARCHITECTURES = ("mobilenetv3", "dymn", "eres2net")
 # Names of the stages in values.json -> modules of the backbone.

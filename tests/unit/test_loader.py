@@ -1,6 +1,3 @@
-import threading
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -87,81 +84,6 @@ def test_only_clips_of_both_lists_are_common_in_the_first_s_order():
 def test_lists_without_a_common_clip_give_empty_positions():
     rows, others = loader.common(["a"], ["b"])
     assert rows.shape == others.shape == (0,)
-
-
-def frames(waveforms):
-    return waveforms.reshape(len(waveforms), 1, 4, -1) * 2
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("cache_mb", [0, 1])
-def test_inputs_are_the_front_end_s_output_cached_or_not(audio, cache_mb, num_workers):
-    inputs = loader.Inputs(
-        audio, np.array([0, 2]), frames, device=CPU, cache_mb=cache_mb, num_workers=num_workers, name="test"
-    )
-    assert inputs.clip_ids == ["c", "b"]
-    assert inputs.cached == bool(cache_mb)
-    found = inputs.on_device(inputs.read(np.array([1, 0])))
-    expected = np.stack([sound(2), sound(0)]) / 32768 * 2
-    np.testing.assert_array_equal(found.reshape(2, -1).numpy(), expected.astype(np.float32))
-
-
-def test_inputs_are_not_cached_where_they_do_not_all_fit(audio):
-    # 3 clips of 4,000 float32 values are 0.048 MB.
-    def cached(cache_mb):
-        rows = np.arange(3)
-        return loader.Inputs(audio, rows, frames, device=CPU, cache_mb=cache_mb, num_workers=0, name="test").cached
-
-    assert cached(0.048)
-    assert not cached(0.0479)
-
-
-@pytest.mark.parametrize("num_workers", [0, 1, 3])
-def test_prefetch_keeps_the_order(num_workers):
-    def make(i):
-        time.sleep(0.002 * (i % 3))
-        return i
-
-    assert list(loader.prefetch(make, range(20), num_workers)) == list(range(20))
-
-
-def test_prefetch_works_ahead_in_other_threads():
-    made = []
-
-    def make(i):
-        made.append((i, threading.current_thread().name))
-        return i
-
-    items = loader.prefetch(make, range(100), 2)
-    assert next(items) == 0
-    time.sleep(0.1)
-    assert 1 < len(made) < 6
-    assert all(name.startswith("loader") for _, name in made)
-    items.close()
-    assert len(made) < 6
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_fault_of_a_worker_reaches_the_user(num_workers):
-    def make(i):
-        if i == 3:
-            raise SsondoError("clip x cannot be read")
-        return i
-
-    with pytest.raises(SsondoError, match="clip x cannot be read"):
-        list(loader.prefetch(make, range(10), num_workers))
-
-
-def test_waiting_is_counted():
-    def slow():
-        for i in range(3):
-            time.sleep(0.02)
-            yield i
-
-    items = loader.Timed(slow())
-    for _ in items:
-        time.sleep(0.05)
-    assert 0.06 <= items.waited_s < 0.15
 
 
 def test_broken_clip_is_named(tmp_path):

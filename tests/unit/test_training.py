@@ -1,6 +1,8 @@
 """The training loop: that it repeats itself to the bit, and what it says of each epoch."""
 
+import logging
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from ssondo import training
 from ssondo.errors import SsondoError
 from ssondo.job import Job, half_type
 from ssondo.loader import AudioClips
+from ssondo.placement import place
+from ssondo.readings import Reading
+from ssondo.running import Progress
 from ssondo.student import new_student
 from ssondo.student_checkpoint import load_student
 
@@ -37,10 +42,35 @@ def test_looking_at_eval_clips_does_not_change_the_training(corpus, tmp_path):
     assert [row["eval_cosine"] != "" for row in history(tmp_path / "b")] == [False, True]
 
 
+def test_fp16_steps_whose_gradient_overflows_are_left_out(corpus, tmp_path, monkeypatch):
+    """The first scale of the loss, 65,536, is too much for a loss of this size; a smaller one is found."""
+    losses = {}
+    for precision in ("fp16", "float32"):
+        out = tmp_path / precision
+        run("distill", **arguments(corpus, out, epochs=10, loss="mse", center=True, precision=precision))
+        losses[precision] = [float(row["loss"]) for row in history(out)]
+    assert losses["fp16"][-1] == pytest.approx(losses["float32"][-1], rel=0.2)
+    assert losses["fp16"][-1] < 0.9 * losses["fp16"][0]
+
+
+def test_gradient_that_overflows_whatever_its_scale_stops_the_training():
+    examples = SimpleNamespace(inputs=SimpleNamespace(clip_ids=["a", "b"]))
+    at = Progress()
+    overflow = Reading(7, 0.5, np.inf, np.array([1]))
+    for _ in range(40):
+        training._take(at, overflow, examples, torch.float16)
+    with pytest.raises(SsondoError, match=r"at step 7 the loss is 0.5 .*look at the clips of that batch: b$"):
+        training._take(at, overflow, examples, torch.float16)
+    training._take(at, Reading(8, 0.5, 1.0, np.array([1])), examples, torch.float16)
+    assert at.n_overflows == 0
+    with pytest.raises(SsondoError, match="norm of its gradient inf"):
+        training._take(at, overflow, examples, torch.bfloat16)
+
+
 @pytest.mark.parametrize(("name", "channels_last"), [("mobilenetv3", True), ("dymn", False)])
 def test_student_is_placed_in_the_layout_that_its_training_is_fastest_in(name, channels_last):
     student = new_student({"architecture": name, "width_mult": 0.1}, n_outputs=2, seed=0)
-    convolution = training.place(student, Job(torch.device("cpu"))).model.get_submodule(
+    convolution = place(student, Job(torch.device("cpu"))).model.get_submodule(
         "features.0.0" if name == "mobilenetv3" else "in_c.0"
     )
     with torch.no_grad():
@@ -85,10 +115,29 @@ def test_history_has_a_row_for_each_epoch_with_the_learning_rate_and_the_speed(c
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_events_for_tensorboard_are_written_when_asked_for(corpus, tmp_path):
-    pytest.importorskip("tensorboard")
-    run("distill", **arguments(corpus, tmp_path, epochs=1, tensorboard=tmp_path / "events"))
-    assert list((tmp_path / "events").glob("events.out.tfevents.*"))
+def test_each_epoch_is_told_in_the_log_with_the_share_of_waiting(corpus, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        run("distill", **arguments(corpus, tmp_path))
+    told = [line for line in caplog.messages if "epoch " in line]
+    assert [line.partition(": loss")[0] for line in told] == [
+        f"distill toy -> mobilenetv3: epoch {epoch} of 2" for epoch in (1, 2)
+    ]
+    row = history(tmp_path)[-1]
+    for part in ("learning rate 0.003", "gradient norm ", "cosine ", "same neighbour ", " clips/s, "):
+        assert part in told[-1]
+    assert told[-1].endswith(f"the device waited for data {100 * float(row['wait_share']):.0f} % of the time")
+
+
+def test_log_mels_that_are_kept_in_part_train_the_same_student(corpus, tmp_path):
+    # 48 clips of 9 frames: the memory holds about half of them.
+    for name, cache_mb in (("none", 0), ("half", 0.1), ("all", 10)):
+        run("distill", **arguments(corpus, tmp_path / name, cache_mb=cache_mb, center=True))
+    none, half, every = (
+        load_student(tmp_path / name / "student.ckpt").state_dict() for name in ("none", "half", "all")
+    )
+    for key, value in none.items():
+        torch.testing.assert_close(half[key], value, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(every[key], value, rtol=1e-3, atol=1e-4)
 
 
 def test_16_bit_training_works_on_a_cpu_when_it_is_asked_for(corpus, tmp_path):
@@ -101,7 +150,7 @@ def test_auto_precision_is_float32_on_a_cpu():
 
 
 def test_loss_that_is_no_number_stops_the_training_and_names_the_clips(corpus, tmp_path):
-    with pytest.raises(SsondoError, match="near step ") as fault:
+    with pytest.raises(SsondoError, match="at step ") as fault:
         run("distill", **arguments(corpus, tmp_path, loss="mse", learning_rate=1e30, epochs=20))
     text = str(fault.value)
     assert "lower learning_rate" in text
