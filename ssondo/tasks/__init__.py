@@ -8,14 +8,15 @@ a function `load(...) -> Task` and name it in `READERS`; docs/extend.md shows it
 import inspect
 import logging
 import time
+import typing
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import groupby, repeat
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, NoneType, UnionType
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,32 @@ def _where_from(module: ModuleType) -> str:
     return f"download {urls[0]}{more} (licence: {module.LICENCE}) and set the key to its folder"
 
 
+def _alternatives(hint: Any) -> list[Any]:
+    """The types and literal values that a type hint allows."""
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        return [one for part in typing.get_args(hint) for one in _alternatives(part)]
+    return list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else [hint]
+
+
+def _fits(value: Any, allowed: Any) -> bool:
+    if not isinstance(allowed, type):
+        return bool(value == allowed)
+    if isinstance(value, bool):
+        return allowed is bool
+    return isinstance(value, int | float if allowed is float else allowed)
+
+
+def _check_types(task: str, load: Callable[..., Task], options: Mapping[str, Any]) -> None:
+    """Refuse an option's value that is not what the reader takes."""
+    hints = typing.get_type_hints(load)
+    for name, value in options.items():
+        allowed = _alternatives(hints[name])
+        if not any(_fits(value, one) for one in allowed):
+            words = ["null" if one is NoneType else getattr(one, "__name__", repr(one)) for one in allowed]
+            should = " or ".join(words)
+            raise SsondoError(f"tasks.{task}.options.{name} = {value!r}: is not allowed; it should be {should}")
+
+
 def load_task(task: str, spec: dict[str, Any], seed: int) -> Task:
     """Read a task's lists, without its sound.
 
@@ -123,12 +150,14 @@ def load_task(task: str, spec: dict[str, Any], seed: int) -> Task:
     module = _module(str(spec.get("kind")), task)
     load: Callable[..., Task] = getattr(module, READERS[spec["kind"]].split(":")[1])
     options = _options(spec)
+    _max_missing(task, spec)
     options.pop("max_missing", None)
     known = list(inspect.signature(load).parameters)
     allowed = [name for name in known if name not in ("path", "task", "seed")]
     if unknown := sorted(set(options) - set(allowed)):
         may = f"{spec['kind']} has {', '.join([*allowed, 'max_missing'])}"
         raise SsondoError(f"tasks.{task}.options.{unknown[0]}: unknown option; {may}")
+    _check_types(task, load, options)
     required = [name for name, p in inspect.signature(load).parameters.items() if p.default is inspect.Parameter.empty]
     if absent := [name for name in required if name in allowed and name not in options]:
         raise SsondoError(f"tasks.{task}.options.{absent[0]}: missing; the kind {spec['kind']} needs it")
@@ -140,6 +169,13 @@ def load_task(task: str, spec: dict[str, Any], seed: int) -> Task:
     content = load(**options, **{name: value for name, value in given.items() if name in known})
     content.check(task)
     return content
+
+
+def _max_missing(task: str, spec: dict[str, Any]) -> float:
+    value = _options(spec).get("max_missing", MAX_MISSING)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SsondoError(f"tasks.{task}.options.max_missing = {value!r}: must be a number from 0 to 1")
+    return float(value)
 
 
 def _refuse_if_missing(task: str, faults: dict[str, str], n_clips: int, max_missing: float) -> None:
@@ -197,7 +233,7 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
     """
     started = time.perf_counter()
     content = load_task(task, spec, seed)
-    max_missing = float(_options(spec).get("max_missing", MAX_MISSING))
+    max_missing = _max_missing(task, spec)
     clips, faults = _in_order_of_reading(content.clips), {}
     absent = [c.clip_id for c in clips if isinstance(c.source, Path) and not is_there(c.source)]
     _refuse_if_missing(task, dict(zip(absent, repeat("no such file"))), len(clips), max_missing)
