@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import groupby, repeat
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 SAMPLE_RATE = 32000
 MAX_MISSING = 0.02  # share of a task's clips
 _SHOWN_FAULTS = 10
+_NO_FILE = "no such file"
 
 READERS = {
     "esc50": "ssondo.tasks.esc50:load",
@@ -73,7 +74,7 @@ def _read_sound(source: Path | ZipMember | bytes | Playable) -> _Sound:
     try:
         decoded = decode_file(source if isinstance(source, bytes) else source.read_bytes())
     except FileNotFoundError:
-        return _Sound(status=Status.UNAVAILABLE, reason="no such file")
+        return _Sound(status=Status.UNAVAILABLE, reason=_NO_FILE)
     except OSError as error:
         return _Sound(status=Status.FAILED, reason=f"cannot be read: {error.strerror}")
     except SsondoError as error:
@@ -178,15 +179,21 @@ def _max_missing(task: str, spec: dict[str, Any]) -> float:
     return float(value)
 
 
-def _refuse_if_missing(task: str, faults: dict[str, str], n_clips: int, max_missing: float) -> None:
+def _refuse_if_missing(task: str, faults: dict[str, str], clips: Sequence[Clip], max_missing: float) -> None:
+    n_clips = len(clips)
     if len(faults) <= max_missing * n_clips:
         return
     counts = ", ".join(f"{n} {reason}" for reason, n in Counter(faults.values()).most_common(3))
+    first = ", ".join(list(faults)[:3]) + _looked_for(faults, clips)
     raise SsondoError(
-        f"task {task}: {len(faults)} of {n_clips} clips cannot be used ({counts}), "
-        f"first {', '.join(list(faults)[:3])}; complete tasks.{task}.path, or allow a larger share of them with "
-        f"tasks.{task}.options.max_missing (now {max_missing:g})"
+        f"task {task}: {len(faults)} of {n_clips} clips cannot be used ({counts}), first {first}; complete "
+        f"tasks.{task}.path, or allow a larger share of them with tasks.{task}.options.max_missing (now {max_missing:g})"
     )
+
+
+def _looked_for(faults: dict[str, str], clips: Sequence[Clip]) -> str:
+    first = next(clip for clip in clips if clip.clip_id in faults)
+    return f" (looked for {first.source})" if faults[first.clip_id] == _NO_FILE else ""
 
 
 def _in_order_of_reading(clips: Sequence[Clip]) -> list[Clip]:
@@ -236,7 +243,7 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
     max_missing = _max_missing(task, spec)
     clips, faults = _in_order_of_reading(content.clips), {}
     absent = [c.clip_id for c in clips if isinstance(c.source, Path) and not is_there(c.source)]
-    _refuse_if_missing(task, dict(zip(absent, repeat("no such file"))), len(clips), max_missing)
+    _refuse_if_missing(task, {c: _NO_FILE for c in absent if c not in content.known_faults}, clips, max_missing)
     if content.official is not None:
         odd = content.official.deviations(len(content.classes), [clip.part for clip in clips])
         if odd:
@@ -257,7 +264,7 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
             if sound.status is not Status.OK:
                 faults[clip.clip_id] = sound.reason
         counted = {clip_id: reason for clip_id, reason in faults.items() if clip_id not in content.known_faults}
-        _refuse_if_missing(task, counted, len(clips), max_missing)
+        _refuse_if_missing(task, counted, clips, max_missing)
         shard.add_extra("labels", np.stack([clip.labels for clip in clips]).astype(np.int8))
         parts = np.array([clip.part for clip in clips])
         if content.split_kind == "split":

@@ -100,6 +100,13 @@ def test_gtzan_is_fault_filtered_and_its_known_broken_file_is_recorded(tmp_path:
     assert task.names("reggae.00034") == {"reggae"}
 
 
+def test_gtzans_broken_file_may_have_been_removed(tmp_path: Path) -> None:
+    root = replicas.gtzan(tmp_path / "gtzan")
+    (root / "genres/jazz/jazz.00054.wav").unlink()
+    task = prepare(tmp_path / "t.h5", "gtzan", root, max_missing=0)
+    assert {clip: task.reasons[clip] for clip in task.clip_ids if task.status[clip]} == {"jazz.00054": "no such file"}
+
+
 def test_gtzan_reads_the_au_files_of_older_copies(tmp_path: Path) -> None:
     task = load("gtzan", replicas.gtzan(tmp_path / "gtzan", ".au"))
     assert {clip.source.suffix for clip in task.clips if isinstance(clip.source, Path)} == {".au"}
@@ -319,7 +326,8 @@ def test_too_many_missing_clips_are_refused_with_their_names_before_any_is_decod
         (root / f"audio/{name}.wav").unlink()
     with pytest.raises(SsondoError, match=r"3 of 15 clips cannot be used \(3 no such file\)") as error:
         prepare(tmp_path / "t.h5", "esc50", root, max_missing=0.1)
-    assert all(name in str(error.value) for name in ("1-1000-A-0", "tasks.mine.path", "max_missing"))
+    looked_for = str(root / "audio/3-1002-A-2.wav")
+    assert all(name in str(error.value) for name in ("2-1001-A-1", looked_for, "tasks.mine.path", "max_missing"))
     assert not (tmp_path / "t.h5").exists()
 
 
@@ -350,6 +358,7 @@ def test_task_without_a_path_says_what_to_download_and_which_key_to_set(tmp_path
         ({"kind": "rendered", "options": {"content": "notes", "n": 1}}, r"tasks\.mine\.options\.n: unknown option"),
         ({"kind": "pattern", "path": ".", "options": {"pattern": "(?P<label"}}, "not a regular expression"),
         ({"kind": "pattern", "path": ".", "options": {"pattern": ".*"}}, r"no group \(\?P<label>"),
+        ({"kind": "table", "path": "."}, "is a folder; name the file in it"),
         ({"kind": "table", "path": "no/such.csv"}, r"no/such\.csv: no such file"),
         ({"kind": "table", "path": "m.csv", "options": {"folds": "five"}}, r"folds = 'five': .* should be int or null"),
         ({"kind": "table", "path": "m.csv", "folds": True}, r"folds = True: .* should be int or null"),
