@@ -186,8 +186,9 @@ def _refuse_if_missing(task: str, faults: dict[str, str], clips: Sequence[Clip],
     counts = ", ".join(f"{n} {reason}" for reason, n in Counter(faults.values()).most_common(3))
     first = ", ".join(list(faults)[:3]) + _looked_for(faults, clips)
     raise SsondoError(
-        f"task {task}: {len(faults)} of {n_clips} clips cannot be used ({counts}), first {first}; complete "
-        f"tasks.{task}.path, or allow a larger share of them with tasks.{task}.options.max_missing (now {max_missing:g})"
+        f"task {task}: {len(faults)} of {n_clips} clips cannot be used ({counts}), first {first}; "
+        f"complete tasks.{task}.path, or allow a larger share of them with "
+        f"tasks.{task}.options.max_missing (now {max_missing:g})"
     )
 
 
