@@ -8,14 +8,15 @@ a function `load(...) -> Task` and name it in `READERS`; docs/extend.md shows it
 import inspect
 import logging
 import time
+import typing
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import groupby, repeat
+from itertools import groupby
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, NoneType, UnionType
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 SAMPLE_RATE = 32000
 MAX_MISSING = 0.02  # share of a task's clips
 _SHOWN_FAULTS = 10
+_NO_FILE = "no such file"
 
 READERS = {
     "esc50": "ssondo.tasks.esc50:load",
@@ -72,7 +74,7 @@ def _read_sound(source: Path | ZipMember | bytes | Playable) -> _Sound:
     try:
         decoded = decode_file(source if isinstance(source, bytes) else source.read_bytes())
     except FileNotFoundError:
-        return _Sound(status=Status.UNAVAILABLE, reason="no such file")
+        return _Sound(status=Status.UNAVAILABLE, reason=_NO_FILE)
     except OSError as error:
         return _Sound(status=Status.FAILED, reason=f"cannot be read: {error.strerror}")
     except SsondoError as error:
@@ -108,6 +110,32 @@ def _where_from(module: ModuleType) -> str:
     return f"download {urls[0]}{more} (licence: {module.LICENCE}) and set the key to its folder"
 
 
+def _alternatives(hint: Any) -> list[Any]:
+    """The types and literal values that a type hint allows."""
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        return [one for part in typing.get_args(hint) for one in _alternatives(part)]
+    return list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else [hint]
+
+
+def _fits(value: Any, allowed: Any) -> bool:
+    if not isinstance(allowed, type):
+        return bool(value == allowed)
+    if isinstance(value, bool):
+        return allowed is bool
+    return isinstance(value, int | float if allowed is float else allowed)
+
+
+def _check_types(task: str, load: Callable[..., Task], options: Mapping[str, Any]) -> None:
+    """Refuse an option's value that is not what the reader takes."""
+    hints = typing.get_type_hints(load)
+    for name, value in options.items():
+        allowed = _alternatives(hints[name])
+        if not any(_fits(value, one) for one in allowed):
+            words = ["null" if one is NoneType else getattr(one, "__name__", repr(one)) for one in allowed]
+            should = " or ".join(words)
+            raise SsondoError(f"tasks.{task}.options.{name} = {value!r}: is not allowed; it should be {should}")
+
+
 def load_task(task: str, spec: dict[str, Any], seed: int) -> Task:
     """Read a task's lists, without its sound.
 
@@ -123,12 +151,14 @@ def load_task(task: str, spec: dict[str, Any], seed: int) -> Task:
     module = _module(str(spec.get("kind")), task)
     load: Callable[..., Task] = getattr(module, READERS[spec["kind"]].split(":")[1])
     options = _options(spec)
+    _max_missing(task, spec)
     options.pop("max_missing", None)
     known = list(inspect.signature(load).parameters)
     allowed = [name for name in known if name not in ("path", "task", "seed")]
     if unknown := sorted(set(options) - set(allowed)):
         may = f"{spec['kind']} has {', '.join([*allowed, 'max_missing'])}"
         raise SsondoError(f"tasks.{task}.options.{unknown[0]}: unknown option; {may}")
+    _check_types(task, load, options)
     required = [name for name, p in inspect.signature(load).parameters.items() if p.default is inspect.Parameter.empty]
     if absent := [name for name in required if name in allowed and name not in options]:
         raise SsondoError(f"tasks.{task}.options.{absent[0]}: missing; the kind {spec['kind']} needs it")
@@ -142,15 +172,29 @@ def load_task(task: str, spec: dict[str, Any], seed: int) -> Task:
     return content
 
 
-def _refuse_if_missing(task: str, faults: dict[str, str], n_clips: int, max_missing: float) -> None:
+def _max_missing(task: str, spec: dict[str, Any]) -> float:
+    value = _options(spec).get("max_missing", MAX_MISSING)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SsondoError(f"tasks.{task}.options.max_missing = {value!r}: must be a number from 0 to 1")
+    return float(value)
+
+
+def _refuse_if_missing(task: str, faults: dict[str, str], clips: Sequence[Clip], max_missing: float) -> None:
+    n_clips = len(clips)
     if len(faults) <= max_missing * n_clips:
         return
     counts = ", ".join(f"{n} {reason}" for reason, n in Counter(faults.values()).most_common(3))
+    first = ", ".join(list(faults)[:3]) + _looked_for(faults, clips)
     raise SsondoError(
-        f"task {task}: {len(faults)} of {n_clips} clips cannot be used ({counts}), "
-        f"first {', '.join(list(faults)[:3])}; complete tasks.{task}.path, or allow a larger share of them with "
+        f"task {task}: {len(faults)} of {n_clips} clips cannot be used ({counts}), first {first}; "
+        f"complete tasks.{task}.path, or allow a larger share of them with "
         f"tasks.{task}.options.max_missing (now {max_missing:g})"
     )
+
+
+def _looked_for(faults: dict[str, str], clips: Sequence[Clip]) -> str:
+    first = next(clip for clip in clips if clip.clip_id in faults)
+    return f" (looked for {first.source})" if faults[first.clip_id] == _NO_FILE else ""
 
 
 def _in_order_of_reading(clips: Sequence[Clip]) -> list[Clip]:
@@ -197,10 +241,10 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
     """
     started = time.perf_counter()
     content = load_task(task, spec, seed)
-    max_missing = float(_options(spec).get("max_missing", MAX_MISSING))
+    max_missing = _max_missing(task, spec)
     clips, faults = _in_order_of_reading(content.clips), {}
     absent = [c.clip_id for c in clips if isinstance(c.source, Path) and not is_there(c.source)]
-    _refuse_if_missing(task, dict(zip(absent, repeat("no such file"))), len(clips), max_missing)
+    _refuse_if_missing(task, {c: _NO_FILE for c in absent if c not in content.known_faults}, clips, max_missing)
     if content.official is not None:
         odd = content.official.deviations(len(content.classes), [clip.part for clip in clips])
         if odd:
@@ -221,7 +265,7 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
             if sound.status is not Status.OK:
                 faults[clip.clip_id] = sound.reason
         counted = {clip_id: reason for clip_id, reason in faults.items() if clip_id not in content.known_faults}
-        _refuse_if_missing(task, counted, len(clips), max_missing)
+        _refuse_if_missing(task, counted, clips, max_missing)
         shard.add_extra("labels", np.stack([clip.labels for clip in clips]).astype(np.int8))
         parts = np.array([clip.part for clip in clips])
         if content.split_kind == "split":

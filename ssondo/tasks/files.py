@@ -132,7 +132,9 @@ class Files:
     def _read(self, name: str) -> bytes:
         try:
             return (self.root / name).read_bytes()
-        except (FileNotFoundError, IsADirectoryError):
+        except IsADirectoryError:
+            raise SsondoError(f"{self.root / name}: is a folder; name the file in it that lists the clips") from None
+        except FileNotFoundError:
             raise SsondoError(f"{self.root / name}: no such file; it lists the clips of the task") from None
 
     def rows(self, name: str, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:

@@ -2,16 +2,17 @@
 
 Layout: `annotations_final.csv` (tab-separated) and the folders `0` to `f` of mp3.zip. The split is
 the field's: folders 0 to b train, c valid, d to f test. A clip without any of the fifty tags is
-kept, with all of them absent.
+kept, with all of them absent; others leave these clips out, which is an option.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ssondo.errors import SsondoError
 from ssondo.tasks.files import Files
-from ssondo.tasks.task import Clip, Remote, Task, ascii_id
+from ssondo.tasks.task import Clip, Official, Remote, Task, ascii_id
 
 LICENCE = "CC BY-NC-SA (the music is Magnatune's)"
 _HOME = "https://mirg.city.ac.uk/datasets/magnatagatune"
@@ -43,12 +44,13 @@ def _split(folder: str) -> str:
     return "train" if number < 12 else "valid" if number == 12 else "test"
 
 
-def load(*, path: Path, task: str) -> Task:
+def load(*, path: Path, task: str, untagged: Literal["keep", "drop"] = "keep") -> Task:
     """Read `annotations_final.csv`.
 
     Args:
         path: the folder with the annotations and the folders 0 to f, or the archive's three parts.
         task: its name in the config.
+        untagged: drop leaves out clips without any of the fifty tags.
     """
     files = Files.find(path, task, lists=(_LIST,), folders=tuple(_FOLDERS))
     clips = []
@@ -59,5 +61,8 @@ def load(*, path: Path, task: str) -> Task:
                 f"{files.root / _LIST}: mp3_path {name!r} is in none of the folders 0 to f; get the file anew"
             )
         labels = np.array([row[tag] == "1" for tag in TAGS], dtype=np.int8)
+        if untagged == "drop" and not labels.any():
+            continue
         clips.append(Clip(ascii_id(name), files.sound(name), labels, _split(name[0])))
-    return Task("map", TAGS, clips, known_faults=frozenset(_EMPTY))
+    official = Official(50, 25_863) if untagged == "keep" else None
+    return Task("map", TAGS, clips, known_faults=frozenset(_EMPTY), official=official)

@@ -103,6 +103,7 @@ def load(
     fold_column: str | None = None,
     group_column: str | None = None,
     separator: str = ";",
+    delimiter: str = ",",
     folds: int | None = None,
     valid_share: float = 0.15,
     metric: Literal["accuracy", "map"] | None = None,
@@ -122,6 +123,7 @@ def load(
         fold_column: with 1, 2, ...; None for `fold`.
         group_column: clips with one value here stay on one side of what is drawn.
         separator: between several labels of a clip.
+        delimiter: between columns.
         folds: draw so many, stratified by label, and ignore the columns; None uses the columns, or draws 5.
         valid_share: share of training clips that validate, where the table has none that do.
         metric: accuracy (one label a clip) or map; None for what the labels ask for.
@@ -130,7 +132,7 @@ def load(
     Raises:
         SsondoError: if a column or all files are missing, or a row has no label.
     """
-    rows = read_rows(path, ())
+    rows = read_rows(path, (), delimiter)
     header = list(rows[0]) if rows else []
     file_name = _column(file_column, ("path", "file", "filename"), header)
     label = _column(label_column, ("label", "labels"), header)
@@ -139,13 +141,18 @@ def load(
         part = split_column or fold_column or _column(None, ("split", "fold"), header)
     for name, key in ((file_name, "file_column"), (label, "label_column")):
         if name is None:
-            raise SsondoError(f"{path}: it has {', '.join(header)}; say which with tasks.{task}.options.{key}")
+            raise SsondoError(
+                f"{path}: it has {', '.join(header) or 'no columns'}; say which with tasks.{task}.options.{key}, "
+                f"or what stands between columns with tasks.{task}.options.delimiter (now {delimiter!r})"
+            )
     assert file_name is not None
     assert label is not None
-    rows = read_rows(path, [name for name in (file_name, label, part, group_column) if name])
+    rows = read_rows(path, [name for name in (file_name, label, part, group_column) if name], delimiter)
     folder = path.parent / audio if audio else path.parent
     columns: dict[str, list[Any]] = {"names": [], "sources": [], "labels": [], "groups": [], "parts": []}
     for number, row in enumerate(rows, start=2):
+        if not row[file_name].strip():
+            raise SsondoError(f"{path}, line {number}: no file")
         source = find_audio(folder / row[file_name])
         if source is None and missing == "skip":
             continue

@@ -49,18 +49,22 @@ class Official:
 
     Attributes:
         n_classes: number of classes.
-        clips: number of clips of each part; a validation split that is drawn here counts as training.
+        clips: number of clips of each part, or of all; a validation split that is drawn here counts as training.
     """
 
     n_classes: int
-    clips: Mapping[str | int, int]
+    clips: Mapping[str | int, int] | int
 
     def deviations(self, n_classes: int, parts: Iterable[str | int]) -> list[str]:
         """What is otherwise in the lists that were found, in words."""
+        odd = [f"{n_classes} of {self.n_classes} classes"] if n_classes != self.n_classes else []
+        if isinstance(self.clips, int):
+            n_clips = len(list(parts))
+            return odd + ([f"{n_clips:,} of {self.clips:,} clips"] if n_clips != self.clips else [])
         found = Counter("train" if part == "valid" and "valid" not in self.clips else part for part in parts)
         counts = {part: (found[part], self.clips.get(part, 0)) for part in {**self.clips, **found}}
-        odd = [f"{n:,} of {wanted:,} clips in {part}" for part, (n, wanted) in counts.items() if n != wanted]
-        return ([f"{n_classes} of {self.n_classes} classes"] if n_classes != self.n_classes else []) + odd
+        named = {part: f"fold {part}" if isinstance(part, int) else part for part in counts}
+        return odd + [f"{n:,} of {wanted:,} clips in {named[p]}" for p, (n, wanted) in counts.items() if n != wanted]
 
 
 @dataclass(frozen=True)

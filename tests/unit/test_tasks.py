@@ -100,6 +100,13 @@ def test_gtzan_is_fault_filtered_and_its_known_broken_file_is_recorded(tmp_path:
     assert task.names("reggae.00034") == {"reggae"}
 
 
+def test_gtzans_broken_file_may_have_been_removed(tmp_path: Path) -> None:
+    root = replicas.gtzan(tmp_path / "gtzan")
+    (root / "genres/jazz/jazz.00054.wav").unlink()
+    task = prepare(tmp_path / "t.h5", "gtzan", root, max_missing=0)
+    assert {clip: task.reasons[clip] for clip in task.clip_ids if task.status[clip]} == {"jazz.00054": "no such file"}
+
+
 def test_gtzan_reads_the_au_files_of_older_copies(tmp_path: Path) -> None:
     task = load("gtzan", replicas.gtzan(tmp_path / "gtzan", ".au"))
     assert {clip.source.suffix for clip in task.clips if isinstance(clip.source, Path)} == {".au"}
@@ -319,7 +326,8 @@ def test_too_many_missing_clips_are_refused_with_their_names_before_any_is_decod
         (root / f"audio/{name}.wav").unlink()
     with pytest.raises(SsondoError, match=r"3 of 15 clips cannot be used \(3 no such file\)") as error:
         prepare(tmp_path / "t.h5", "esc50", root, max_missing=0.1)
-    assert all(name in str(error.value) for name in ("1-1000-A-0", "tasks.mine.path", "max_missing"))
+    looked_for = str(root / "audio/3-1002-A-2.wav")
+    assert all(name in str(error.value) for name in ("2-1001-A-1", looked_for, "tasks.mine.path", "max_missing"))
     assert not (tmp_path / "t.h5").exists()
 
 
@@ -350,7 +358,13 @@ def test_task_without_a_path_says_what_to_download_and_which_key_to_set(tmp_path
         ({"kind": "rendered", "options": {"content": "notes", "n": 1}}, r"tasks\.mine\.options\.n: unknown option"),
         ({"kind": "pattern", "path": ".", "options": {"pattern": "(?P<label"}}, "not a regular expression"),
         ({"kind": "pattern", "path": ".", "options": {"pattern": ".*"}}, r"no group \(\?P<label>"),
+        ({"kind": "table", "path": "."}, "is a folder; name the file in it"),
         ({"kind": "table", "path": "no/such.csv"}, r"no/such\.csv: no such file"),
+        ({"kind": "table", "path": "m.csv", "options": {"folds": "five"}}, r"folds = 'five': .* should be int or null"),
+        ({"kind": "table", "path": "m.csv", "folds": True}, r"folds = True: .* should be int or null"),
+        ({"kind": "table", "path": "m.csv", "valid_share": "1/6"}, r"valid_share = '1/6': .* should be float"),
+        ({"kind": "table", "path": "m.csv", "metric": "f1"}, r"metric = 'f1': .* 'accuracy' or 'map' or null"),
+        ({"kind": "table", "path": "m.csv", "max_missing": "few"}, r"max_missing = 'few': .* number from 0 to 1"),
     ],
 )
 def test_impossible_spec_is_refused_in_one_line_that_names_the_key(spec: dict[str, Any], text: str) -> None:
@@ -365,6 +379,8 @@ def test_impossible_spec_is_refused_in_one_line_that_names_the_key(spec: dict[st
         (("path", "class"), ("a.wav", "x"), "label_column"),
         (("sound", "label"), ("a.wav", "x"), "file_column"),
         (("path", "label"), ("a.wav", ""), "line 2: no label"),
+        (("path", "label"), ("", "x"), "line 2: no file"),
+        (("path;label",), ("a.wav;x",), r"it has path;label; .*file_column, or what stands between columns"),
         (("path", "label", "split"), ("a.wav", "x", "holdout"), "line 2: 'holdout' is no split"),
         (("path", "label", "split"), ("a.wav", "x"), "line 2: fewer columns"),
     ],
@@ -381,6 +397,46 @@ def test_task_that_lacks_a_split_is_refused(tmp_path: Path) -> None:
         replicas.tone(tmp_path / name, 0.05)
     with pytest.raises(SsondoError, match="no clip is in the test split"):
         load("table", replicas.table(tmp_path / "m.csv", ("path", "label", "split"), rows))
+
+
+def test_magnatagatunes_clips_without_a_tag_are_kept_or_left_out(tmp_path: Path) -> None:
+    root = replicas.magnatagatune(tmp_path / "mtt", TAGS)
+    kept, dropped = (load("magnatagatune", root, untagged=untagged) for untagged in ("keep", "drop"))
+    assert {c.clip_id for c in kept.clips} - {c.clip_id for c in dropped.clips} == {replicas.MTT_EMPTY}
+
+
+FORMATS = [
+    ("a.wav", 8000, 1, "PCM_U8"),
+    ("b.wav", 192000, 2, "FLOAT"),
+    ("c.flac", 96000, 2, "PCM_24"),
+    ("d.ogg", 44100, 2, "VORBIS"),
+    ("e.ogg", 8000, 1, "VORBIS"),
+    ("f.mp3", 48000, 2, "MPEG_LAYER_III"),
+    ("g.mp3", 8000, 1, "MPEG_LAYER_III"),
+    ("h.au", 22050, 1, "PCM_16"),
+    ("i.au", 8000, 1, "ULAW"),
+    ("j.au", 192000, 2, "PCM_16"),
+    ("k.wav", 11025, 4, "PCM_16"),
+    ("l.wav", 8000, 1, "ALAW"),
+]
+
+
+def test_any_format_rate_and_number_of_channels_becomes_32_khz_mono(tmp_path: Path) -> None:
+    for name, rate, channels, subtype in FORMATS:
+        replicas.tone(tmp_path / name, 0.5, rate, channels, subtype)  # 405 Hz
+    rows = [(name, "ab"[index % 2], 1 + index % 3) for index, (name, *_) in enumerate(FORMATS)]
+    path = replicas.table(tmp_path / "mine.csv", ("path", "label", "fold"), rows)
+    task = prepare(tmp_path / "t.h5", "table", path)
+    assert set(task.status.values()) == {Status.OK}
+    for clip in task.clip_ids:
+        wave, file = task.sound(clip)
+        assert (file.samplerate, wave.shape[1]) == (32000, 1)
+        assert task.duration_s[clip] == pytest.approx(0.5, abs=0.15)  # MP3 frames
+        middle = wave[4000:12000, 0]
+        assert np.fft.rfftfreq(len(middle), 1 / 32000)[np.abs(np.fft.rfft(middle)).argmax()] == pytest.approx(
+            405, abs=4
+        )
+        assert np.sqrt(2) * middle.std() == pytest.approx(0.5, abs=0.03)
 
 
 def test_clip_that_is_listed_twice_is_refused(tmp_path: Path) -> None:

@@ -22,8 +22,12 @@ def embed(x):
 """
 
 
-def test_split_archives_are_downloaded_prepared_embedded_and_scored(tmp_path: Path) -> None:
+def test_archives_and_a_table_of_ones_own_become_scores(tmp_path: Path) -> None:
     project = Project.make(tmp_path / "project")
+    for number in range(30):
+        replicas.tone(project.folder / f"own/{number}.flac", 0.2, 16000, classes=[number % 3, 3 + number % 2])
+    rows = [(f"{number}.flac", f"{'abc'[number % 3]};{'xy'[number % 2]}", 1 + number // 6) for number in range(30)]
+    replicas.table(project.folder / "own/list.csv", ("path", "labels", "fold"), rows)
     (project.folder / "ears.py").write_text(EARS)
     files = replicas.archives("fsd50k", tmp_path / "unpacked")
 
@@ -31,27 +35,35 @@ def test_split_archives_are_downloaded_prepared_embedded_and_scored(tmp_path: Pa
         config["teachers"] = {
             "ears": {"kind": "callable", "callable": "ears:embed", "sample_rate": 16000, "embedding_dim": 9}
         }
-        config["tasks"] = {"events": {"kind": "fsd50k", "mirror": server.url(""), "verify": False}}
-        config["table1"] = {"teachers": ["ears"], "students": ["mobilenetv3"], "baselines": [], "tasks": ["events"]}
+        config["tasks"] = {
+            "events": {"kind": "fsd50k", "mirror": server.url(""), "verify": False},
+            "own": {"kind": "table", "path": "own/list.csv", "options": {"metric": "map"}},
+        }
+        config["probe"] |= {"learning_rates": [0.1], "epochs": 60}
+        config["table1"] = {"teachers": ["ears"], "students": ["mobilenetv3"], "baselines": []}
+        config["table1"]["tasks"] = ["events", "own"]
         config["table2"] = config["fig2"] = None
 
-    score = project.results / "probes/teacher/ears/events.json"
-    target = str(score.relative_to(project.folder))
+    scores = [project.results / f"probes/teacher/ears/{task}.json" for task in ("events", "own")]
+    targets = [str(score.relative_to(project.folder)) for score in scores]
     with serving(files) as server:
         project.configure(use)
-        assert project.planned(target) == {"download": 9, "prepare_task": 1, "embed_task": 1, "probe": 1}
+        assert project.planned(*targets) == {"download": 9, "prepare_task": 2, "embed_task": 2, "probe": 2}
         assert server.asked == []
         # One file fails for now and one comes in two halves.
         server.faults = [503, "cut"]
-        project.snakemake(target)
+        project.snakemake(*targets)
         assert sorted(set(server.asked)) == sorted(files)
-    assert json.loads(score.read_text())["mean"] > 0.5
+    events, own = (json.loads(score.read_text()) for score in scores)
+    assert events["mean"] > 0.9
+    assert (own["metric"], own["n_classes"], own["n_clips"], len(own["parts"])) == ("map", 5, 30, 5)
+    assert own["mean"] > 0.9
 
     # Without the server: nothing runs again, not for a touched archive nor for archives that were deleted.
     folder = project.results / "data/archives/events"
     assert sorted(path.name for path in folder.iterdir() if path.suffix != ".digest") == sorted(files)
     (folder / "FSD50K.dev_audio.z03").touch()
-    assert project.planned(target) == {}
+    assert project.planned(*targets) == {}
     for path in folder.iterdir():
         path.unlink()
-    assert project.planned(target) == {}
+    assert project.planned(*targets) == {}
