@@ -63,9 +63,39 @@ rule index:
         "ssondo index {params.options} --out {params.folder} --log {log}"
 
 
+rule locate:
+    input:
+        expand(paths.segments, split="train", shard=plan.shards("train")),
+        expand(paths.segments, split="eval", shard=plan.shards("eval")),
+    output:
+        train=expand(paths.located, split="train", shard=plan.shards("train")),
+        eval=expand(paths.located, split="eval", shard=plan.shards("eval")),
+        missing=f"{paths.located_folder}/missing.csv",
+        summary=f"{paths.located_folder}/summary.json",
+    log:
+        paths.log("locate"),
+    benchmark:
+        paths.benchmark("locate/all")
+    conda:
+        "../envs/ssondo.yaml"
+    resources:
+        mem_mb=growing(6_000),
+        runtime=growing(720),
+    params:
+        folder=lambda wildcards, output: Path(output.missing).parent,
+        options=options("locate"),
+        code=code("locate"),
+        content=content("locate"),
+    message:
+        "Finding the clips in the copy that is there"
+    shell:
+        "ssondo locate {params.options} --out {params.folder} --log {log}"
+
+
 rule fetch:
     input:
         segments=paths.segments,
+        located=paths.located if plan.locates else [],
     output:
         audio=paths.fetched,
         digest=digest(paths.fetched),
@@ -82,13 +112,14 @@ rule fetch:
         fetch_jobs=1,
         manner=plan.fetch_manner(),
     params:
+        located=f"--located {paths.located}" if plan.locates else "",
         options=options("fetch"),
         code=code("fetch"),
         content=content("fetch"),
     message:
         "Fetching the clips of {wildcards.split}-{wildcards.shard}"
     shell:
-        "ssondo fetch --segments {input.segments} {params.options} {resources.manner} --n-workers {threads} --out {output.audio} --log {log}"
+        "ssondo fetch --segments {input.segments} {params.located} {params.options} {resources.manner} --n-workers {threads} --out {output.audio} --log {log}"
 
 
 rule resample:

@@ -1,9 +1,10 @@
 """What cannot work although every key of the configuration is right."""
 
+from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
 
-from ssondo.config import Config, FolderSource
+from ssondo.config import Config, FolderSource, LocalSource
 from ssondo.errors import SsondoError
 
 # Linux takes 128 KiB in one argument, and a rule's command is one; the rest is for its options.
@@ -31,6 +32,8 @@ def check(config: Config) -> None:
     source = config.audioset.source
     if isinstance(source, FolderSource) and not Path(source.path).is_dir():
         raise SsondoError(f"config: audioset.source.path: {source.path} is no folder")
+    if isinstance(source, LocalSource) and not (Path(source.path).exists() or glob(source.path, recursive=True)):  # noqa: PTH207
+        raise SsondoError(f"config: audioset.source.path: {source.path} does not exist")
     for name, teacher in config.teachers.items():
         if teacher.callable and source_of(teacher.callable) is None:
             module = teacher.callable.partition(":")[0]

@@ -27,6 +27,7 @@ VERBS = {
     "compose": "ssondo.demo:compose",
     "list_folder": "ssondo.index:list_folder",
     "index": "ssondo.index:index",
+    "locate": "ssondo.locate:locate",
     "fetch": "ssondo.fetch:fetch",
     "resample": "ssondo.resample:resample",
     "inventory": "ssondo.inventory:inventory",

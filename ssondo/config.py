@@ -73,11 +73,13 @@ class Segments(Section):
     """Class indices; empty for a corpus without labels (then no supervised baseline)."""
 
 
+_KINDS = "folder, hdf5, parquet or webdataset (a copy that you have), youtube, or renderer (the demo's)."
+
+
 class YoutubeSource(Section):
     """Clips from YouTube through yt-dlp, at a polite rate that the whole run shares."""
 
-    kind: Literal["youtube"] = "youtube"
-    """youtube, folder or renderer."""
+    kind: Literal["youtube"] = Field(default="youtube", description=_KINDS)
     requests_per_hour: int = Field(default=300, ge=1, le=100_000)
     """For the whole run, not for a job. YouTube allows a session about 300 an hour."""
     max_jobs: int = Field(default=1, ge=1)
@@ -86,32 +88,77 @@ class YoutubeSource(Section):
     """A cookies file in Netscape form, for a logged-in session."""
     proxies: list[str] = []
     """Proxy URLs; each fetch job takes one by its shard."""
-    url_template: str = "https://www.youtube.com/watch?v={ytid}"
+    url_template: str = Field(default="https://www.youtube.com/watch?v={ytid}", pattern=r"\{ytid\}")
     """Where a clip is fetched from."""
+    sleep_s: float = Field(default=5, ge=0)
+    """Least seconds between two requests of a job, whatever the rate."""
+    pauses_s: list[Annotated[float, Field(ge=0, le=3600)]] = [60, 300, 900, 3600]
+    """Pauses at rate-limit answers in a row; after the last the job gives up and its finished clips are kept."""
+    attempts: int = Field(default=3, ge=1)
+    """Times that a job asks for a clip while the network fails."""
+    backoff_s: float = Field(default=60, ge=0)
+    """Seconds before a clip is asked for again; twice as long each further time, and some more by chance."""
+    retries: int = Field(default=500, ge=0)
+    """Times in all that a job asks for clips again."""
+    stall_s: float = Field(default=30, gt=0)
+    """A connection that brings nothing for so many seconds is given up."""
+    deadline_s: float = Field(default=300, gt=0)
+    """A clip that is not there after so many seconds is given up."""
 
 
-class FolderSource(Section):
+class LocalSource(Section):
+    """What the sources share that read a copy which the lab has."""
+
+    path: LocalPath
+    """The folder (searched in all its sub-folders), a file, or a pattern with * of several."""
+    whole_files: bool = True
+    """A file is the clip itself; false: a file is the whole video, of which the segment is cut."""
+    copy_clips: bool = False
+    """Copy what is found into data/fetched, for a copy that will go away; false: read it where it lies."""
+    watch: bool = True
+    """Look for changed files at every start of snakemake, up to 20,000 files."""
+
+
+class FolderSource(LocalSource):
     """Clips from a folder of audio files named by their YouTube id."""
 
-    kind: Literal["folder"] = "folder"
-    """youtube, folder or renderer."""
-    path: LocalPath
-    """The folder; searched in all its sub-folders."""
+    kind: Literal["folder"] = Field(default="folder", description=_KINDS)
     pattern: str = "**/*.*"
     """Which files are listed where audioset.segments.train is empty."""
     eval_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of the listed files that is kept for evaluation, drawn by their names."""
-    whole_files: bool = True
-    """A file is the clip itself; false: a file is the whole video, of which the segment is cut."""
-    watch: bool = True
-    """Look for changed files at every start of snakemake, up to 20,000 files."""
+
+
+class Hdf5Source(LocalSource):
+    """Clips from HDF5 packs of the PANNs and EfficientAT kind: audio_name, and mp3 or waveform."""
+
+    kind: Literal["hdf5"] = Field(default="hdf5", description=_KINDS)
+    sample_rate: int | None = Field(default=None, ge=1)
+    """Of waveform in Hz, where a pack does not say."""
+
+
+class ParquetSource(LocalSource):
+    """Clips from parquet files as the Hugging Face hub keeps them: a column of {bytes, path}."""
+
+    kind: Literal["parquet"] = Field(default="parquet", description=_KINDS)
+    audio_column: str = "audio"
+    """The column of the sound."""
+    id_column: str | None = None
+    """The column of the clip's id; null: the first of the usual names (video_id, ytid, ...), or the sound's path."""
+
+
+class WebDatasetSource(LocalSource):
+    """Clips from WebDataset tar shards."""
+
+    kind: Literal["webdataset"] = Field(default="webdataset", description=_KINDS)
+    id_key: str | None = None
+    """Key of the clip's id in the JSON of each sample; null: the sample's name has it."""
 
 
 class RendererSource(Section):
     """Clips rendered from a General MIDI sound bank: the demo's corpus."""
 
-    kind: Literal["renderer"] = "renderer"
-    """youtube, folder or renderer."""
+    kind: Literal["renderer"] = Field(default="renderer", description=_KINDS)
     seed: int = Field(default=0, ge=0)
     """What is rendered depends on this seed and the clip's id alone."""
     n_train: int = Field(default=6000, ge=1)
@@ -120,14 +167,24 @@ class RendererSource(Section):
     """Number of evaluation clips."""
 
 
-_SOURCES: tuple[type[Section], ...] = (YoutubeSource, FolderSource, RendererSource)
+_SOURCES: tuple[type[Section], ...] = (
+    YoutubeSource,
+    FolderSource,
+    Hdf5Source,
+    ParquetSource,
+    WebDatasetSource,
+    RendererSource,
+)
 
 
 class AudioSet(Section):
     """The unlabelled corpus that students learn from."""
 
     segments: Segments = Segments()
-    source: Annotated[YoutubeSource | FolderSource | RendererSource, Field(discriminator="kind")] = YoutubeSource()
+    source: Annotated[
+        YoutubeSource | FolderSource | Hdf5Source | ParquetSource | WebDatasetSource | RendererSource,
+        Field(discriminator="kind"),
+    ] = YoutubeSource()
     """Where clips come from."""
     n_train_shards: int = Field(default=512, ge=1, le=9999)
     """A clip's shard is a hash of its id modulo this number; a shard is one job of each stage."""
@@ -509,7 +566,7 @@ class Config(Section):
             check("table2.environment", self.table2.environment, self.tasks)
         if self.fig2 is not None:
             check("fig2.tasks", self.fig2.tasks, self.tasks)
-        lists_itself = self.audioset.source.kind != "youtube"
+        lists_itself = self.audioset.source.kind in ("folder", "renderer")
         if not self.audioset.segments.train and not lists_itself:
             raise ValueError("audioset.segments.train: is empty; name AudioSet's segment lists")
         for key in ("table1", "table2", "fig2"):

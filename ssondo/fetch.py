@@ -2,123 +2,32 @@
 
 A clip is ok, unavailable for a reason that will not change, or failed for one that may; a shard
 with too many failed clips is no result but a fault that passes. From a dear source a killed job
-goes on where it was: finished clips are kept beside the output.
+goes on where it was, and a shard that is made again asks only for what it has not: the ledger
+beside it remembers. What a local copy holds is not copied; the shard says where it lies.
 """
 
-import json
+import heapq
+import inspect
 import logging
 import re
-import struct
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple
 
-from ssondo.artefacts import is_disk_full
-from ssondo.errors import SsondoError, TransientError
+from ssondo.errors import TransientError
 from ssondo.index import Segment, read_segments
+from ssondo.ledger import Ledger, ledger_path
+from ssondo.pace import Pace
 from ssondo.pool import ordered_map
-from ssondo.progress import progress
+from ssondo.progress import progress, progress_bar
 from ssondo.shards import AudioShardWriter, Status
-from ssondo.sources import Fetched, Source, open_source
+from ssondo.sources import Fetched, RateLimited, Source, open_source
 
 log = logging.getLogger(__name__)
 
-_MAGIC = b"CLIP"
-_HEAD = struct.Struct("<4sIIQ")  # magic, CRC-32 of what follows, lengths of the note and of the sound
 _SHOWN_REASONS = 5
-
-
-class Spool:
-    """Clips that are finished, in a file that only grows, so that a killed job loses at most one.
-
-    Each record has its length and checksum; the file is cut behind the last good one.
-
-    Args:
-        path: the file; made if it is missing.
-        identity: of the source. Clips of another are dropped.
-
-    Raises:
-        SsondoError: if the disk is full.
-    """
-
-    def __init__(self, path: Path, identity: str) -> None:
-        self.path = path
-        self._where: dict[tuple[str, float, float], tuple[Status, str, int, int]] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
-        end = self._read(identity)
-        self._file.truncate(end)
-        self._file.seek(0, 2)
-        if not end:
-            self._write({"source": identity}, b"")
-
-    def _read(self, identity: str) -> int:
-        """Note where the good records are and return where the last ends; 0 if they are of another source."""
-        self._file.seek(0)
-        end = 0
-        while len(head := self._file.read(_HEAD.size)) == _HEAD.size:
-            magic, checksum, n_note, n_data = _HEAD.unpack(head)
-            if magic != _MAGIC:
-                break
-            body = self._file.read(n_note + n_data)
-            if len(body) != n_note + n_data or zlib.crc32(body) != checksum:
-                break
-            note = json.loads(body[:n_note])
-            if not end and note != {"source": identity}:
-                log.warning("%s: finished clips of other source settings, dropped", self.path)
-                return 0
-            if end:
-                ytid, start_s, end_s, status, reason = note["clip"]
-                self._where[ytid, start_s, end_s] = (Status(status), reason, end + _HEAD.size + n_note, n_data)
-            end += _HEAD.size + len(body)
-        return end
-
-    def _write(self, note: dict[str, Any], data: bytes) -> int:
-        """Append a record and return where its sound begins."""
-        text = json.dumps(note).encode()
-        start = self._file.seek(0, 2)
-        try:
-            self._file.write(_HEAD.pack(_MAGIC, zlib.crc32(text + data), len(text), len(data)) + text + data)
-            self._file.flush()
-        except OSError as error:
-            if is_disk_full(error):
-                raise SsondoError(f"{self.path}: no space left on the disk; free some and run again") from error
-            raise
-        return start + _HEAD.size + len(text)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def __len__(self) -> int:
-        """Number of clips that need not be fetched again."""
-        return sum(status is not Status.FAILED for status, *_ in self._where.values())
-
-    def get(self, segment: Segment) -> Fetched | None:
-        """The clip if it is finished; None if it is not, or failed for a reason that may have passed."""
-        status, reason, start, length = self._where.get(segment[:3], (Status.FAILED, "", 0, 0))
-        if status is Status.FAILED:
-            return None
-        self._file.seek(start)
-        return Fetched(status, reason, self._file.read(length))
-
-    def add(self, segment: Segment, fetched: Fetched) -> None:
-        """Keep a clip."""
-        start = self._write({"clip": [*segment[:3], int(fetched.status), fetched.reason]}, fetched.data)
-        self._where[segment[:3]] = (fetched.status, fetched.reason, start, len(fetched.data))
-
-
-def spool_path(out: Path) -> Path:
-    """Where the finished clips of a shard are kept until it is written."""
-    return out.with_name(f"{out.name}.spool")
 
 
 def fetch(
@@ -127,6 +36,7 @@ def fetch(
     out: Path,
     source: dict[str, Any],
     manner: dict[str, Any] | None = None,
+    located: Path | None = None,
     max_failed_share: float = 0.02,
     n_workers: int = 1,
 ) -> None:
@@ -135,8 +45,9 @@ def fetch(
     Args:
         segments: the shard's list, made by index.
         out: audio shard for the clips as they come, each with its status and reason.
-        source: where clips come from: "kind" (folder, youtube, renderer) and its settings.
-        manner: more of its settings, those that change no clip: rate, cookies, proxies.
+        source: where clips come from: "kind" (folder, hdf5, parquet, webdataset, youtube, renderer) and its settings.
+        manner: more settings, those that change no clip: rate, pauses, retries, cookies, proxies.
+        located: where the clips lie in a local copy, made by locate; without it the copy is searched now.
         max_failed_share: share of clips that may fail for now, in [0, 1].
         n_workers: processes, for sources that compute (renderer).
 
@@ -146,22 +57,28 @@ def fetch(
     """
     began = time.monotonic()
     listed = read_segments(segments)
-    opened = open_source({**source, **(manner or {})}, listed, _job_of(segments))
+    paced, of_source = _split(manner or {})
+    scratch = out.with_suffix(".unpacked")
+    opened = open_source({**source, **of_source}, listed, _job_of(segments), located=located, scratch=scratch)
     counts: Counter[Status] = Counter()
     failures: Counter[str] = Counter()
     with AudioShardWriter(out, sample_rate=0, settings={"source": source["kind"]}, producer="fetch") as shard:
-        clips = _fetched(opened, source, listed, out, n_workers if opened.parallel else 1)
-        for segment, clip in zip(listed, progress(clips, f"fetch {segments.stem}", total=len(listed)), strict=True):
+        if opened.resumes:
+            clips = _dear(opened, f"{source['kind']} {opened.identity}", listed, out, Pace(**paced))
+        else:
+            clips = _cheap(opened, {**source, **of_source}, listed, located, n_workers if opened.parallel else 1)
+            clips = progress(clips, f"fetch {segments.stem}", total=len(listed))
+        for segment, clip in zip(listed, clips, strict=True):
             counts[clip.status] += 1
             failures.update([clip.reason] if clip.status is Status.FAILED else [])
-            shard.add(segment.ytid, clip.data, status=clip.status, reason=clip.reason)
+            where = clip.origin and (clip.origin.encoded(), clip.origin.stamp, clip.origin.identity)
+            shard.add(segment.ytid, clip.data, status=clip.status, reason=clip.reason, origin=where)
         if counts[Status.FAILED] > max_failed_share * len(listed):
             raise TransientError(
                 f"{segments.stem}: {counts[Status.FAILED]} of {len(listed)} clips failed, more than "
                 f"max_failed_share {max_failed_share:g} allows ({_most_common(failures)}); "
                 "run the same command again, or raise audioset.max_failed_share"
             )
-    spool_path(out).unlink(missing_ok=True)
     seconds = time.monotonic() - began
     log.info(
         "fetch %s: %d of %d clips, %d unavailable, %d failed, %.1f s (%.1f clips/s), in %s",
@@ -173,6 +90,15 @@ def fetch(
         seconds,
         len(listed) / max(seconds, 1e-9),
         out,
+    )
+
+
+def _split(manner: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What of the manner is the pace's, and what the source's."""
+    of_pace = inspect.signature(Pace).parameters
+    return (
+        {key: value for key, value in manner.items() if key in of_pace},
+        {key: value for key, value in manner.items() if key not in of_pace},
     )
 
 
@@ -189,35 +115,120 @@ def _job_of(segments: Path) -> int:
     return int(found[1]) if found else 0
 
 
-def _fetched(
-    source: Source, settings: dict[str, Any], segments: Sequence[Segment], out: Path, n_workers: int
+def _cheap(
+    source: Source, settings: dict[str, Any], segments: Sequence[Segment], located: Path | None, n_workers: int
 ) -> Iterator[Fetched]:
-    """Each segment's clip, in order."""
-    if not source.resumes:
-        if n_workers == 1:
-            yield from map(source.fetch, segments)
-        else:
-            yield from ordered_map(_fetch_here, segments, n_workers, _open_here, (settings, segments))
-        return
-    with Spool(spool_path(out), f"{settings['kind']} {source.identity}") as spool:
-        if len(spool):
-            log.info("going on with %d clips that were fetched before", len(spool))
-        for segment in segments:
-            clip = spool.get(segment)
-            if clip is None:
-                clip = source.fetch(segment)
-                spool.add(segment, clip)
-            yield clip
+    """Each segment's clip, in order, from a source that can be asked at any time."""
+    if n_workers == 1:
+        yield from map(source.fetch, segments)
+    else:
+        yield from ordered_map(_fetch_here, segments, n_workers, _open_here, (settings, segments, located))
 
 
 # A worker process keeps its own source: one that holds a synthesiser or open files cannot be sent.
 _source: Source
 
 
-def _open_here(settings: dict[str, Any], segments: Sequence[Segment]) -> None:
+def _open_here(settings: dict[str, Any], segments: Sequence[Segment], located: Path | None) -> None:
     global _source
-    _source = open_source(settings, segments, job=0)
+    _source = open_source(settings, segments, located=located)
 
 
 def _fetch_here(segment: Segment) -> Fetched:
     return _source.fetch(segment)
+
+
+def _dear(source: Source, identity: str, segments: Sequence[Segment], out: Path, pace: Pace) -> Iterator[Fetched]:
+    """Each segment's clip, in order; asked for only if the ledger does not have it."""
+    with Ledger(ledger_path(out), identity) as ledger:
+        wanted = [segment for segment in segments if not ledger.finished(segment)]
+        if len(wanted) < len(segments):
+            log.info("%s has %d of %d clips already", ledger.path, len(segments) - len(wanted), len(segments))
+        _ask(source, ledger, wanted, pace, out.stem)
+        yield from map(ledger.ending, segments)
+
+
+class _Turn(NamedTuple):
+    """A clip that waits to be asked for: not before `due_s`, in the list's order."""
+
+    due_s: float
+    number: int
+    tries: int
+    segment: Segment
+
+
+class _Row:
+    """Clips that failed one after the other for one reason: an outage, or throttling by another name.
+
+    Each clip is given the benefit of that doubt once, so that clips which really fail have an end.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = self._needed = length
+        self._reason = ""
+        self._turns: list[_Turn] = []
+        self._spared: set[int] = set()
+
+    def broken(self) -> None:
+        """Note a clip that did not fail."""
+        self._reason, self._turns, self._needed = "", [], self._length
+
+    def add(self, turn: _Turn, reason: str) -> list[_Turn]:
+        """Note a clip that failed; returns those to be asked for again after a pause, if it is time for one."""
+        if turn.number in self._spared:
+            return []
+        if reason != self._reason:
+            self._reason, self._turns, self._needed = reason, [], self._length
+        self._turns.append(turn)
+        if len(self._turns) < self._needed:
+            return []
+        spared, self._turns = self._turns, []
+        self._spared.update(each.number for each in spared)
+        # After the pause the first that fails in the same way is one too many.
+        self._needed = 1
+        return spared
+
+
+def _ask(source: Source, ledger: Ledger, wanted: Sequence[Segment], pace: Pace, name: str) -> None:
+    """Ask for each clip until it has ended, politely.
+
+    A clip that fails waits its turn behind the others. One that is throttled has not been asked for.
+
+    Raises:
+        TransientError: if the server limits the rate for too long.
+    """
+    queue = [_Turn(0.0, number, 1, segment) for number, segment in enumerate(wanted)]
+    retries = pace.retries
+    row = _Row(pace.in_a_row)
+    with progress_bar(len(wanted), f"fetch {name}") as bar:
+        while queue:
+            turn = heapq.heappop(queue)
+            time.sleep(max(0.0, turn.due_s - time.monotonic()))
+            pace.wait()
+            try:
+                fetched = source.fetch(turn.segment)
+            except RateLimited as limit:
+                heapq.heappush(queue, turn)
+                pace.pause(str(limit), limit.retry_after_s)
+                continue
+            if fetched.status is not Status.FAILED:
+                row.broken()
+                pace.answered()
+            elif spared := row.add(turn, fetched.reason):
+                _put_back(queue, spared)
+                pace.pause(f"one clip after the other: {fetched.reason}")
+                continue
+            ledger.add(turn.segment, fetched)
+            if fetched.status is Status.FAILED and turn.tries < pace.attempts and retries > 0:
+                retries -= 1
+                due_s = time.monotonic() + pace.backoff_s(turn.tries)
+                heapq.heappush(queue, turn._replace(due_s=due_s, tries=turn.tries + 1))
+            bar.update(len(wanted) - len(queue) - bar.n)
+
+
+def _put_back(queue: list[_Turn], turns: Sequence[_Turn]) -> None:
+    """Queue clips as if they had not been asked for, behind those that have not, in place of a turn that they have."""
+    numbers = {turn.number for turn in turns}
+    queue[:] = [turn for turn in queue if turn.number not in numbers]
+    queue.extend(turn._replace(due_s=time.monotonic()) for turn in turns)
+    heapq.heapify(queue)

@@ -54,6 +54,8 @@ class Paths:
         self.index = f"{data}/index"
         self.segments = f"{data}/index/{{split}}-{{shard}}.csv"
         self.classes = f"{data}/index/classes.csv"
+        self.located_folder = f"{data}/located"
+        self.located = f"{data}/located/{{split}}-{{shard}}.csv"
         self.fetched = f"{data}/fetched/{{split}}-{{shard}}.h5"
         self.audio = f"{data}/audio/{{split}}-{{shard}}.h5"
         self.inventory = f"{data}/{{stage}}/{{split}}.json"

@@ -14,17 +14,21 @@ from typing import Any
 from ssondo.artefacts import content_digest
 from ssondo.check import source_of
 from ssondo.cli import VERBS
-from ssondo.config import Checkpoint, Config, FolderSource, RendererSource
+from ssondo.config import Checkpoint, Config, FolderSource, LocalSource, RendererSource, YoutubeSource
+from ssondo.ledger import reopened_path
 from ssondo.paths import Model, Paths
 from ssondo.provenance import code_hash, registered
 from ssondo.watch import Watch
 
 _SHARD_DIGITS = 4
-_MANNER = {"requests_per_hour", "max_jobs", "cookies", "proxies"}
+# Settings of a source that change no clip, and those that are other rules'.
+_MANNER = set(YoutubeSource.model_fields) - {"kind", "url_template"}
+_NOT_FOR_FETCH = {"watch", "n_train", "n_eval", "pattern", "eval_share"}
 _TABLES = ("table1", "table2", "fig2")
 RULE_GRAPH: Mapping[str, tuple[str, ...]] = {
     "index": ("compose", "list_folder"),
-    "fetch": ("index",),
+    "locate": ("index",),
+    "fetch": ("index", "locate"),
     "resample": ("fetch",),
     "embed": ("resample", "checkpoint"),
     "inventory": ("resample", "embed"),
@@ -99,6 +103,16 @@ class Plan:
         """Whether every file of a folder is a clip, so that there is no segment list."""
         audioset = self.config.audioset
         return isinstance(audioset.source, FolderSource) and not audioset.segments.train
+
+    @cached_property
+    def locates(self) -> bool:
+        """Whether the lab's copy of the clips is searched once for all shards.
+
+        A small folder is not: each job then searches it, and a new file runs its own shard alone.
+        """
+        source = self.config.audioset.source
+        is_small = isinstance(source, FolderSource) and source.watch and bool(self._watch.tree(source.path))
+        return isinstance(source, LocalSource) and not is_small
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Checkpoints by name, of teachers and of students' initial weights."""
@@ -204,6 +218,10 @@ class Plan:
         distilled = [model for model in self.models() if model.row_kind == "distilled" and model.n_clusters]
         return list(dict.fromkeys((model.teacher, model.n_clusters) for model in distilled))
 
+    def all_fetched(self) -> list[str]:
+        """Every fetched shard."""
+        return [path for split in ("train", "eval") for path in self.shard_paths("fetched", split)]
+
     def all_shards(self) -> list[str]:
         """Every shard that `all` keeps in place, so that one that was deleted is made again."""
         teachers = list(dict.fromkeys(m.teacher for m in self.models() if m.row_kind == "distilled"))
@@ -292,9 +310,22 @@ class Plan:
 
     def _fetch(self, split: str, shard: str) -> dict[str, Any]:
         audioset = self.config.audioset
-        source = audioset.source.model_dump(exclude={"watch", "n_train", "n_eval", "pattern", "eval_share", *_MANNER})
+        source = self.source_spec()
         source["clip_s"] = audioset.clip_s
         return {"source": source}
+
+    def source_spec(self) -> dict[str, Any]:
+        """What the library needs to make the source of clips."""
+        return self.config.audioset.source.model_dump(exclude={*_NOT_FOR_FETCH, *_MANNER}, exclude_none=True)
+
+    def _locate(self) -> dict[str, Any]:
+        audioset = self.config.audioset
+        return {
+            "index": self.paths.index,
+            "source": self.source_spec(),
+            "n_train_shards": audioset.n_train_shards,
+            "n_eval_shards": audioset.n_eval_shards,
+        }
 
     def fetch_manner(self) -> str:
         """How politely and as whom clips are fetched, as options: it changes no clip, so it is no provenance."""
@@ -406,7 +437,8 @@ class Plan:
     def rule_graph(self) -> dict[str, list[str]]:
         """The rules of this configuration, and for each the rules whose files it reads."""
         lists_made_by = "compose" if self.renders else "list_folder" if self.lists_folder else None
-        absent = {"compose", "list_folder", *_TABLES} - {lists_made_by, *self.tables}
+        located_by = "locate" if self.locates else None
+        absent = {"compose", "list_folder", "locate", *_TABLES} - {lists_made_by, located_by, *self.tables}
         return {
             rule: [source for source in sources if source not in absent]
             for rule, sources in RULE_GRAPH.items()
@@ -433,7 +465,7 @@ class Plan:
     def code_modules(self, rule: str, **wildcards: str) -> list[str]:
         """The modules that a rule's command starts from."""
         modules = [VERBS[rule].partition(":")[0]]
-        if rule == "fetch":
+        if rule in ("fetch", "locate"):
             modules.append(f"ssondo.sources.{self.config.audioset.source.kind}")
         model = (
             Model.parse(wildcards["model"])
@@ -473,6 +505,18 @@ class Plan:
         sound = str(spec.options.get("audio") or Path(spec.path).parent)
         return self._watch.tree(sound) | self._watch.files([spec.path])
 
+    def _copy_content(self, rule: str, split: str = "", shard: str = "") -> dict[str, str]:
+        """The lab's copy of the clips, and what was opened again by hand (`ssondo retry`)."""
+        fetched = [self.paths.fetched.format(split=split, shard=shard)] if shard else self.all_fetched()
+        found = self._watch.files([str(reopened_path(Path(path))) for path in fetched])
+        source = self.config.audioset.source
+        if isinstance(source, LocalSource) and source.watch:
+            if not isinstance(source, FolderSource):
+                found |= self._watch.stamps(source.path)
+            elif shard:
+                found |= self._watch.shard(source.path, shard, len(self.shards(split)))
+        return found
+
     def content(self, rule: str, **wildcards: str) -> str:
         """A digest of the user's own files that a rule reads: they may be larger than Snakemake compares.
 
@@ -484,8 +528,8 @@ class Plan:
             found = self._watch.names(source.path)
         elif rule == "index" and not self.corpus_lists():
             found = self._watch.files([path for paths in self.index_inputs().values() for path in paths])
-        elif rule == "fetch" and isinstance(source, FolderSource) and source.watch:
-            found = self._watch.shard(source.path, wildcards["shard"], len(self.shards(wildcards["split"])))
+        elif rule in ("fetch", "locate"):
+            found = self._copy_content(rule, **wildcards)
         elif rule in ("embed", "embed_task", "distill", "supervise", "initialise"):
             found = _by_name(self._watch.files(self._own_code(wildcards)))
         elif rule == "checkpoint":

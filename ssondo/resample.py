@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ssondo.audio import decode_file, encode, fit, resample_to, to_mono
 from ssondo.errors import SsondoError
+from ssondo.origins import Origin, OriginChanged, read_origin
 from ssondo.pool import ordered_map
 from ssondo.progress import progress
 from ssondo.shards import AudioShard, AudioShardWriter, Status
@@ -28,6 +29,7 @@ class _Clip(NamedTuple):
     reason: str
     blob: bytes
     duration_s: float = _NOT_KNOWN_S
+    origin: Origin | None = None
 
 
 def resample(
@@ -56,13 +58,14 @@ def resample(
         n_workers: processes.
 
     Raises:
-        SsondoError: if the shard is missing or broken, or the codec unknown.
+        SsondoError: if the shard is missing or broken, the codec unknown, or sound that lies outside
+            the shard not there any more.
     """
     began = time.monotonic()
     counts: Counter[Status] = Counter()
     settings = {"clip_s": clip_s, "codec": codec, "through_rate": through_rate}
     rates = (sample_rate,) if through_rate is None else (through_rate, sample_rate)
-    convert = partial(_convert, rates=rates, n_samples=round(clip_s * sample_rate), codec=codec)
+    convert = partial(_convert, folder=audio.parent, rates=rates, n_samples=round(clip_s * sample_rate), codec=codec)
     with (
         AudioShard(audio) as fetched,
         AudioShardWriter(out, sample_rate=sample_rate, settings=settings, producer="resample") as shard,
@@ -91,15 +94,37 @@ def resample(
 def _clips(shard: AudioShard) -> Iterator[_Clip]:
     """The clips of a shard, in order, one in memory at a time."""
     for row in range(len(shard)):
-        yield _Clip(Status(shard.status[row]), shard.reasons[row], shard.blob(row))
+        elsewhere = shard.origin(row)
+        origin = None if elsewhere is None else Origin.decoded(*elsewhere)
+        yield _Clip(Status(shard.status[row]), shard.reasons[row], shard.blob(row), origin=origin)
 
 
-def _convert(clip: _Clip, *, rates: tuple[int, ...], n_samples: int, codec: str) -> _Clip:
+def _sound(clip: _Clip, folder: Path) -> bytes:
+    """The clip's file, from the shard or from where it lies.
+
+    Raises:
+        SsondoError: if it lies elsewhere and cannot be read there.
+        OriginChanged: if it is not there any more, or not what it was.
+    """
+    if clip.origin is None:
+        return clip.blob
+    try:
+        return read_origin(clip.origin, folder)
+    except OSError as error:
+        raise SsondoError(f"cannot be read: {error.strerror or type(error).__name__}") from None
+
+
+def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: int, codec: str) -> _Clip:
     """One clip as it is kept, at the last of `rates`; one that is not there stays as it is."""
     if clip.status is not Status.OK:
         return clip._replace(blob=b"")
     try:
-        decoded = decode_file(clip.blob)
+        decoded = decode_file(_sound(clip, folder))
+    except OriginChanged as error:
+        # Else a disk that is not mounted would make a shard without sound.
+        raise OriginChanged(
+            f"{error}; what was noted of it is out of date: snakemake --forcerun locate fetch"
+        ) from None
     except SsondoError as error:
         return _Clip(Status.FAILED, str(error), b"")
     waveform, sample_rate = to_mono(decoded.waveform), decoded.sample_rate

@@ -196,6 +196,8 @@ class AudioShardWriter(_Writer):
         self._status: list[int] = []
         self._reason: list[str] = []
         self._duration_s: list[float] = []
+        self._origin: list[bytes] = []
+        self._identities: list[str] = []
         self._offset = [0]
         self._extra: dict[str, np.ndarray] = {}
         self._blob = self._file.create_dataset("blob", shape=(0,), maxshape=(None,), dtype="u1", chunks=(1 << 16,))
@@ -210,6 +212,7 @@ class AudioShardWriter(_Writer):
         status: Status = Status.OK,
         reason: str = "",
         duration_s: float = float("nan"),
+        origin: tuple[bytes, str, str] | None = None,
     ) -> None:
         """Add one clip.
 
@@ -219,12 +222,17 @@ class AudioShardWriter(_Writer):
             status: how the clip ended.
             reason: why it is not OK, or what was done to it ("padded from 3.10 s").
             duration_s: length of the real sound in seconds, before padding or cutting.
+            origin: where the sound lies instead (see `ssondo.origins`): the place, its stamp, and what
+                stands for the sound in the shard's digest.
 
         Raises:
-            ValueError: if `blob` is empty for an OK clip or given for another.
+            ValueError: if an OK clip has neither `blob` nor `origin`, or both, or another has one.
         """
-        if (status is Status.OK) != bool(blob):
+        if bool(blob) + (origin is not None) != (status is Status.OK):
             raise ValueError(f"clip {clip_id}: status {status.name} with {len(blob)} bytes")
+        place, stamp, identity = origin or (b"", "", "")
+        self._origin.append(f"{stamp}|".encode("ascii") + place if origin else b"")
+        self._identities.append(identity)
         self._clip_ids.append(clip_id)
         self._status.append(status)
         self._reason.append(reason.encode("ascii", "replace").decode()[:_REASON_BYTES])
@@ -252,7 +260,11 @@ class AudioShardWriter(_Writer):
 
     def _streamed_digests(self) -> dict[str, str]:
         self._write_pending()
-        return {"blob": self._blob_digest.hexdigest()}
+        if not any(self._origin):
+            return {"blob": self._blob_digest.hexdigest()}
+        self._file.create_dataset("origin", data=np.array(self._origin, dtype=np.bytes_))
+        elsewhere = hashlib.sha256("\n".join(self._identities).encode()).hexdigest()
+        return {"blob": self._blob_digest.hexdigest(), "origin": elsewhere}
 
     def _arrays(self) -> dict[str, np.ndarray]:
         for name, values in self._extra.items():
@@ -417,6 +429,7 @@ class AudioShard(_Reader):
         self.duration_s: np.ndarray = self._file["duration_s"][:]
         self._offset: np.ndarray = self._file["offset"][:]
         self._blob = self._file["blob"]
+        self._origin: list[bytes] = list(self._file["origin"][:]) if "origin" in self._file else [b""] * len(self)
         if self._offset[-1] != self._blob.shape[0] or len(self._offset) != len(self) + 1:
             self.close()
             raise SsondoError(f"{self.path}: its index and its sound disagree; remove it and run snakemake again")
@@ -427,8 +440,15 @@ class AudioShard(_Reader):
         return np.flatnonzero(self.status == Status.OK)
 
     def blob(self, row: int) -> bytes:
-        """The encoded sound of the clip in `row`; empty if it is not there."""
+        """The encoded sound of the clip in `row`; empty if it is not there, or lies elsewhere (`origin`)."""
         return self._blob[self._offset[row] : self._offset[row + 1]].tobytes()
+
+    def origin(self, row: int) -> tuple[bytes, str] | None:
+        """The place and the stamp of the sound of the clip in `row` (see `ssondo.origins`); None if it is here."""
+        if not self._origin[row]:
+            return None
+        stamp, _, place = self._origin[row].partition(b"|")
+        return place, stamp.decode("ascii")
 
 
 class EmbeddingShard(_Reader):

@@ -8,12 +8,13 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from glob import glob
 from itertools import islice
 from pathlib import Path
 
 from ssondo.artefacts import file_digest, write_text
 from ssondo.index import shard_of
-from ssondo.sources.folder import clip_ids_of
+from ssondo.sources.names import clip_ids_of
 
 MOST_FILES = 20_000
 
@@ -69,6 +70,19 @@ class Watch:
     def names(self, folder: str) -> dict[str, str]:
         """The names of all files below a folder, however many they are, each with no digest."""
         return dict.fromkeys((str(path.relative_to(folder)) for path in _walk(folder)), "")
+
+    def stamps(self, path: str) -> dict[str, str]:
+        """Size and time of change of the files of a folder, a pattern or a path: packs are too large to read.
+
+        Empty if they are too many.
+        """
+        if Path(path).is_dir():
+            files = list(islice(_walk(path), MOST_FILES + 1))
+        else:
+            files = [Path(name) for name in sorted(glob(path, recursive=True)) if Path(name).is_file()]  # noqa: PTH207
+        if len(files) > MOST_FILES:
+            return {}
+        return {str(file): f"{file.stat().st_size}-{file.stat().st_mtime_ns}" for file in files}
 
     def _read_tree(self, folder: str) -> dict[str, str]:
         if Path(folder).is_file():

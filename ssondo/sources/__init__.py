@@ -7,17 +7,23 @@ write a module here and name it in `SOURCES`; `fetch` imports only the one that 
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ssondo.errors import SsondoError
 from ssondo.index import Segment
+from ssondo.origins import Origin
 from ssondo.shards import Status
 
 SOURCES = {
     "folder": "ssondo.sources.folder:Folder",
+    "hdf5": "ssondo.sources.hdf5:Hdf5",
+    "parquet": "ssondo.sources.parquet:Parquet",
+    "webdataset": "ssondo.sources.webdataset:WebDataset",
     "renderer": "ssondo.sources.renderer:Renderer",
     "youtube": "ssondo.sources.youtube:Youtube",
 }
+_GIVEN = {"segments", "job", "located", "scratch"}
 
 
 class Fetched(NamedTuple):
@@ -27,11 +33,26 @@ class Fetched(NamedTuple):
         status: OK; UNAVAILABLE for a reason that will not change; FAILED for one that may.
         reason: why it is not OK, in few words that many clips share.
         data: the file, empty unless `status` is OK.
+        origin: where the sound lies instead, if it can be read there.
     """
 
     status: Status
     reason: str = ""
     data: bytes = b""
+    origin: Origin | None = None
+
+
+class RateLimited(Exception):
+    """The server asks for a pause; the clip has not ended.
+
+    Args:
+        why: in a few words.
+        retry_after_s: how long the server says, if it says.
+    """
+
+    def __init__(self, why: str, retry_after_s: float = 0) -> None:
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
 
 
 class Source(Protocol):
@@ -39,7 +60,8 @@ class Source(Protocol):
 
     Attributes:
         parallel: whether clips may be fetched by several processes, each with its own source.
-        resumes: whether a clip is dear, so that a job which starts again must not fetch it twice.
+        resumes: whether a clip is dear: it is asked for at a polite rate, kept in a ledger, and
+            never asked for again.
     """
 
     parallel: bool
@@ -55,13 +77,22 @@ class Source(Protocol):
         ...
 
 
-def open_source(settings: dict[str, Any], segments: Sequence[Segment], job: int) -> Source:
+def open_source(
+    settings: dict[str, Any],
+    segments: Sequence[Segment],
+    job: int = 0,
+    *,
+    located: Path | None = None,
+    scratch: Path | None = None,
+) -> Source:
     """Make the source that `settings` describe.
 
     Args:
         settings: "kind" and the arguments of its class.
         segments: the clips that will be asked for.
         job: number of this job among those of the run, for what jobs share out (proxies).
+        located: where they lie, as `locate` found; for local copies.
+        scratch: folder for what must be unpacked; for local copies.
 
     Raises:
         SsondoError: if the kind is unknown, or has no such setting.
@@ -74,12 +105,9 @@ def open_source(settings: dict[str, Any], segments: Sequence[Segment], job: int)
     arguments = {key: value for key, value in settings.items() if key != "kind"}
     known = inspect.signature(make).parameters
     unknown = [key for key in arguments if key not in known]
-    missing = [
-        key
-        for key, value in known.items()
-        if value.default is value.empty and key not in {*arguments, "segments", "job"}
-    ]
+    missing = [key for key, value in known.items() if value.default is value.empty and key not in {*arguments, *_GIVEN}]
     if unknown or missing:
         fault = f"has no setting {unknown[0]!r}" if unknown else f"needs the setting {missing[0]!r}"
         raise SsondoError(f"audioset.source: kind {kind} {fault}")
-    return make(segments=segments, job=job, **arguments)
+    given = {"segments": segments, "job": job, "located": located, "scratch": scratch}
+    return make(**{key: value for key, value in given.items() if key in known}, **arguments)

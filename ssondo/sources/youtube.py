@@ -1,32 +1,36 @@
 """Clips from YouTube, or any site that yt-dlp knows, at a polite rate.
 
-One video is asked for at a time and only the wanted seconds are taken, kept as mono FLAC at the
-video's own rate. A rate-limit answer pauses the job: it never counts as "unavailable". The rate
-belongs to the whole run; each of `max_jobs` jobs takes its fixed part, so jobs need not speak to
-each other.
+One video is asked for at a time and only the wanted seconds are taken, as they were encoded. A
+rate-limit answer is no ending of a clip: it never counts as "unavailable". How fast clips are asked
+for is not decided here (`ssondo.pace`).
 """
 
 import json
-import logging
+import os
+import re
+import signal
+import sys
 import tempfile
-import time
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ssondo.audio import decode_file, ffmpeg_binary
-from ssondo.errors import SsondoError, TransientError
+from ssondo.errors import SsondoError
 from ssondo.index import Segment
 from ssondo.shards import Status
-from ssondo.sources import Fetched
+from ssondo.sources import Fetched, RateLimited
 
-log = logging.getLogger(__name__)
-
-_TIMEOUT_S = 30
 # Videos declare whole seconds.
 _SHORTER_S = 1.0
-# Lossless, as all that follows is mono; and no success when the connection was cut on the way.
-_OUTPUT = ["-vn", "-ac", "1", "-c:a", "flac", "-sample_fmt", "s16", "-f", "flac", "-xerror"]
+# Nothing but the sound, as it is encoded. Packets before the start are left out (else a container's index may
+# begin the clip seconds early), and a connection that was cut on the way is no success.
+_OUTPUT = ["-vn", "-copypriorss", "0", "-xerror", "-loglevel", "warning"]
+# How ffmpeg words a server's answer.
+_FFMPEG_STATUS = re.compile(r"(?:HTTP error|Server returned) (\d{3})")
 # yt-dlp passes on YouTube's words. A rate limit begins with "Video unavailable", so it is looked for first.
 _RATE_LIMITED = ("try again later", "rate-limited", "not a bot", "captcha", "too many requests")
 _PERMANENT = (
@@ -50,26 +54,24 @@ _TRANSIENT = (
 )
 
 
-class _RateLimited(Exception):
-    """The server asks for a pause."""
-
-
 class _Unavailable(Exception):
     """A reason that will not change, found before anything was downloaded."""
+
+
+class _TooLong(Exception):
+    """The clip is not there after the time that one may take."""
 
 
 class Youtube:
     """Fetches the wanted seconds of each video with yt-dlp.
 
     Args:
-        requests_per_hour: videos that the whole run may ask for in an hour.
-        max_jobs: jobs that share that rate.
         cookies: file of cookies in Netscape form, or None.
         proxies: proxy URLs, of which this job takes one by its number.
         url_template: address of a video, with {ytid}.
+        stall_s: seconds without a byte after which a connection is given up.
+        deadline_s: seconds after which a clip is given up.
         clip_s: length of a clip in seconds; not used, the segment has it.
-        attempts: times that a clip is asked for when the network fails.
-        pauses_s: seconds to wait at each rate-limit answer in a row; after the last the job gives up.
         segments: not used.
         job: number of this job.
 
@@ -83,14 +85,12 @@ class Youtube:
     def __init__(
         self,
         *,
-        requests_per_hour: int = 300,
-        max_jobs: int = 1,
         cookies: str | None = None,
         proxies: Sequence[str] = (),
         url_template: str = "https://www.youtube.com/watch?v={ytid}",
+        stall_s: float = 30,
+        deadline_s: float = 300,
         clip_s: float | None = None,
-        attempts: int = 3,
-        pauses_s: Sequence[float] = (60, 300, 900, 3600),
         segments: Sequence[Segment] = (),
         job: int = 0,
     ) -> None:
@@ -99,10 +99,8 @@ class Youtube:
         if cookies and not Path(cookies).is_file():
             raise SsondoError(f"audioset.source.cookies: {cookies} is no file")
         self._url_template = url_template
-        self._interval_s = 3600 * max_jobs / requests_per_hour
-        self._next_request = time.monotonic()
-        self._attempts = attempts
-        self._pauses_s = list(pauses_s)
+        self._stall_s = stall_s
+        self._deadline_s = deadline_s
         self._segment = Segment("", 0, 0)
         self._duration_s: float | None = None
         self._downloader = self._open(cookies, proxies[job % len(proxies)] if proxies else None)
@@ -126,10 +124,10 @@ class Youtube:
             "format": "bestaudio/best",
             "outtmpl": "clip.%(ext)s",
             "download_ranges": self._ranges,
-            # Copied packets would begin at the container's index entry before the start, up to ten
-            # seconds early in YouTube's webm; decoded sound is cut at the sample.
-            "force_keyframes_at_cuts": True,
-            "external_downloader_args": {"ffmpeg_o": _OUTPUT},
+            "external_downloader_args": {
+                "ffmpeg_i": ["-rw_timeout", str(round(self._stall_s * 1e6))],
+                "ffmpeg_o": _OUTPUT,
+            },
             "logger": _Silent(),
             "quiet": True,
             "noprogress": True,
@@ -139,12 +137,13 @@ class Youtube:
             "overwrites": True,
             "nopart": True,
             "fixup": "never",
-            "socket_timeout": _TIMEOUT_S,
+            "socket_timeout": self._stall_s,
             "ffmpeg_location": ffmpeg,
-            # This class retries, at the polite rate; yt-dlp must not do it faster.
+            # `fetch` retries, at the polite rate; yt-dlp must not do it faster.
             "retries": 0,
             "extractor_retries": 0,
-            "fragment_retries": 2,
+            "fragment_retries": 0,
+            "file_access_retries": 0,
         }
         if cookies:
             options["cookiefile"] = cookies
@@ -168,52 +167,28 @@ class Youtube:
         yield {"start_time": start_s, "end_time": end_s}
 
     def fetch(self, segment: Segment) -> Fetched:
-        """Fetch the clip, as often as the network asks for it and with pauses where the server does.
-
-        Raises:
-            TransientError: if the server still limits the rate after the longest pause.
-        """
-        n_limited = n_failed = 0
-        while True:
-            self._wait()
-            try:
-                fetched = self._try(segment)
-            except _RateLimited as error:
-                if n_limited == len(self._pauses_s):
-                    raise TransientError(
-                        f"the server limits the rate ({error}); finished clips are kept, run again later, "
-                        "with a lower audioset.source.requests_per_hour"
-                    ) from None
-                log.warning("%s: rate limited (%s); pausing %g s", segment.ytid, error, self._pauses_s[n_limited])
-                time.sleep(self._pauses_s[n_limited])
-                n_limited += 1
-                continue
-            n_failed += fetched.status is Status.FAILED
-            if fetched.status is not Status.FAILED or n_failed >= self._attempts:
-                return fetched
-
-    def _wait(self) -> None:
-        """Sleep until this job's part of the rate allows a request."""
-        time.sleep(max(0.0, self._next_request - time.monotonic()))
-        self._next_request = time.monotonic() + self._interval_s
-
-    def _try(self, segment: Segment) -> Fetched:
         """Ask for the clip once.
 
         Raises:
-            _RateLimited: if the server says so.
+            RateLimited: if the server says so.
         """
         from yt_dlp.utils import YoutubeDLError
 
         self._segment, self._duration_s = segment, None
-        with tempfile.TemporaryDirectory(prefix="ssondo-fetch-") as folder:
+        with tempfile.TemporaryDirectory(prefix="ssondo-fetch-") as folder, tempfile.TemporaryFile() as words:
             self._downloader.params["paths"] = {"home": folder}
             try:
-                self._downloader.extract_info(self._url_template.format(ytid=segment.ytid), download=True)
+                with _at_most(self._deadline_s), _standard_error_to(words.fileno()):
+                    self._downloader.extract_info(self._url_template.format(ytid=segment.ytid), download=True)
             except _Unavailable as error:
                 return Fetched(Status.UNAVAILABLE, str(error))
+            except (_TooLong, TimeoutError):
+                return Fetched(Status.FAILED, "timeout")
             except YoutubeDLError as error:
-                return _classified(error)
+                words.seek(0)
+                return _classified(error, words.read().decode("utf-8", "replace"))
+            except OSError as error:
+                return Fetched(Status.FAILED, f"connection lost: {error.strerror or type(error).__name__}")
             files = list(Path(folder).iterdir())
             if len(files) != 1:
                 return Fetched(Status.FAILED, "nothing was downloaded")
@@ -229,6 +204,38 @@ class Youtube:
         if self._duration_s is not None and decoded.duration_s < end_s - segment.start_s - _SHORTER_S:
             return Fetched(Status.FAILED, "download cut short")
         return Fetched(Status.OK, "", data)
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise _TooLong in the block after so many seconds; only the main thread has such a clock."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_: int, __: FrameType | None) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _standard_error_to(descriptor: int) -> Iterator[None]:
+    """What programs say that are started in the block: yt-dlp keeps no more of ffmpeg's words than its exit code."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        os.dup2(descriptor, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 class _Silent:
@@ -254,27 +261,45 @@ def _http_status(error: BaseException | None) -> int | None:
     return None
 
 
-def _classified(error: BaseException) -> Fetched:
+def _retry_after_s(error: BaseException) -> float:
+    """How long the server says to wait, in seconds; 0 if it does not, or names a date."""
+    seen: set[int] = set()
+    inner: BaseException | None = error
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        headers = getattr(getattr(inner, "response", None), "headers", None)
+        text = headers.get("Retry-After") if headers is not None else None
+        if text is not None:
+            return float(text) if text.isdigit() else 0
+        info = getattr(inner, "exc_info", None)
+        inner = (info[1] if info else None) or getattr(inner, "cause", None) or inner.__cause__ or inner.__context__
+    return 0
+
+
+def _classified(error: BaseException, words_of_ffmpeg: str = "") -> Fetched:
     """How a clip ended for which yt-dlp raised `error`.
 
     What is not known is FAILED: a network fault must never become "unavailable".
 
     Raises:
-        _RateLimited: if the server says so.
+        RateLimited: if the server says so.
     """
-    text = str(error)
+    text = f"{error} {words_of_ffmpeg}"
     lowered = text.lower()
-    status = _http_status(error)
+    is_sound = "download video data" in lowered or "ffmpeg exited" in lowered
+    found = _FFMPEG_STATUS.search(words_of_ffmpeg)
+    status = int(found[1]) if found else _http_status(error)
     if status == 429 or any(words in lowered for words in _RATE_LIMITED):
-        raise _RateLimited(f"HTTP {status}" if status == 429 else "try again later")
+        raise RateLimited(f"HTTP {status}" if status == 429 else "try again later", _retry_after_s(error))
     for reason, texts in _PERMANENT:
         if any(words in lowered for words in texts):
             return Fetched(Status.UNAVAILABLE, reason)
-    if "download video data" not in lowered and status in _PERMANENT_HTTP:
+    # The address of the sound is good for some hours only, so its 404 says nothing of the video.
+    if not is_sound and status in _PERMANENT_HTTP:
         return Fetched(Status.UNAVAILABLE, _PERMANENT_HTTP[status])
     if status is not None:
         return Fetched(Status.FAILED, f"HTTP {status}")
     for reason, texts in _TRANSIENT:
         if any(words in lowered for words in texts):
             return Fetched(Status.FAILED, reason)
-    return Fetched(Status.FAILED, text.removeprefix("ERROR: ")[:100])
+    return Fetched(Status.FAILED, " ".join(str(error).removeprefix("ERROR: ").split())[:100])

@@ -41,7 +41,8 @@ def test_committed_config_is_the_default() -> None:
         ),
         (
             {"audioset": {"source": {"kind": "foldr"}}},
-            "config: audioset.source.kind: 'foldr' is not allowed; it should be one of 'youtube', 'folder', 'renderer'",
+            "config: audioset.source.kind: 'foldr' is not allowed; it should be one of "
+            "'youtube', 'folder', 'hdf5', 'parquet', 'webdataset', 'renderer'",
         ),
         (
             {"audioset": {"source": {"kind": "folder", "pth": "x"}}},

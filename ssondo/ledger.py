@@ -1,0 +1,263 @@
+"""What was asked for and how it ended, in a file that only grows: the ledger of a shard's clips.
+
+It stands beside the fetched shard, under a name that no rule declares, and outlives it: a clip that
+was fetched, or is known not to exist, is not asked for again, whatever makes the shard anew. The
+sound lies in it, and the fetched shard only says where.
+
+A record is a head, a note (JSON) and sound. Each is on the disk before the next clip is asked for.
+After a power cut the file may end in the middle of a record; it is cut behind the last good one.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple, Self
+
+from ssondo.artefacts import is_disk_full
+from ssondo.errors import SsondoError, TransientError
+from ssondo.index import Segment
+from ssondo.origins import Origin, part_stamp
+from ssondo.shards import Status
+from ssondo.sources import Fetched
+
+log = logging.getLogger(__name__)
+
+_MAGIC = b"CLP2"
+_HEAD = struct.Struct("<4sIIIQ")  # magic, CRC-32 of note and of sound, their lengths
+_LONGEST_NOTE = 1 << 24
+_BLOCK = 1 << 20
+
+_Key = tuple[str, float, float]
+
+
+class Entry(NamedTuple):
+    """How a clip ended when it was last asked for.
+
+    Attributes:
+        status: as in the shard.
+        reason: why it is not there.
+        start: where its sound begins in the file.
+        length: of it in bytes.
+        stamp: of it.
+        is_open: whether it shall be asked for again.
+    """
+
+    status: Status
+    reason: str
+    start: int = 0
+    length: int = 0
+    stamp: str = ""
+    is_open: bool = False
+
+
+class _Record(NamedTuple):
+    at: int  # where its head begins
+    note: dict[str, Any]
+    start: int  # of its sound
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+
+def ledger_path(shard: Path) -> Path:
+    """Where the ledger of a fetched shard stands."""
+    return shard.with_suffix(".ledger")
+
+
+def reopened_path(shard: Path) -> Path:
+    """What was opened again in a finished shard; that it changed makes the shard's rule run."""
+    return shard.with_suffix(".reopened")
+
+
+class Ledger:
+    """The ledger of one shard, open for writing.
+
+    Args:
+        path: the file; made if it is missing.
+        source: the identity of the source. Clips of another are kept and not used.
+
+    Raises:
+        TransientError: if another process has it open.
+        SsondoError: if the disk is full.
+    """
+
+    def __init__(self, path: Path, source: str) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b")
+        try:
+            self._lock()
+            self._source = source
+            self.entries, end, source_now = _read(self._file, source, check_last=True)
+            self._file.truncate(end)
+            if source_now != source:
+                self._write({"source": source})
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TransientError(
+                f"{self.path}: another process is fetching these clips; wait until it has ended"
+            ) from None
+        except OSError:
+            log.debug("%s: this file system has no locks", self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _write(self, note: dict[str, Any], data: bytes = b"") -> int:
+        """Append a record, see it on the disk, and return where its sound begins."""
+        text = json.dumps(note, separators=(",", ":")).encode()
+        start = self._file.seek(0, os.SEEK_END)
+        head = _HEAD.pack(_MAGIC, zlib.crc32(text), zlib.crc32(data), len(text), len(data))
+        try:
+            self._file.write(head + text + data)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            # What came to the disk of a record would stand between the good ones.
+            with suppress(OSError):
+                self._file.truncate(start)
+            if is_disk_full(error):
+                raise SsondoError(f"{self.path}: no space left on the disk; free some and run again") from error
+            raise
+        return start + _HEAD.size + len(text)
+
+    def finished(self, segment: Segment) -> bool:
+        """Whether the clip need not be asked for."""
+        entry = self.entries.get(segment[:3])
+        return entry is not None and entry.status is not Status.FAILED and not entry.is_open
+
+    def ending(self, segment: Segment) -> Fetched:
+        """How the clip ended; its sound by its place."""
+        entry = self.entries[segment[:3]]
+        if entry.status is not Status.OK:
+            return Fetched(entry.status, entry.reason)
+        return Fetched(Status.OK, entry.reason, origin=self._origin(entry))
+
+    def _origin(self, entry: Entry) -> Origin:
+        return Origin(self.path.name, f"{entry.start}+{entry.length}", entry.stamp)
+
+    def add(self, segment: Segment, fetched: Fetched) -> None:
+        """Keep how a clip ended, and its sound."""
+        stamp = part_stamp(fetched.data) if fetched.data else ""
+        note = {"clip": [*segment[:3], int(fetched.status), fetched.reason, stamp]}
+        start = self._write(note, fetched.data)
+        self.entries[segment[:3]] = Entry(fetched.status, fetched.reason, start, len(fetched.data), stamp)
+
+    def reopen(self, reasons: Sequence[str]) -> int:
+        """Have clips that ended for one of these reasons asked for again; returns how many they are."""
+        keys = [key for key, entry in self.entries.items() if entry.status is not Status.OK and entry.reason in reasons]
+        if keys:
+            self._write({"reopen": keys})
+            self.entries.update((key, self.entries[key]._replace(is_open=True)) for key in keys)
+        return len(keys)
+
+
+def read_ledger(path: Path) -> dict[_Key, Entry]:
+    """How the clips of a ledger ended, of its latest source; a process that writes it is not disturbed."""
+    with path.open("rb") as file:
+        return _read(file, None, check_last=False)[0]
+
+
+def _read(file: BinaryIO, source: str | None, *, check_last: bool) -> tuple[dict[_Key, Entry], int, str | None]:
+    """The entries of one source (None: the latest), where the last good record ends, and the latest source."""
+    by_source: dict[str | None, dict[_Key, Entry]] = {}
+    now: str | None = None
+    end = 0
+    for record in _records(file, check_last=check_last):
+        end = record.end
+        note = record.note
+        if "source" in note:
+            now = note["source"]
+        entries = by_source.setdefault(now, {})
+        if "clip" in note:
+            ytid, start_s, end_s, status, reason, stamp = note["clip"]
+            entries[ytid, start_s, end_s] = Entry(Status(status), reason, record.start, record.length, stamp)
+        for ytid, start_s, end_s in note.get("reopen", ()):
+            key = (ytid, start_s, end_s)
+            if key in entries:
+                entries[key] = entries[key]._replace(is_open=True)
+    return by_source.get(now if source is None else source, {}), end, now
+
+
+def _records(file: BinaryIO, *, check_last: bool) -> Iterator[_Record]:
+    """The good records, in order. Damage in the middle costs the records that it is in, and no other."""
+    size = file.seek(0, os.SEEK_END)
+    at = 0
+    waiting: _Record | None = None
+    while at < size:
+        record = _record_at(file, at, size)
+        if record is None:
+            found = _next_magic(file, at + 1, size)
+            if found < size:
+                log.warning("%s: damaged at byte %d; clips there are fetched again", file.name, at)
+            at = found
+            continue
+        if waiting is not None:
+            yield waiting
+        waiting, at = record, record.end
+    # Sound was on the disk before the next record was begun, so only the last may lack some.
+    if waiting is not None and not (check_last and _is_torn(file, waiting)):
+        yield waiting
+
+
+def _record_at(file: BinaryIO, at: int, size: int) -> _Record | None:
+    """The record that begins at a byte; None if none does, or it is not whole."""
+    file.seek(at)
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    magic, note_sum, _, n_note, n_data = _HEAD.unpack(head)
+    if magic != _MAGIC or n_note > _LONGEST_NOTE or at + _HEAD.size + n_note + n_data > size:
+        return None
+    text = file.read(n_note)
+    if zlib.crc32(text) != note_sum:
+        return None
+    return _Record(at, json.loads(text), at + _HEAD.size + n_note, n_data)
+
+
+def _is_torn(file: BinaryIO, record: _Record) -> bool:
+    file.seek(record.at)
+    data_sum = _HEAD.unpack(file.read(_HEAD.size))[2]
+    file.seek(record.start)
+    return zlib.crc32(file.read(record.length)) != data_sum
+
+
+def _next_magic(file: BinaryIO, at: int, size: int) -> int:
+    """The next byte from `at` on where a good record begins; `size` if none does."""
+    while at < size:
+        file.seek(at)
+        block = file.read(_BLOCK)
+        found = block.find(_MAGIC)
+        if found < 0:
+            at += max(len(block) - len(_MAGIC) + 1, 1)
+        elif _record_at(file, at + found, size) is not None:
+            return at + found
+        else:
+            at += found + 1
+    return size
+
+
+def counted(entries: dict[_Key, Entry]) -> Counter[tuple[Status, str]]:
+    """How many clips ended how, and why."""
+    return Counter((entry.status, entry.reason) for entry in entries.values())

