@@ -26,6 +26,7 @@ if plan.config.audioset.source.kind == "youtube":
 localrules:
     all,
     inventory,
+    availability,
     scores,
     table1,
     table2,

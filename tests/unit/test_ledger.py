@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from ssondo.errors import TransientError
-from ssondo.index import Segment
 from ssondo.ledger import Ledger, read_ledger
 from ssondo.origins import OriginChanged, read_origin
+from ssondo.segments import Segment
 from ssondo.shards import Status
 from ssondo.sources import Fetched
 

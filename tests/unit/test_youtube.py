@@ -17,9 +17,9 @@ from media_server import RATE, Server, ramp, serving
 from ssondo.audio import decode, ffmpeg_binary
 from ssondo.errors import TransientError
 from ssondo.fetch import fetch
-from ssondo.index import Segment
 from ssondo.ledger import ledger_path, read_ledger
 from ssondo.origins import Origin, read_origin
+from ssondo.segments import Segment
 from ssondo.shards import AudioShard, Status
 from ssondo.sources import Fetched, RateLimited
 from ssondo.sources.youtube import Youtube, _classified

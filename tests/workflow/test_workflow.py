@@ -15,7 +15,7 @@ from ssondo.plan import RULE_GRAPH
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 # Rules that another kind of corpus uses: tests/workflow/test_real_sound.py runs them.
-ELSEWHERE = {"list_folder", "locate"}
+ELSEWHERE = {"list_folder", "locate", "availability"}
 
 
 def rules(project: Project) -> set[str]:
