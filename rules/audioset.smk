@@ -159,8 +159,33 @@ rule inventory:
     conda:
         "../envs/ssondo.yaml"
     params:
+        options=options("inventory"),
         code=code("inventory"),
+        content=content("inventory"),
     message:
         "Counting the clips of {wildcards.stage}, {wildcards.split}"
     shell:
-        "ssondo inventory --shards {input.shards} --out {output} --log {log}"
+        "ssondo inventory --shards {input.shards} {params.options} --out {output} --log {log}"
+
+
+rule availability:
+    input:
+        digests=[digest(path) for split in ("train", "eval") for path in plan.shard_paths("audio", split)],
+        segments=expand(paths.segments, split="train", shard=plan.shards("train")),
+        eval_segments=expand(paths.segments, split="eval", shard=plan.shards("eval")),
+        classes=paths.classes,
+    output:
+        expand(f"{paths.availability}/availability.{{suffix}}", suffix=["json", "md", "csv", "png"]),
+        expand(f"{paths.availability}/available-{{split}}.txt", split=["train", "eval"]),
+    log:
+        paths.log("availability"),
+    conda:
+        "../envs/ssondo.yaml"
+    params:
+        folder=paths.availability,
+        options=options("availability"),
+        code=code("availability"),
+    message:
+        "Counting what there is of the corpus"
+    shell:
+        "ssondo availability {params.options} --out {params.folder} --log {log}"

@@ -39,6 +39,7 @@ localrules:
     checkpoint,
     compose,
     inventory,
+    availability,
     scores,
     table1,
     table2,

@@ -34,6 +34,9 @@ def check(config: Config) -> None:
         raise SsondoError(f"config: audioset.source.path: {source.path} is no folder")
     if isinstance(source, LocalSource) and not (Path(source.path).exists() or glob(source.path, recursive=True)):  # noqa: PTH207
         raise SsondoError(f"config: audioset.source.path: {source.path} does not exist")
+    manifest = config.audioset.manifest
+    if manifest is not None and not Path(manifest).is_file():
+        raise SsondoError(f"config: audioset.manifest: {manifest} is no file; make one with: ssondo freeze")
     for name, teacher in config.teachers.items():
         if teacher.callable and source_of(teacher.callable) is None:
             module = teacher.callable.partition(":")[0]

@@ -32,8 +32,12 @@ VERBS = {
     "index": "ssondo.index:index",
     "locate": "ssondo.locate:locate",
     "fetch": "ssondo.fetch:fetch",
+    "ledger": "ssondo.status:ledger",
+    "retry": "ssondo.status:retry",
     "resample": "ssondo.resample:resample",
     "inventory": "ssondo.inventory:inventory",
+    "freeze": "ssondo.manifest:freeze",
+    "availability": "ssondo.availability:availability",
     "checkpoint": "ssondo.checkpoints:checkpoint",
     "embed": "ssondo.embed:embed",
     "cluster": "ssondo.cluster:cluster",
@@ -50,6 +54,8 @@ VERBS = {
     "fig2": "ssondo.tables:fig2",
     "report": "ssondo.report:report",
 }
+# What one says of fetching, and the verb that does it.
+_SAID_OF_FETCH = {"--status": ("ledger", None), "--retry": ("retry", "--reason")}
 _INTERRUPTED = 130
 _BUG = 70  # EX_SOFTWARE of sysexits.h
 
@@ -169,7 +175,18 @@ def _note_traceback(log: logging.Logger) -> None:
             handler.flush()
 
 
+def _reworded(arguments: list[str]) -> list[str]:
+    """`fetch --status` as `ledger`, `fetch --retry REASON` as `retry --reason REASON`."""
+    said = next((word for word in arguments if word in _SAID_OF_FETCH), None)
+    if arguments[:1] != ["fetch"] or said is None:
+        return arguments
+    verb, option = _SAID_OF_FETCH[said]
+    words = [option if word == said else word for word in arguments[1:]]
+    return [verb, *(word for word in words if word is not None)]
+
+
 def _run(arguments: list[str], log: logging.Logger, log_path: str | None) -> int:
+    arguments = _reworded(arguments)
     verb = next((a for a in arguments if not a.startswith("-")), None)
     if verb is not None and verb not in VERBS:
         import difflib

@@ -186,6 +186,8 @@ class AudioSet(Section):
         Field(discriminator="kind"),
     ] = YoutubeSource()
     """Where clips come from."""
+    manifest: LocalPath | None = None
+    """Clips that an earlier run had, frozen with `ssondo freeze`: no others are used, and what is missing is said."""
     n_train_shards: int = Field(default=512, ge=1, le=9999)
     """A clip's shard is a hash of its id modulo this number; a shard is one job of each stage."""
     n_eval_shards: int = Field(default=8, ge=1, le=9999)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssondo.errors import TransientError
-from ssondo.index import Segment, read_segments
 from ssondo.ledger import Ledger, ledger_path
 from ssondo.pace import Pace
 from ssondo.pool import ordered_map
 from ssondo.progress import progress, progress_bar
+from ssondo.segments import Segment, read_segments
 from ssondo.shards import AudioShardWriter, Status
 from ssondo.sources import Fetched, RateLimited, Source, open_source
 

@@ -1,92 +1,41 @@
-"""Segment lists: which clips there are, and which shard each belongs to.
-
-A clip's shard is a hash of its id modulo the number of shards, so the shards are known before
-anything runs, and a longer list moves no clip.
-"""
+"""Cut segment lists into one list a shard, counting what is odd about their rows."""
 
 import csv
-import hashlib
 import io
 import logging
 import math
+import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from ssondo.artefacts import write_json, write_text
 from ssondo.download import retrieve
 from ssondo.errors import SsondoError
+from ssondo.manifest import read_manifest
+from ssondo.segments import HEADER, SOUND_SUFFIXES, hash64, shard_name, shard_of
 
 log = logging.getLogger(__name__)
 
-_HEADER = ("ytid", "start_s", "end_s", "labels")
 _CLASSES_HEADER = ("index", "mid", "display_name")
 _LIST_HEADER = ("# YTID", " start_seconds", " end_seconds", " positive_labels")
-# Files that are taken for sound in a folder of clips.
-SOUND_SUFFIXES = frozenset(
-    ".aac .aif .aiff .au .flac .m4a .mka .mkv .mp3 .mp4 .oga .ogg .opus .wav .webm .wma".split()  # noqa: SIM905
-)
 _SHOWN_ODDITIES = 3
 
 
-class Segment(NamedTuple):
-    """A row of AudioSet's list.
+_Times = tuple[float, float]
+"""Start and end in seconds."""
 
-    Attributes:
-        ytid: id of the video, and of the clip.
-        start_s: where the clip begins in the video, in seconds.
-        end_s: where it ends.
-        labels: mids of its classes, e.g. "/m/09x0r"; empty for an unlabelled corpus.
-    """
+_Clip = tuple[_Times, str]
+"""Times, and the labels joined by semicolons."""
 
-    ytid: str
-    start_s: float
-    end_s: float
-    labels: tuple[str, ...] = ()
-
-
-def _hash64(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def shard_of(ytid: str, n_shards: int) -> int:
-    """Shard of a clip in [0, n_shards): the first 64 bits of the SHA-256 of its id, modulo."""
-    return _hash64(ytid) % n_shards
-
-
-def shard_name(split: str, shard: int) -> str:
-    """Stem of a shard's files, e.g. "train-0003"."""
-    return f"{split}-{shard:04d}"
-
-
-def read_segments(path: Path) -> list[Segment]:
-    """Read one shard's list, as `index` wrote it.
-
-    Raises:
-        SsondoError: if the file is missing or not such a list.
-    """
-    try:
-        with path.open(encoding="ascii", newline="") as file:
-            rows = csv.reader(file)
-            if tuple(next(rows, ())) != _HEADER:
-                raise SsondoError(f"{path}: not a segment list of this project; make it with: snakemake {path}")
-            return [
-                Segment(ytid, float(start), float(end), tuple(labels.split(";")) if labels else ())
-                for ytid, start, end, labels in rows
-            ]
-    except FileNotFoundError:
-        raise SsondoError(f"{path}: no such segment list; make it with: snakemake {path}") from None
-    except (ValueError, csv.Error) as error:
-        raise SsondoError(f"{path}: a broken segment list ({error}); remove it and run snakemake again") from None
-
-
-_Clip = tuple[float, float, str]
-"""Start and end in seconds, and the labels joined by semicolons."""
+# A row with nothing odd about it, in the official form or a mirror's.
+_PLAIN_ROW = re.compile(r"^([\w-]+), ?(\d+(?:\.\d+)?), ?(\d+(?:\.\d+)?)(?:,(.*))?$", re.MULTILINE | re.ASCII)
+_LINES_AT_ONCE = 5_000
 
 
 class _List:
@@ -105,38 +54,55 @@ class _List:
             lines: its text.
             known: mids of the classes; None if there are no classes to compare with.
         """
-        clips, counts = self.clips, self.counts
+        n_rows = 0
         labels_of = cache(partial(_labels, known=known))
-        n_rows = n_unknown = n_without = 0
+        remaining = iter(lines)
         try:
-            for line in lines:
-                # This loop runs two million times: AudioSet's ids need no CSV reader, names of local files may.
-                parts = line.split(",", 3) if line[:1] != '"' else _csv_parts(line)
-                try:
-                    ytid, start_s, end_s = parts[0], float(parts[1]), float(parts[2])
-                except (ValueError, IndexError):
-                    n_rows += self._note_odd(name, line)
-                    continue
-                n_rows += 1
-                if not (ytid.isascii() and ytid.isprintable() and ytid):
-                    raise SsondoError(f"{name}: clip id {ytid!r} is not plain ASCII; rename the clip")
-                if not 0 <= start_s < end_s < math.inf:
-                    counts["bad_times"] += 1
-                elif ytid in clips:
-                    counts["duplicates"] += 1
-                    counts["overlapping"] += _overlap(clips[ytid], (start_s, end_s))
-                else:
-                    labels, unknown = labels_of(parts[3] if len(parts) > 3 else "")
-                    clips[ytid] = (start_s, end_s, labels)
-                    n_unknown += unknown
-                    n_without += not labels
+            while block := list(islice(remaining, _LINES_AT_ONCE)):
+                # Two million rows pass here: one search takes a block of plain ones apart.
+                rows = _PLAIN_ROW.findall("".join(block))
+                if len(rows) < len(block):
+                    rows = [row for line in block if (row := self._row(name, line)) is not None]
+                n_rows += len(rows)
+                self._add(rows, labels_of)
         except (csv.Error, UnicodeDecodeError) as error:
             raise SsondoError(f"{name}: not an AudioSet segment list ({error})") from None
+        n_rows += self.counts.pop("unreadable here", 0)
         if not n_rows and not self._headed:
             raise SsondoError(
                 f'{name}: holds no segments; expected lines like: --PJHxphWEs,30,40,"/m/09x0r,/t/dd00088"'
             )
-        counts.update(rows=n_rows, unknown_labels=n_unknown, without_labels=n_without)
+        self.counts["rows"] += n_rows
+
+    def _row(self, name: str, line: str) -> tuple[str, str, str, str] | None:
+        """Id, start, end and labels of a line; None, and counted, if it is no segment."""
+        parts = line.split(",", 3) if line[:1] != '"' else _csv_parts(line)
+        try:
+            float(parts[1]), float(parts[2])
+        except (ValueError, IndexError):
+            self.counts["unreadable here"] += self._note_odd(name, line)
+            return None
+        if not (parts[0].isascii() and parts[0].isprintable() and parts[0]):
+            raise SsondoError(f"{name}: clip id {parts[0]!r} is not plain ASCII; rename the clip")
+        return parts[0], parts[1], parts[2], parts[3] if len(parts) > 3 else ""
+
+    def _add(self, rows: Iterable[tuple[str, str, str, str]], labels_of: Callable[[str], tuple[str, int]]) -> None:
+        """Add clips, the first of a video alone."""
+        clips, counts = self.clips, self.counts
+        n_unknown = n_without = 0
+        for ytid, start, end, text in rows:
+            times = _times(start, end)
+            if times is None:
+                counts["bad_times"] += 1
+            elif ytid in clips:
+                counts["duplicates"] += 1
+                counts["overlapping"] += _overlap(clips[ytid][0], times)
+            else:
+                labels, unknown = labels_of(text)
+                clips[ytid] = (times, labels)
+                n_unknown += unknown
+                n_without += not labels
+        counts.update(unknown_labels=n_unknown, without_labels=n_without)
 
     def _note_odd(self, name: str, line: str) -> bool:
         """Count and show a line that is no segment; blank lines and comments are no rows at all.
@@ -159,20 +125,37 @@ def _csv_parts(line: str) -> list[str]:
     return [*row[:3], ",".join(row[3:])]
 
 
+@cache
+def _times(start: str, end: str) -> _Times | None:
+    """Start and end in seconds; None if they are none of a segment."""
+    start_s, end_s = float(start), float(end)
+    return (start_s, end_s) if 0 <= start_s < end_s < math.inf else None
+
+
 def _labels(text: str, known: set[str] | None) -> tuple[str, int]:
     """The known labels of a list's last column, joined by semicolons, and the number of unknown ones."""
+    mids = text.strip(' "\r\n').split(",")
+    if known is not None and known.issuperset(mids) and len(set(mids)) == len(mids):
+        return ";".join(mids), 0
     mids = [mid for part in text.split(",") if (mid := part.strip().strip('"'))]
     kept = mids if known is None else [mid for mid in mids if mid in known]
     return ";".join(dict.fromkeys(kept)), len(mids) - len(kept)
 
 
-def _overlap(first: _Clip, second: tuple[float, float]) -> bool:
+def _overlap(first: _Times, second: _Times) -> bool:
     """Whether two different parts of a video have sound in common."""
-    return first[:2] != second and second[0] < first[1] and first[0] < second[1]
+    return first != second and second[0] < first[1] and first[0] < second[1]
 
 
 def index(
-    *, train: list[str], eval: list[str], classes: str, n_train_shards: int, n_eval_shards: int, out: Path
+    *,
+    train: list[str],
+    eval: list[str],
+    classes: str,
+    n_train_shards: int,
+    n_eval_shards: int,
+    out: Path,
+    manifest: Path | None = None,
 ) -> None:
     """Cut AudioSet's segment lists into one list a shard.
 
@@ -186,9 +169,10 @@ def index(
         n_train_shards: number of training shards.
         n_eval_shards: number of evaluation shards.
         out: folder for {split}-{shard}.csv, classes.csv and summary.json.
+        manifest: list of clips that `freeze` wrote; others are left out. None: all are used.
 
     Raises:
-        SsondoError: if a list is missing or not a segment list.
+        SsondoError: if a list is missing or not a segment list, or has no clip of the manifest.
         TransientError: if a list cannot be downloaded.
     """
     began = time.monotonic()
@@ -202,6 +186,8 @@ def index(
     for ytid in splits["train"].clips.keys() & splits["eval"].clips.keys():
         del splits["train"].clips[ytid]
         splits["train"].counts["also_in_eval"] += 1
+    if manifest is not None:
+        _keep_manifest(splits, manifest)
     write_text(out / "classes.csv", _csv_text([_CLASSES_HEADER, *class_rows]))
     summary = {
         split: _write_shards(out, split, splits[split], n_shards)
@@ -223,6 +209,30 @@ def index(
     )
 
 
+def _keep_manifest(splits: dict[str, _List], path: Path) -> None:
+    """Leave out what is not in a manifest, and say what of it is not in the lists."""
+    for split, wanted in read_manifest(path).times.items():
+        content = splits[split]
+        kept = {ytid: clip for ytid, clip in content.clips.items() if wanted.get(ytid) == clip[0]}
+        content.counts["not_in_manifest"] = len(content.clips) - len(kept)
+        content.counts["only_in_manifest"] = len(wanted) - len(kept)
+        if wanted and not kept:
+            raise SsondoError(
+                f"{path}: none of its {len(wanted)} {split} clips is in the lists; check audioset.segments"
+            )
+        if len(kept) < len(wanted):
+            absent = next(ytid for ytid in wanted if ytid not in kept)
+            log.warning(
+                "%s: %d of its %d %s clips are not in the lists, or with other times (%s, ...)",
+                path,
+                len(wanted) - len(kept),
+                len(wanted),
+                split,
+                absent,
+            )
+        content.clips = kept
+
+
 _ODDITIES = {
     "duplicates": "rows of a video that was there already",
     "overlapping": "of these overlapping the first in part",
@@ -231,6 +241,8 @@ _ODDITIES = {
     "unreadable": "rows that are no segments",
     "without_labels": "clips without labels",
     "unknown_labels": "labels that are no classes",
+    "not_in_manifest": "clips left out, as the manifest does not have them",
+    "only_in_manifest": "clips of the manifest that are not in the lists",
 }
 
 
@@ -241,20 +253,22 @@ def _oddities(counts: Counter[str]) -> str:
 
 def _write_shards(out: Path, split: str, content: _List, n_shards: int) -> dict[str, int | list[int]]:
     """Write a split's lists, empty ones too, and return its part of the summary."""
-    header = _csv_text([_HEADER])
-    shards: list[list[str]] = [[header] for _ in range(n_shards)]
-    seconds = cache(_seconds)
-    for ytid in sorted(content.clips):
-        start_s, end_s, labels = content.clips[ytid]
-        line = f"{_quoted(ytid)},{seconds(start_s)},{seconds(end_s)},{labels}\n"
-        shards[shard_of(ytid, n_shards)].append(line)
-    for shard, lines in enumerate(shards):
+    header = _csv_text([HEADER])
+    shards: list[list[str]] = [[] for _ in range(n_shards)]
+    for ytid in content.clips:
+        shards[shard_of(ytid, n_shards)].append(ytid)
+    times_text = cache(lambda times: f"{_seconds(times[0])},{_seconds(times[1])}")
+    for shard, clips in enumerate(shards):
+        lines = [header]
+        for ytid in sorted(clips):
+            times, labels = content.clips[ytid]
+            lines.append(f"{_quoted(ytid)},{times_text(times)},{labels}\n")
         write_text(out / f"{shard_name(split, shard)}.csv", "".join(lines))
     return {
         "rows": content.counts["rows"],
         "clips": len(content.clips),
         **{key: content.counts[key] for key in _ODDITIES},
-        "clips_of_shard": [len(lines) - 1 for lines in shards],
+        "clips_of_shard": [len(clips) for clips in shards],
     }
 
 
@@ -343,7 +357,7 @@ def list_folder(
     rows: dict[Path, list[tuple[str, str, str, str]]] = {out_train: [], out_eval: []}
     for stem in sorted(files):
         # Another hash than the shard's, or a shard would be all of one split.
-        is_eval = _hash64(f"split of {stem}") < eval_share * 2**64
+        is_eval = hash64(f"split of {stem}") < eval_share * 2**64
         rows[out_eval if is_eval else out_train].append((stem, "0", _seconds(clip_s), ""))
     for path, listed in rows.items():
         write_text(path, _csv_text([_LIST_HEADER, *listed]))

@@ -10,18 +10,23 @@ import h5py
 
 from ssondo.artefacts import clip_list_digest, write_json
 from ssondo.errors import SsondoError
+from ssondo.manifest import read_manifest
 from ssondo.shards import AudioShard, EmbeddingShard, Status
 
 log = logging.getLogger(__name__)
 
+_LISTED = 1000
 
-def inventory(*, shards: list[Path], out: Path) -> None:
+
+def inventory(*, shards: list[Path], out: Path, manifest: Path | None = None, split: str = "train") -> None:
     """Count the clips of shards, with the reasons why some are missing.
 
     Args:
         shards: audio shards, or embedding shards, all of one kind.
         out: JSON file with the counts, the hash of the list of clips that are there, and each
             shard's digest.
+        manifest: list of clips that `freeze` wrote, to compare with; None for none.
+        split: of the manifest, train or eval.
 
     Raises:
         SsondoError: if a shard is missing, broken or of another kind than the first.
@@ -47,6 +52,7 @@ def inventory(*, shards: list[Path], out: Path) -> None:
     write_json(
         out,
         {
+            **({} if manifest is None else {"manifest": _compared(present, manifest, split)}),
             "kind": next(iter(kinds), None),
             "n_clips": n_clips,
             "n_ok": len(present),
@@ -58,6 +64,34 @@ def inventory(*, shards: list[Path], out: Path) -> None:
     if len(present) < n_clips:
         log.warning("%d of %d clips are not there: %s", n_clips - len(present), n_clips, _missing(reasons))
     log.info("inventory: %d of %d clips are there, in %d shards; %s", len(present), n_clips, len(shards), out)
+
+
+def _compared(present: list[str], path: Path, split: str) -> dict[str, Any]:
+    """What is there beside what a manifest has; says so where they differ."""
+    frozen = read_manifest(path)
+    wanted = frozen.times[split]
+    missing = sorted(wanted.keys() - set(present))
+    extra = len(set(present) - wanted.keys())
+    if missing or extra:
+        log.warning(
+            "OTHER CLIPS than the manifest %s: %d of its %d %s clips are not there%s, %d are there that it has not; "
+            "scores of this run and of that one are of different data",
+            path,
+            len(missing),
+            len(wanted),
+            split,
+            f" ({', '.join(missing[:3])}, ...)" if missing else "",
+            extra,
+        )
+    else:
+        log.info("all %d %s clips of the manifest %s are there, and no others", len(wanted), split, path)
+    return {
+        "sha256": frozen.digests[split],
+        "n_clips": len(wanted),
+        "n_missing": len(missing),
+        "n_extra": extra,
+        "missing": missing[:_LISTED],
+    }
 
 
 def _opened(path: Path) -> AudioShard | EmbeddingShard:
@@ -78,9 +112,13 @@ def _present(shard: AudioShard | EmbeddingShard, reasons: dict[Status, Counter[s
         return shard.clip_ids
     for (status, reason), number in Counter(zip(shard.status.tolist(), shard.reasons, strict=True)).items():
         if reason or status != Status.OK:
-            # Seconds and sizes differ from clip to clip; what happened is the same.
-            reasons[Status(status)][re.sub(r"\d+\.\d+|\(\d+ bytes\)", "#", reason)] += number
+            reasons[Status(status)][shared_reason(reason)] += number
     return [shard.clip_ids[row] for row in shard.ok]
+
+
+def shared_reason(reason: str) -> str:
+    """A reason without the seconds and sizes, which differ from clip to clip."""
+    return re.sub(r"\d+\.\d+|\(\d+ bytes\)", "#", reason)
 
 
 def _missing(reasons: dict[Status, Counter[str]]) -> str:

@@ -23,8 +23,8 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 from ssondo.artefacts import is_disk_full
 from ssondo.errors import SsondoError, TransientError
-from ssondo.index import Segment
 from ssondo.origins import Origin, part_stamp
+from ssondo.segments import Segment
 from ssondo.shards import Status
 from ssondo.sources import Fetched
 
@@ -177,6 +177,12 @@ def read_ledger(path: Path) -> dict[_Key, Entry]:
     """How the clips of a ledger ended, of its latest source; a process that writes it is not disturbed."""
     with path.open("rb") as file:
         return _read(file, None, check_last=False)[0]
+
+
+def latest_source(path: Path) -> str:
+    """The identity of the source that a ledger was last written for."""
+    with path.open("rb") as file:
+        return _read(file, None, check_last=False)[2] or ""
 
 
 def _read(file: BinaryIO, source: str | None, *, check_last: bool) -> tuple[dict[_Key, Entry], int, str | None]:

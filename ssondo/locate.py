@@ -12,7 +12,7 @@ from typing import Any
 
 from ssondo.artefacts import write_json, write_text
 from ssondo.errors import SsondoError
-from ssondo.index import read_segments, shard_name
+from ssondo.segments import read_segments, shard_name
 from ssondo.sources import open_source
 from ssondo.sources.local import Local, Place, write_places
 

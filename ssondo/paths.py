@@ -58,6 +58,7 @@ class Paths:
         self.located = f"{data}/located/{{split}}-{{shard}}.csv"
         self.fetched = f"{data}/fetched/{{split}}-{{shard}}.h5"
         self.audio = f"{data}/audio/{{split}}-{{shard}}.h5"
+        self.availability = f"{data}/availability"
         self.inventory = f"{data}/{{stage}}/{{split}}.json"
         self.audio_inventory = f"{data}/audio/{{split}}.json"
         self.checkpoint = f"{data}/checkpoints/{{checkpoint}}/{{file}}"

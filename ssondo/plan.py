@@ -310,6 +310,7 @@ class Plan:
             "classes": lists["classes"][0],
             "n_train_shards": audioset.n_train_shards,
             "n_eval_shards": audioset.n_eval_shards,
+            "manifest": audioset.manifest,
         }
 
     def _fetch(self, split: str, shard: str) -> dict[str, Any]:
@@ -345,8 +346,18 @@ class Plan:
             "codec": audioset.codec,
         }
 
-    def _inventory(self, **_: str) -> dict[str, Any]:
-        return {}
+    def _inventory(self, stage: str, split: str) -> dict[str, Any]:
+        manifest = self.config.audioset.manifest
+        return {"manifest": manifest, "split": split} if manifest else {}
+
+    def _availability(self) -> dict[str, Any]:
+        audioset = self.config.audioset
+        return {
+            "index": self.paths.index,
+            "audio": f"{self.paths.data}/audio",
+            "n_train_shards": audioset.n_train_shards,
+            "n_eval_shards": audioset.n_eval_shards,
+        }
 
     def _checkpoint(self, checkpoint: str, file: str) -> dict[str, Any]:
         found = self.checkpoints()[checkpoint]
@@ -563,6 +574,9 @@ class Plan:
             found = self._watch.names(source.path)
         elif rule == "index" and not self.corpus_lists():
             found = self._watch.files([path for paths in self.index_inputs().values() for path in paths])
+            found |= self._watch.files([self.config.audioset.manifest or ""])
+        elif rule == "inventory":
+            found = self._watch.files([self.config.audioset.manifest or ""])
         elif rule in ("fetch", "locate"):
             found = self._copy_content(rule, **wildcards)
         elif rule in ("embed", "embed_task", "distill", "supervise", "initialise"):

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from ssondo.artefacts import file_digest, write_text
-from ssondo.index import shard_of
+from ssondo.segments import shard_of
 from ssondo.sources.names import clip_ids_of
 
 MOST_FILES = 20_000

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ssondo.errors import SsondoError
-from ssondo.index import Segment
 from ssondo.origins import Origin
+from ssondo.segments import Segment
 from ssondo.shards import Status
 
 SOURCES = {

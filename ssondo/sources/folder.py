@@ -7,8 +7,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ssondo.errors import SsondoError
-from ssondo.index import SOUND_SUFFIXES, Segment
 from ssondo.origins import Origin
+from ssondo.segments import SOUND_SUFFIXES, Segment
 from ssondo.sources.local import Candidate, Local, walk
 from ssondo.sources.names import clip_ids_of
 

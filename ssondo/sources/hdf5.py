@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 
 from ssondo.errors import SsondoError
-from ssondo.index import Segment
 from ssondo.origins import Origin, file_stamp
+from ssondo.segments import Segment
 from ssondo.sources.local import Candidate, Local, files_of
 
 log = logging.getLogger(__name__)

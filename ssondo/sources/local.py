@@ -16,8 +16,8 @@ from typing import NamedTuple
 from ssondo.artefacts import replacing
 from ssondo.audio import decode_file, encode_flac, to_mono
 from ssondo.errors import SsondoError
-from ssondo.index import Segment
 from ssondo.origins import Origin, file_stamp, read_origin, stamped_size
+from ssondo.segments import Segment
 from ssondo.shards import Status
 from ssondo.sources import Fetched
 from ssondo.sources.names import is_start, readings

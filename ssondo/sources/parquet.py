@@ -15,8 +15,8 @@ from typing import Any
 
 from ssondo.artefacts import replacing, write_text
 from ssondo.errors import SsondoError
-from ssondo.index import Segment
 from ssondo.origins import Origin, file_stamp, part_stamp
+from ssondo.segments import Segment
 from ssondo.sources.local import Candidate, Local, files_of
 
 log = logging.getLogger(__name__)

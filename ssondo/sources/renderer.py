@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from ssondo.index import Segment
+from ssondo.segments import Segment
 from ssondo.shards import Status
 from ssondo.sources import Fetched
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ssondo.errors import SsondoError
-from ssondo.index import SOUND_SUFFIXES, Segment
 from ssondo.origins import Origin, file_stamp, stamped_size
+from ssondo.segments import SOUND_SUFFIXES, Segment
 from ssondo.sources.local import Candidate, Local, files_of
 
 log = logging.getLogger(__name__)

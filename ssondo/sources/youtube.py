@@ -20,7 +20,7 @@ from typing import Any
 
 from ssondo.audio import decode_file, ffmpeg_binary
 from ssondo.errors import SsondoError
-from ssondo.index import Segment
+from ssondo.segments import Segment
 from ssondo.shards import Status
 from ssondo.sources import Fetched, RateLimited
 
@@ -50,7 +50,9 @@ _TRANSIENT = (
     ("timeout", ("timed out", "timeout")),
     ("no network", ("name resolution", "name or service not known", "getaddrinfo", "network is unreachable")),
     ("connection lost", ("connection reset", "connection aborted", "connection refused", "remote end closed")),
-    ("connection lost", ("bytes read", "incomplete read", "incompleteread", "ended prematurely")),
+    ("connection lost", ("bytes read", "incomplete read", "incompleteread", "ended prematurely", "ends prematurely")),
+    ("damaged on the way", ("packet corrupt", "invalid data found")),
+    ("not sound", ("unsupported url",)),
 )
 
 
@@ -192,13 +194,17 @@ class Youtube:
             files = list(Path(folder).iterdir())
             if len(files) != 1:
                 return Fetched(Status.FAILED, "nothing was downloaded")
-            return self._checked(files[0].read_bytes(), segment)
+            words.seek(0)
+            return self._checked(files[0].read_bytes(), segment, words.read().decode("utf-8", "replace").lower())
 
-    def _checked(self, data: bytes, segment: Segment) -> Fetched:
+    def _checked(self, data: bytes, segment: Segment, words_of_ffmpeg: str) -> Fetched:
         """The clip if it is as long as it must be: ffmpeg ends well when a connection is cut."""
         try:
             decoded = decode_file(data)
         except SsondoError as error:
+            if self._duration_s is None and "nothing was encoded" in words_of_ffmpeg:
+                # ffmpeg read to the end without a fault, and the end comes before the segment.
+                return Fetched(Status.UNAVAILABLE, "too short")
             return Fetched(Status.FAILED, f"download: {error}")
         end_s = segment.end_s if self._duration_s is None else min(segment.end_s, self._duration_s)
         if self._duration_s is not None and decoded.duration_s < end_s - segment.start_s - _SHORTER_S:
@@ -302,4 +308,10 @@ def _classified(error: BaseException, words_of_ffmpeg: str = "") -> Fetched:
     for reason, texts in _TRANSIENT:
         if any(words in lowered for words in texts):
             return Fetched(Status.FAILED, reason)
-    return Fetched(Status.FAILED, " ".join(str(error).removeprefix("ERROR: ").split())[:100])
+    return Fetched(Status.FAILED, _shared_words(str(error)))
+
+
+def _shared_words(message: str) -> str:
+    """A message without what differs from clip to clip: the site, the video's id, addresses."""
+    message = re.sub(r"^ERROR: |\[[\w:]+\] \S+: |https?://\S+", "", message)
+    return " ".join(message.split())[:100]

@@ -10,8 +10,8 @@ import soundfile
 from ssondo.audio import decode
 from ssondo.errors import SsondoError, TransientError
 from ssondo.fetch import fetch
-from ssondo.index import Segment
 from ssondo.origins import Origin, read_origin
+from ssondo.segments import Segment
 from ssondo.shards import AudioShard, Status
 from ssondo.sources import Fetched, open_source
 from ssondo.sources.names import clip_ids_of

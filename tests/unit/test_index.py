@@ -2,6 +2,8 @@ import functools
 import hashlib
 import http.server
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 
 from ssondo import download
 from ssondo.errors import SsondoError, TransientError
-from ssondo.index import Segment, index, list_folder, read_segments, shard_of
+from ssondo.index import index, list_folder
+from ssondo.segments import Segment, read_segments, shard_of
 
 AUDIOSET = Path(__file__).parents[2].parent / "shared" / "data" / "metadata" / "audioset"
 OFFICIAL = """\
@@ -137,6 +140,8 @@ def test_odd_rows_are_counted_and_only_the_right_ones_kept(tmp_path: Path) -> No
         "without_labels": 2,
         "unreadable": 1,
         "also_in_eval": 1,
+        "not_in_manifest": 0,
+        "only_in_manifest": 0,
     }
     assert [segment.ytid for segment in clips(out, "eval")] == ["evalevaleva"]
 
@@ -263,3 +268,38 @@ def test_audiosets_own_lists_are_read_whole(tmp_path: Path) -> None:
     assert sum(len(segment.labels) for segment in clips(tmp_path)) == 52_882
     sizes = found["train"]["clips_of_shard"]
     assert max(sizes) / min(sizes) < 1.25
+
+
+# Of AudioSet's size; the memory is that of a process of its own.
+_WHOLE = """
+import resource, sys
+from pathlib import Path
+from ssondo.index import index
+folder = Path(sys.argv[1])
+sizes = {"unbalanced": 2_041_789, "balanced": 22_160, "eval": 20_371}
+labels = ["/m/09x0r", "/m/09x0r,/t/dd00088", "/t/dd00088"]
+for name, n in sizes.items():
+    with (folder / f"{name}.csv").open("w") as file:
+        file.write("# one\\n# two\\n# YTID, start_seconds, end_seconds, positive_labels\\n")
+        file.writelines(f'{name[0]}{i:010x}, {i % 600}.000, {i % 600 + 10}.000, "{labels[i % 3]}"\\n' for i in range(n))
+(folder / "classes.csv").write_text("index,mid,display_name\\n0,/m/09x0r,Speech\\n1,/t/dd00088,Gush\\n")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+index(train=[str(folder / "balanced.csv"), str(folder / "unbalanced.csv")], eval=[str(folder / "eval.csv")],
+      classes=str(folder / "classes.csv"), n_train_shards=512, n_eval_shards=8, out=folder / "out")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_list_of_audiosets_size_needs_little_memory(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WHOLE, str(tmp_path)], capture_output=True, text=True, check=True, timeout=600
+    )
+    assert int(done.stdout) < 3 * 1024
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (found["train"]["clips"], found["eval"]["clips"]) == (2_041_789 + 22_160, 20_371)
+    sizes = found["train"]["clips_of_shard"]
+    assert (len(sizes), sum(sizes)) == (512, 2_063_949)
+    # 4,031 a shard on average; five standard deviations are 317.
+    assert max(sizes) < 4_031 + 330
+    assert min(sizes) > 4_031 - 330

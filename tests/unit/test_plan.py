@@ -193,7 +193,7 @@ def test_watch_sees_content_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_watch_names_a_clip_in_its_own_shard(tmp_path: Path) -> None:
-    from ssondo.index import shard_of
+    from ssondo.segments import shard_of
 
     for name in ("abc.wav", "Ydef.wav", "ghi_30.wav"):
         (tmp_path / name).write_bytes(name.encode())

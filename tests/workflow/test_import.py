@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from project import Project
 
+from ssondo.segments import shard_of
 from ssondo.shards import AudioShard, Status
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
@@ -95,6 +96,18 @@ def test_a_touched_copy_runs_nothing_and_a_new_file_its_own_shard(imported: Proj
     assert sorted(name[:5] for name in fetched(project)) == ["eval-", "train"]
     project.snakemake("--until", "resample", "--quiet", "host", "reason")
     assert set(endings(project).values()) == {"OK"}
+    assert planned(project) == {}
+
+
+def test_a_reason_is_opened_again_in_exactly_the_shards_that_have_it(imported: Project, tmp_path: Path) -> None:
+    project = imported.copy(tmp_path / "project")
+    project.snakemake("availability", "--quiet", "host", "reason")
+    text = (project.results / "data" / "availability" / "availability.md").read_text()
+    assert "| train | no file | no | 1 |" in text
+    done = project.ssondo("fetch", "--retry", "no file", "--folder", "results/tiny/data/fetched")
+    assert done.returncode == 0, done.stderr
+    assert fetched(project) == [f"train-{shard_of(ABSENT, 3):04d}"]
+    project.snakemake("--until", "resample", "--quiet", "host", "reason")
     assert planned(project) == {}
 
 

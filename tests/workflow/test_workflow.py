@@ -14,8 +14,8 @@ from project import ROOT, Project
 from ssondo.plan import RULE_GRAPH
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
-# Rules that other data use: test_real_sound.py and test_archives.py here run them.
-ELSEWHERE = {"list_folder", "locate", "download"}
+# Rules that other data use: test_real_sound.py, test_archives.py and test_import.py here run them.
+ELSEWHERE = {"list_folder", "locate", "download", "availability"}
 
 
 def rules(project: Project) -> set[str]:

@@ -1,0 +1,157 @@
+"""Clips a second from encoded files to 32 kHz mono FLAC: a process a file, torchaudio, and `ssondo resample`.
+
+    python benchmarks/resample.py --sounds ../shared/data/esc50/audio [--clips 64] [--repeats 3]
+
+The clips are made of real recordings: 10 s, stereo, 48 kHz, half of them Opus in WEBM and half AAC in M4A, as
+YouTube has them. All ways run in one run, turn about, on the same files and all cores; the fastest repeat counts.
+"""
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from ssondo.audio import decode_file, encode_flac, ffmpeg_binary, resample_to, to_mono
+from ssondo.origins import Origin, file_stamp
+from ssondo.resample import resample
+from ssondo.shards import AudioShard, AudioShardWriter
+
+RATE, CLIP_S = 32_000, 10.0
+
+
+def made(folder: Path, sounds: Path, n_clips: int) -> list[Path]:
+    """Encoded clips of real sound: two recordings end to end, one on either side of the stereo image."""
+    ffmpeg = ffmpeg_binary()
+    assert ffmpeg is not None
+    recordings = [path for path in sorted(sounds.iterdir()) if path.suffix == ".ogg"]
+    made = []
+    for n in range(n_clips):
+        parts = []
+        for offset in (0, 1):
+            found = decode_file(recordings[(2 * n + offset) % len(recordings)].read_bytes())
+            parts.append(resample_to(to_mono(found.waveform), found.sample_rate, 48_000))
+        mono = np.resize(np.concatenate(parts), 480_000)
+        soundfile.write(folder / "source.wav", np.stack([mono, np.roll(mono, 240_000)], axis=1), 48_000)
+        out, codec = (folder / f"{n:05d}.webm", "libopus") if n % 2 else (folder / f"{n:05d}.m4a", "aac")
+        command = [ffmpeg, "-v", "error", "-y", "-i", str(folder / "source.wav"), "-c:a", codec, "-b:a", "128k"]
+        subprocess.run([*command, str(out)], check=True)
+        made.append(out)
+    return made
+
+
+def by_ffmpeg(files: list[Path], out: Path) -> None:
+    """A plain ffmpeg command a file, as many at once as there are cores; a FLAC file a clip."""
+    ffmpeg = ffmpeg_binary()
+    assert ffmpeg is not None
+
+    def convert(file: Path) -> None:
+        target = out / f"{file.stem}.flac"
+        command = [ffmpeg, "-v", "error", "-y", "-threads", "1", "-i", str(file), "-ac", "1", "-ar", str(RATE)]
+        subprocess.run([*command, "-sample_fmt", "s16", str(target)], check=True)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(convert, files))
+
+
+def _by_torchaudio(file: Path) -> int:
+    import torch
+    from torchaudio.transforms import Resample
+
+    torch.set_num_threads(1)
+    found = decode_file(file.read_bytes())
+    mono = torch.from_numpy(to_mono(found.waveform))
+    if found.sample_rate not in _RESAMPLERS:
+        _RESAMPLERS[found.sample_rate] = Resample(found.sample_rate, RATE, lowpass_filter_width=64)
+    return len(encode_flac(_RESAMPLERS[found.sample_rate](mono).numpy(), RATE))
+
+
+_RESAMPLERS: dict = {}
+
+
+class ByTorchaudio:
+    """As ours, but with torchaudio's resampler (a filter of soxr's quality) in place of soxr."""
+
+    def __init__(self) -> None:
+        self._pool = ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"))
+
+    def __call__(self, files: list[Path], out: Path) -> None:
+        list(self._pool.map(_by_torchaudio, files))
+
+
+def by_ssondo(files: list[Path], out: Path) -> None:
+    """The verb, on a fetched shard that says where the files lie; its worker processes start anew."""
+    with AudioShardWriter(out / "fetched.h5", sample_rate=0, settings={}, producer="fetch") as shard:
+        for file in files:
+            origin = Origin(str(file), "", file_stamp(file))
+            shard.add(file.stem, origin=(origin.encoded(), origin.stamp, origin.identity))
+    resample(
+        audio=out / "fetched.h5",
+        out=out / "audio.h5",
+        sample_rate=RATE,
+        clip_s=CLIP_S,
+        n_workers=os.cpu_count() or 1,
+    )
+    with AudioShard(out / "audio.h5") as shard:
+        assert len(shard.ok) == len(files)
+
+
+def parts(files: list[Path]) -> dict[str, float]:
+    """Milliseconds of one core a clip, of each step in the process."""
+    spent = dict.fromkeys(("decoding", "resampling", "FLAC"), 0.0)
+    for file in files:
+        data = file.read_bytes()
+        times = [time.process_time()]
+        found = decode_file(data)
+        mono = to_mono(found.waveform)
+        times.append(time.process_time())
+        at_rate = resample_to(mono, found.sample_rate, RATE)
+        times.append(time.process_time())
+        encode_flac(at_rate, RATE)
+        times.append(time.process_time())
+        for step, begin, end in zip(spent, times, times[1:], strict=False):
+            spent[step] += 1000 * (end - begin) / len(files)
+    return spent
+
+
+def main() -> None:
+    """Make the clips, run each way, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sounds", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = made(folder, options.sounds, options.clips)
+        by_torchaudio = ByTorchaudio()
+        by_torchaudio(files[: os.cpu_count()], folder)  # its processes import torch once
+        ways: dict[str, Callable[[list[Path], Path], None]] = {
+            "`ffmpeg`, a process a file": by_ffmpeg,
+            "PyAV, torchaudio's resampler, FLAC": by_torchaudio,
+            "`ssondo resample`": by_ssondo,
+        }
+        best = dict.fromkeys(ways, float("inf"))
+        for _ in range(options.repeats):
+            for way, function in ways.items():
+                began = time.perf_counter()
+                function(files, folder)
+                best[way] = min(best[way], time.perf_counter() - began)
+        steps = parts(files)
+    base = best["`ffmpeg`, a process a file"]
+    print(f"{options.clips} clips, {os.cpu_count()} cores, the fastest of {options.repeats} repeats\n")
+    print("| way | clips/s | against `ffmpeg` |\n|---|--:|--:|")
+    for way, seconds in best.items():
+        print(f"| {way} | {options.clips / seconds:.1f} | {base / seconds:.2f} |")
+    print("\nms of one core a clip: " + ", ".join(f"{step} {ms:.1f}" for step, ms in steps.items()))
+
+
+if __name__ == "__main__":
+    main()

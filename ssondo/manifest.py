@@ -1,0 +1,106 @@
+"""Which clips an experiment used: a list that is frozen, handed on, and compared with what is there later.
+
+A manifest is a CSV `split,ytid,start_s,end_s`. Its head has for each split the number of clips and the
+hash of their list, the same that inventories and scores carry.
+"""
+
+import csv
+import io
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from ssondo.artefacts import clip_list_digest, write_text
+from ssondo.errors import SsondoError
+from ssondo.segments import read_segments
+from ssondo.shards import AudioShard
+
+log = logging.getLogger(__name__)
+
+_TITLE = "# ssondo manifest 1"
+_HEADER = ["split", "ytid", "start_s", "end_s"]
+_SPLITS = ("train", "eval")
+
+
+class Manifest(NamedTuple):
+    """A frozen list of clips.
+
+    Attributes:
+        times: start and end in seconds of each clip, by split and id.
+        digests: hash of each split's list of clips.
+    """
+
+    times: dict[str, dict[str, tuple[float, float]]]
+    digests: dict[str, str]
+
+
+def freeze(*, audio: Path, index: Path, out: Path) -> None:
+    """Write which clips there are: a list that fixes what an experiment used, and can be handed on.
+
+    Put its path into audioset.manifest, and a later run uses no other clips and says which it lacks.
+
+    Args:
+        audio: folder of the resampled shards.
+        index: folder of the segment lists that they were made of.
+        out: CSV file to write.
+
+    Raises:
+        SsondoError: if there are no such shards, or their lists are missing.
+    """
+    rows: list[tuple[str, str, float, float]] = []
+    for split in _SPLITS:
+        for path in sorted(audio.glob(f"{split}-*.h5")):
+            times = {segment.ytid: segment[1:3] for segment in read_segments(index / f"{path.stem}.csv")}
+            with AudioShard(path) as shard:
+                there = [shard.clip_ids[row] for row in shard.ok]
+            absent = [clip for clip in there if clip not in times]
+            if absent:
+                raise SsondoError(f"{path}: clip {absent[0]} is not in {index / path.stem}.csv; they are of two runs")
+            rows += [(split, clip, *times[clip]) for clip in there]
+    if not rows:
+        raise SsondoError(f"{audio}: no clips of resampled shards; make them with: snakemake --until resample")
+    write_text(out, _text(rows))
+    counts = [f"{sum(row[0] == split for row in rows)} {split}" for split in _SPLITS]
+    log.info("freeze: %s clips in %s", ", ".join(counts), out)
+
+
+def _text(rows: Iterable[tuple[str, str, float, float]]) -> str:
+    rows = sorted(rows, key=lambda row: (_SPLITS.index(row[0]), row[1]))
+    text = io.StringIO()
+    text.write(f"{_TITLE}\n")
+    for split in _SPLITS:
+        clips = [row[1] for row in rows if row[0] == split]
+        text.write(f"# {split}: {len(clips)} clips, sha256 {clip_list_digest(clips)}\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_HEADER)
+    writer.writerows((split, clip, f"{start:g}", f"{end:g}") for split, clip, start, end in rows)
+    return text.getvalue()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read what `freeze` wrote.
+
+    Raises:
+        SsondoError: if it is missing, no manifest, or was changed since.
+    """
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        raise SsondoError(f"{path}: no such manifest; make one with: ssondo freeze") from None
+    except UnicodeDecodeError:
+        lines = []
+    noted = {found[1]: found[2] for line in lines[1:3] if (found := re.match(r"# (\w+): .* sha256 (\w+)$", line))}
+    if not lines or lines[0] != _TITLE or set(noted) != set(_SPLITS) or lines[3:4] != [",".join(_HEADER)]:
+        raise SsondoError(f"{path}: not a manifest of this project; make one with: ssondo freeze")
+    times: dict[str, dict[str, tuple[float, float]]] = {split: {} for split in _SPLITS}
+    try:
+        for split, clip, start, end in csv.reader(lines[4:]):
+            times[split][clip] = (float(start), float(end))
+    except (ValueError, KeyError, csv.Error) as error:
+        raise SsondoError(f"{path}: a broken manifest ({error})") from None
+    for split in _SPLITS:
+        if clip_list_digest(times[split]) != noted[split]:
+            raise SsondoError(f"{path}: its {split} clips are not those that its hash is of; it was edited or cut")
+    return Manifest(times, noted)

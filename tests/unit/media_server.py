@@ -1,0 +1,155 @@
+"""A web server of this machine that serves sound and misbehaves on command, by the name that is asked for."""
+
+import http.server
+import io
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import soundfile
+
+RATE = 8_000
+
+
+def ramp(seconds: float) -> np.ndarray:
+    """A waveform whose value is the time in seconds over 100, so that a cut shows where it was made."""
+    return (np.arange(round(seconds * RATE)) / RATE / 100).astype("f4")
+
+
+def wav(seconds: float) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, ramp(seconds), RATE, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves sound under any name.
+
+    Attributes:
+        behaviour: what a name gets instead: a status, or one of cut, longer, html, short, stall, drip, slow, loop.
+        only_sound: behave so only when ffmpeg asks, not when yt-dlp looks what there is.
+        asked: names in the order in which yt-dlp first asked for them; ffmpeg's requests are not among them.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, seconds: float = 20) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.behaviour: dict[str, int | str] = {}
+        self.only_sound: set[str] = set()
+        self.retry_after: str | None = None
+        self.asked: list[str] = []
+        self.sound = wav(seconds)
+        self.stopping = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}/{{ytid}}.wav"
+
+    def times_asked(self) -> Counter[str]:
+        return Counter(self.asked)
+
+    def handle_error(self, *_: object) -> None:
+        """Connections that break are what this is for."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        name = self.path.strip("/").removesuffix(".wav")
+        by_ffmpeg = self.headers.get("User-Agent", "").startswith("Lavf") or "Range" in self.headers
+        if not by_ffmpeg:
+            self.server.asked.append(name)
+        how: int | str = self.server.behaviour.get(name, 200)
+        if name in self.server.only_sound and not by_ffmpeg:
+            how = 200
+        if isinstance(how, int) and how >= 400:
+            self._refuse(how)
+        elif how == "loop":
+            self._redirect(self.path)
+        elif how == "html":
+            self._send(b"<html><body>Sign in to see this.</body></html>", "text/html")
+        else:
+            self._send_sound(str(how))
+
+    def _refuse(self, status: int) -> None:
+        self.send_response(status)
+        if self.server.retry_after is not None:
+            self.send_header("Retry-After", self.server.retry_after)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _redirect(self, where: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", where)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _send(self, data: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _send_sound(self, how: str) -> None:
+        data = wav(3) if how == "short" else self.server.sound
+        wanted = self.headers.get("Range")
+        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
+        if start >= len(data):
+            self.send_response(416)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        declared = len(data) * (2 if how == "longer" else 1)
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Type", "audio/x-wav")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(declared - start))
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{declared - 1}/{declared}")
+        self.end_headers()
+        part = data[start:]
+        if how in ("cut", "longer"):
+            self.close_connection = True
+        if how == "cut":
+            part = part[:20_000]
+        if how == "stall":
+            self.wfile.write(part[:20_000])
+            self.server.stopping.wait(60)
+            self.close_connection = True
+        elif how in ("slow", "drip"):
+            # slow: all of it in a second; drip: bytes for ever.
+            step, pause_s = (len(part) // 10 + 1, 0.1) if how == "slow" else (500, 0.2)
+            for at in range(0, len(part), step):
+                self.wfile.write(part[at : at + step])
+                if self.server.stopping.wait(pause_s):
+                    self.close_connection = True
+                    return
+        else:
+            self.wfile.write(part)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving(seconds: float = 20) -> Iterator[Server]:
+    """A server for as long as the block runs."""
+    with Server(seconds) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield server
+        finally:
+            server.stopping.set()
+            server.shutdown()
+
+
+def wait_until(condition: object, seconds: float = 30) -> None:
+    """Wait for what another thread or process brings about."""
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
