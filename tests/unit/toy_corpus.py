@@ -142,10 +142,12 @@ def started(settings):
 
 
 def until(condition, process, seconds=120):
+    """Wait until something is so, or the process (of subprocess or multiprocessing) is over."""
     limit = time.monotonic() + seconds
-    while not condition() and process.poll() is None:
+    alive = process.is_alive if hasattr(process, "is_alive") else lambda: process.poll() is None
+    while not condition() and alive():
         assert time.monotonic() < limit, "the training did not get there"
-        time.sleep(0.002)
+        time.sleep(0.001)
 
 
 def killed_at(monkeypatch, step):
