@@ -152,3 +152,21 @@ def test_official_sizes_are_those_of_the_readers_own_lists() -> None:
         module = import_module(f"ssondo.tasks.{kind}")
         counts = getattr(module, "_CLIPS_OF_FOLD", dict.fromkeys(range(5), 400))
         assert sum(counts.values()) == total
+
+
+def test_docs_state_the_licence_source_and_checksums_that_the_readers_have() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+    table = page[page.index("| task | from |") :]
+    names = {"openmic": "OpenMIC-2018", "magnatagatune": "MagnaTagATune", "urbansound8k": "UrbanSound8K"}
+    names |= {"nsynth": "NSynth", "gtzan": "GTZAN", "fsd50k": "FSD50K", "esc50": "ESC-50"}
+    for kind in KINDS:
+        files, licence = remotes(kind)
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| {names[kind]} |")]
+        _, _, source, checksum, stated, _ = (cell.strip() for cell in row.split("|"))
+        assert stated == licence
+        assert (checksum == "MD5") == any(remote.md5 for remote in files.values())
+        assert source.rpartition(" ")[2].removeprefix("www.") in next(iter(files.values())).url
+        if all(remote.size for remote in files.values()):
+            gigabytes = sum(remote.size or 0 for remote in files.values()) / 1e9
+            (size,) = [line for line in page.splitlines() if line.startswith(f"| {names[kind]} |") and " GB |" in line]
+            assert f"| {gigabytes:.1f} GB |" in size
