@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install demo test test-fast format clean
+.PHONY: install demo test test-fast bench format clean
 
 install: $(VENV)/.installed
 
@@ -27,6 +27,10 @@ test: install
 # Without the tests that run whole workflows or train.
 test-fast: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not workflow" -n auto --maxprocesses 4
+
+# Measures the rates that `ssondo plan` counts with, on this machine.
+bench: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rates.py
 
 # Formats the code and makes config.yaml and docs/config.md from the typed models.
 format: install

@@ -1,15 +1,14 @@
-"""How long a probe takes: all seeds and grid points side by side, against one after the other.
+"""How long a probe takes: all seeds and grid points side by side, one after the other, and scikit-learn.
 
     OMP_NUM_THREADS=2 python benchmarks/probe.py [--clips 33334] [--dim 960] [--classes 11]
 
-Made-up embeddings (Gaussian clouds that overlap), 60 % train, 20 % validation, 20 % test;
-5 seeds x 12 grid points, batch 256, at most 100 epochs, patience 10: the defaults of the config.
-One after the other is what a loop over torch.nn.Linear and torch.optim.AdamW needs for an epoch,
-times the epochs that the probes really trained.
+Made-up embeddings (Gaussian clouds that overlap), 60 % train, 20 % validation, 20 % test; the
+settings of config.yaml: 5 seeds x 12 grid points. One after the other is what a loop over
+torch.nn.Linear and torch.optim.AdamW needs for a step, times the steps that the 60 probes trained;
+scikit-learn fits its LogisticRegression for 12 values of C once, as it has no seeds.
 """
 
 import argparse
-import itertools
 import json
 import tempfile
 import time
@@ -17,12 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
+from ssondo import selection
+from ssondo.config import Probe
 from ssondo.probe import probe
-from ssondo.selection import Development, GridPoint, Head, Labelled, _Race
 from ssondo.shards import EmbeddingShardWriter
 
-RATES, DECAYS, BATCH_SIZE, SEEDS = [1e-4, 3e-4, 1e-3, 3e-3], [0.0, 1e-2, 1.0], 256, [0, 1, 2, 3, 4]
+SETTINGS = Probe()
 
 
 def made_up(n: int, dim: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,8 +36,16 @@ def made_up(n: int, dim: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
     return embeddings.astype("f4"), np.eye(n_classes, dtype="i1")[classes]
 
 
-def whole_command(embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float, int]:
-    """Wall and CPU seconds of the verb, and the epochs of the chosen probes, the longest."""
+def whole_command(embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float, dict[str, float]]:
+    """Wall and CPU seconds of the verb, and what it did: its score and the steps of each batch size, of all probes."""
+    steps: dict[int, int] = {}
+    train = selection._Race._train
+
+    def counted(race: selection._Race, n: int) -> None:
+        size = race.points[0].batch_size
+        steps[size] = steps.get(size, 0) + n * len(race._running) * len(SETTINGS.seeds)
+        train(race, n)
+
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder, "task.h5"), Path(folder, "score.json")
         settings = {"task": "made_up", "metric": "accuracy", "split_kind": "split"}
@@ -47,55 +57,44 @@ def whole_command(embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, fl
             shard.add_extra("labels", labels)
             names = np.array([b"train", b"train", b"train", b"valid", b"test"])
             shard.add_extra("split", names[np.arange(len(labels)) % 5])
-        wall, cpu = time.perf_counter(), time.process_time()
-        probe(
-            embeddings=path,
-            model={"row_kind": "teacher"},
-            head="linear",
-            hidden=0,
-            learning_rates=RATES,
-            weight_decays=DECAYS,
-            batch_sizes=[BATCH_SIZE],
-            epochs=100,
-            patience=10,
-            seeds=SEEDS,
-            protocol="field",
-            out=out,
-        )
-        spent = time.perf_counter() - wall, time.process_time() - cpu
-        chosen = json.loads(out.read_text())["parts"][0]["chosen"]
-    return *spent, max(choice["epoch"] for choice in chosen)
+        selection._Race._train = counted
+        try:
+            wall, cpu = time.perf_counter(), time.process_time()
+            probe(embeddings=path, model={"row_kind": "teacher"}, out=out, **SETTINGS.model_dump())
+            spent = time.perf_counter() - wall, time.process_time() - cpu
+        finally:
+            selection._Race._train = train
+        return *spent, {"score": json.loads(out.read_text())["mean"], **{str(size): n for size, n in steps.items()}}
 
 
-def epoch_side_by_side(embeddings: np.ndarray, labels: np.ndarray) -> float:
-    """CPU seconds of a training epoch of all 60 probes."""
-    n = len(labels)
-    rows = torch.arange(n).expand(len(SEEDS), -1)
-    clips = Labelled(torch.from_numpy(embeddings), torch.from_numpy(labels))
-    grid = [GridPoint(rate, decay, BATCH_SIZE) for rate, decay in itertools.product(RATES, DECAYS)]
-    race = _Race(Development(clips, rows[:, : 3 * n // 5], rows[:, 4 * n // 5 :]), "accuracy", Head(0), grid, SEEDS)
-    race._train()
-    started = time.process_time()
-    race._train()
-    return time.process_time() - started
-
-
-def epoch_one_after_the_other(embeddings: np.ndarray, labels: np.ndarray) -> float:
-    """CPU seconds of a training epoch of 60 probes, each for itself; three are timed."""
+def step_alone(embeddings: np.ndarray, labels: np.ndarray, batch_size: int) -> float:
+    """CPU seconds of one step of one probe."""
     n = 3 * len(labels) // 5
     inputs, targets = torch.from_numpy(embeddings[:n]), torch.from_numpy(labels[:n].argmax(1))
+    layer = torch.nn.Linear(inputs.shape[1], labels.shape[1])
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3, weight_decay=0.01)
+    times = []
+    for rows in torch.randperm(n).split(batch_size)[:60]:
+        began = time.process_time()
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(layer(inputs[rows]), targets[rows]).backward()
+        optimizer.step()
+        times.append(time.process_time() - began)
     # The first optimizer of a process imports a good deal.
-    torch.optim.AdamW(torch.nn.Linear(1, 1).parameters()).step()
-    started = time.process_time()
-    for seed in range(3):
-        torch.manual_seed(seed)
-        layer = torch.nn.Linear(inputs.shape[1], labels.shape[1])
-        optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3, weight_decay=0.01)
-        for rows in torch.randperm(n).split(BATCH_SIZE):
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(layer(inputs[rows]), targets[rows]).backward()
-            optimizer.step()
-    return (time.process_time() - started) / 3 * len(SEEDS) * len(RATES) * len(DECAYS)
+    return sum(times[10:]) / len(times[10:])
+
+
+def logistic_regression(embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+    """Wall and CPU seconds of twelve fits, and the test accuracy of the one that is best on validation."""
+    part, classes = np.arange(len(labels)) % 5, labels.argmax(1)
+    wall, cpu = time.perf_counter(), time.process_time()
+    inputs = StandardScaler().fit(embeddings[part < 3]).transform(embeddings)
+    fits = [
+        LogisticRegression(C=c, max_iter=200).fit(inputs[part < 3], classes[part < 3]) for c in np.logspace(-5, 0.5, 12)
+    ]
+    best = max(fits, key=lambda fit: fit.score(inputs[part == 3], classes[part == 3]))
+    score = best.score(inputs[part == 4], classes[part == 4])
+    return time.perf_counter() - wall, time.process_time() - cpu, score
 
 
 def main() -> None:
@@ -106,11 +105,21 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=11)
     options = parser.parse_args()
     embeddings, labels = made_up(options.clips, options.dim, options.classes)
-    print(f"{options.clips} clips x {options.dim}, {options.classes} classes, {torch.get_num_threads()} threads")
-    together, apart = epoch_side_by_side(embeddings, labels), epoch_one_after_the_other(embeddings, labels)
-    print(f"an epoch of 60 probes, s of CPU: side by side {together:.2f}, one after the other {apart:.2f}")
-    wall, cpu, epochs = whole_command(embeddings, labels)
-    print(f"the whole probe: {wall:.1f} s, {cpu:.1f} s of CPU; longest chosen training {epochs} epochs")
+    print(f"{options.clips} clips x {options.dim}, {options.classes} classes, {torch.get_num_threads()} threads\n")
+    wall, cpu, found = whole_command(embeddings, labels)
+    score, steps = found.pop("score"), {int(size): n for size, n in found.items()}
+    alone = sum(n * step_alone(embeddings, labels, size) for size, n in steps.items())
+    sk_wall, sk_cpu, sk_score = logistic_regression(embeddings, labels)
+    print("| what | wall s | CPU s | CPU beside ssondo | test accuracy |")
+    print("|---|--:|--:|--:|--:|")
+    print(f"| ssondo probe, {len(SETTINGS.seeds)} x 12 probes | {wall:.1f} | {cpu:.1f} | 1 | {100 * score:.1f} % |")
+    print(
+        f"| the same {sum(steps.values()):,} steps, one probe after the other | – | {alone:.0f} | {alone / cpu:.1f} | |"
+    )
+    print(
+        f"| scikit-learn LogisticRegression, 12 values of C | {sk_wall:.1f} | {sk_cpu:.1f} | {sk_cpu / cpu:.2f} "
+        f"| {100 * sk_score:.1f} % |"
+    )
 
 
 if __name__ == "__main__":

@@ -54,6 +54,9 @@ VERBS = {
     "fig2": "ssondo.tables:fig2",
     "report": "ssondo.report:report",
 }
+"""Library functions that are commands; each rule of the workflow is one."""
+COMMANDS = VERBS | {"plan": "ssondo.costs:plan"}
+"""All that the command line knows; `plan` reads the configuration, which no verb does."""
 # What one says of fetching, and the verb that does it.
 _SAID_OF_FETCH = {"--status": ("ledger", None), "--retry": ("retry", "--reason")}
 _INTERRUPTED = 130
@@ -106,14 +109,14 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _load(verb: str) -> Callable[..., Any]:
-    module, _, name = VERBS[verb].partition(":")
+    module, _, name = COMMANDS[verb].partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function
 
 
 def _summary(verb: str) -> str:
     """The first line of a verb's docstring, read without importing what it imports."""
-    module, _, name = VERBS[verb].partition(":")
+    module, _, name = COMMANDS[verb].partition(":")
     base = Path(__file__).parents[1].joinpath(*module.split("."))
     path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -133,7 +136,7 @@ def _app(verb: str | None) -> App:
     if verb is not None:
         app.command(_command(_load(verb)), name=verb)
     else:
-        for name in VERBS:
+        for name in COMMANDS:
             app.command(App(name=name, help=_summary(name)))
     return app
 
@@ -188,10 +191,10 @@ def _reworded(arguments: list[str]) -> list[str]:
 def _run(arguments: list[str], log: logging.Logger, log_path: str | None) -> int:
     arguments = _reworded(arguments)
     verb = next((a for a in arguments if not a.startswith("-")), None)
-    if verb is not None and verb not in VERBS:
+    if verb is not None and verb not in COMMANDS:
         import difflib
 
-        near = difflib.get_close_matches(verb, VERBS, 1)
+        near = difflib.get_close_matches(verb, COMMANDS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         log.error("error: ssondo has no verb %s%s (ssondo --help lists them)", verb, hint)
         return 2

@@ -118,7 +118,7 @@ def picture(path: Path, caption: str) -> Html:
     """A PNG, held in the page itself."""
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     name = escape(caption)
-    image = f'<img src="data:image/png;base64,{data}" alt="{name}" loading="lazy">'
+    image = f'<img src="data:image/png;base64,{data}" alt="{name}">'
     return Html(f'<figure class="plot"><figcaption>{name}</figcaption>{image}</figure>')
 
 
@@ -187,12 +187,14 @@ td.strong{font-weight:700}
 td.bar{background:linear-gradient(90deg,color-mix(in srgb,var(--accent) 17%,transparent) var(--share),transparent 0)
 left bottom/100% 100% no-repeat}
 td.heat{background:color-mix(in srgb,var(--accent) var(--heat),var(--card))}
+tr.first td{border-top:2px solid var(--line)}
 td small{display:block;color:var(--muted);font-weight:400;font-size:.78rem}
 button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:pointer}
 button.sort{font-weight:600;white-space:nowrap}
-button.sort::after{content:"";display:inline-block;width:.9em;color:var(--accent)}
-th[aria-sort=ascending] .sort::after{content:" ↑"}
-th[aria-sort=descending] .sort::after{content:" ↓"}
+.sort::after,th.num .sort::before{content:"";display:inline-block;width:.9em;color:var(--accent)}
+th.num .sort::after{width:0}
+th[aria-sort=ascending]:not(.num) .sort::after,th[aria-sort=ascending].num .sort::before{content:"↑"}
+th[aria-sort=descending]:not(.num) .sort::after,th[aria-sort=descending].num .sort::before{content:"↓"}
 button.open{text-decoration:underline dotted color-mix(in srgb,var(--muted) 60%,transparent);text-underline-offset:3px}
 button.open:hover{color:var(--accent)}
 .search{font:inherit;color:inherit;background:var(--bg);border:1px solid var(--line);border-radius:8px;
@@ -207,6 +209,8 @@ dd{margin:0;overflow-wrap:anywhere}
 code{font:.86em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 details{margin:.6rem 0 0}
 summary{cursor:pointer;margin-bottom:.5rem}
+.pairs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,540px),1fr));gap:4px 28px}
+.pairs .plots{grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr))}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:16px 24px}
 .plot{margin:0}
 .plot img{width:100%;height:auto;background:#fff;border-radius:8px}

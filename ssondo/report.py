@@ -325,7 +325,8 @@ def _training(paths: Sequence[Path]) -> Html:
         ]
         parts.append(folded(name, _plots(charts), open_=len(paths) <= 4))
     heads = ["training", "epochs", *(column.replace("_", " ") for column in ["loss", *scored]), "clips/s"]
-    return _join([table(heads, rows), paragraphs(["Loss and scores of the last epoch that has them."]), *parts])
+    note = paragraphs(["Loss and scores of the last epoch that has them."])
+    return _join([table(heads, rows), note, '<div class="pairs">', *parts, "</div>"])
 
 
 def _curve(lines: Sequence[Mapping[str, str]], column: str) -> Series:

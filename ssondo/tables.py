@@ -176,13 +176,14 @@ def escape_latex(text: str) -> str:
 
 
 def latex_table(table: Table) -> str:
-    """The table in LaTeX with booktabs' rules; notes stand below it in small print."""
+    """The table in LaTeX with booktabs' rules, no wider than the text; notes stand below it in small print."""
     n_labels = len(table.label_heads)
     lines = [
-        "% \\usepackage{booktabs}",
+        "% \\usepackage{booktabs,graphicx}",
         "\\begin{table}",
         "\\centering",
         f"\\caption{{{escape_latex(table.title)}}}",
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{"
         f"\\begin{{tabular}}{{{'l' * n_labels}{'r' * len(table.heads)}}}",
         "\\toprule",
         " & ".join(map(escape_latex, [*table.label_heads, *table.heads])) + " \\\\",
@@ -200,7 +201,7 @@ def latex_table(table: Table) -> str:
             small = [f"{{\\scriptsize {escape_latex(text)}}}" if text else "" for text in texts]
             lines.append(" & ".join(small) + " \\\\")
     notes = [f"{{\\footnotesize {escape_latex(note)}\\par}}" for note in [*_legend(table), *table.notes]]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *notes, "\\end{table}"]) + "\n"
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}}", "", *notes, "\\end{table}"]) + "\n"
 
 
 def _csv(lines: Iterable[Sequence[Any]]) -> str:
@@ -442,7 +443,7 @@ def table1(
         tasks: columns.
         markdown: the table for reading, in per cent.
         csv: the table for a spreadsheet, in per cent.
-        latex: the table for a paper, in per cent; needs booktabs.
+        latex: the table for a paper, in per cent; needs booktabs and graphicx.
         figure: the table as a PNG.
     """
     cells = read_scores(scores)
@@ -515,7 +516,7 @@ def table2(
         environment: tasks of the second average.
         markdown: the table for reading, in per cent.
         csv: the table for a spreadsheet, in per cent.
-        latex: the table for a paper, in per cent; needs booktabs.
+        latex: the table for a paper, in per cent; needs booktabs and graphicx.
     """
     table = build_table2(read_scores(scores), losses, music, environment)
     names = ["music", "environment", "average"]

@@ -1,6 +1,12 @@
 """Probe scores made up for the tests of tables and report."""
 
+import base64
 import json
+
+from ssondo.tables import table1
+
+# The smallest PNG: one grey pixel.
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 
 
 def model(row_kind, teacher="", student="", loss="", n_clusters=0, seed=0):
@@ -55,3 +61,66 @@ def write_score(folder, of, task, runs, **changes):
     path = folder / "-".join([*(str(part) for part in of.values() if part != ""), f"{task}.json"])
     path.write_text(json.dumps(value))
     return path
+
+
+def write_results(tmp_path):
+    """Everything that a run leaves, in small."""
+    scores = [
+        write_score(tmp_path, model("teacher", "matpac"), "esc50", [0.90, 0.92], parameters=86_000_000),
+        write_score(tmp_path, model("supervised", student="dymn"), "esc50", [0.80, 0.80]),
+        write_score(tmp_path, distilled(), "esc50", [0.864, 0.864], n_missing=7, clip_list_sha256="feed" * 16),
+    ]
+    names = {"markdown": "t.md", "csv": "t.csv", "latex": "t.tex", "figure": "t.png"}
+    outputs = {name: tmp_path / file for name, file in names.items()}
+    table1(scores=scores, teachers=["matpac"], students=["dymn"], tasks=["esc50"], **outputs)
+
+    history = tmp_path / "students" / "dymn" / "seed0" / "history.csv"
+    history.parent.mkdir(parents=True)
+    history.write_text(
+        "epoch,step,loss,learning_rate,clips_per_s,eval_cosine,constant_cosine\n"
+        "1,10,0.9,0.001,500,,\n2,20,0.5,0.001,510,0.71,0.4\n3,30,0.25,0.001,505,0.83,0.4\n"
+    )
+    metrics = tmp_path / "clusters" / "k3" / "metrics.json"
+    metrics.parent.mkdir(parents=True)
+    metrics.with_name("tsne.png").write_bytes(PIXEL)
+    metrics.write_text(
+        json.dumps(
+            {
+                "n_clips": 60,
+                "inertia": {"mean": 1.5},
+                "silhouette": None,
+                "davies_bouldin": 1.25,
+                "calinski_harabasz": 33.0,
+                "cluster_sizes": {"each": [10, 30, 20]},
+                "settings": {"n_clusters": 3},
+            }
+        )
+    )
+    inventory = tmp_path / "audio" / "train.json"
+    inventory.parent.mkdir()
+    inventory.write_text(
+        json.dumps(
+            {
+                "kind": "audio",
+                "n_clips": 100,
+                "n_ok": 97,
+                "reasons": {"UNAVAILABLE": {"private video": 3}},
+                "clip_list_sha256": "e" * 64,
+                "shards": [{"name": "train-0000"}],
+            }
+        )
+    )
+    benchmark = tmp_path / "benchmarks" / "distill" / "matpac" / "dymn.tsv"
+    benchmark.parent.mkdir(parents=True)
+    benchmark.write_text("s\th:m:s\tmax_rss\tmean_load\n3725.5\t1:02:05\t812.34\t99\n")
+    return {
+        "title": "A small run",
+        "table1": outputs["csv"],
+        "scores": scores,
+        "histories": [history],
+        "clusters": [metrics],
+        "inventories": [inventory],
+        "benchmarks": tmp_path / "benchmarks",
+        "rulegraph": {"all": ["distill", "embed"], "distill": ["embed"]},
+        "out": tmp_path / "report.html",
+    }

@@ -2,6 +2,8 @@
 
 import csv
 import re
+import shutil
+import subprocess
 
 import pytest
 from score_files import distilled, model, write_score
@@ -11,6 +13,7 @@ from ssondo.scores import published, read_scores
 from ssondo.scores import scores as collect
 from ssondo.tables import Entry, Published, build_table1, escape_latex, fig2, table1, table2
 
+PDFLATEX = shutil.which("pdflatex") or ""
 SEVEN = ["openmic", "nsynth", "gtzan", "mtt", "fsd50k", "esc50", "us8k"]
 
 
@@ -221,6 +224,34 @@ def test_latex_of_published_rows_is_well_formed(scores, tmp_path):
     text = make_table1(tmp_path, scores)["latex"].read_text()
     assert_sane_latex(text)
     assert "$\\neq$" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PDFLATEX, reason="needs LaTeX: apt-get install texlive-latex-base texlive-latex-recommended")
+def test_latex_compiles(scores, tmp_path):
+    odd = write_score(tmp_path, model("teacher", "m_2d"), "es_c&50", [0.5, 0.6], n_missing=3, optimistic=True)
+    (tmp_path / "second").mkdir()
+    wide = [write_score(tmp_path, distilled(), task, [0.8, 0.81]) for task in SEVEN[:5]]
+    first = make_table1(tmp_path, [*scores, *wide], tasks=SEVEN)["latex"]
+    second = make_table1(tmp_path / "second", [odd], teachers=["m_2d"], students=[], tasks=["es_c&50"])["latex"]
+    third = {"markdown": tmp_path / "t.md", "csv": tmp_path / "t.csv", "latex": tmp_path / "t2.tex"}
+    files = [write_score(tmp_path, distilled(n_clusters=0), task, [0.75]) for task in SEVEN]
+    table2(scores=files, losses=["cosine", "mse"], music=SEVEN[:4], environment=SEVEN[4:], **third)
+    inputs = "".join(f"\\input{{{path}}}" for path in (first, second, third["latex"]))
+    (tmp_path / "paper.tex").write_text(
+        f"\\documentclass{{article}}\\usepackage{{booktabs,graphicx}}\\begin{{document}}{inputs}\\end{{document}}"
+    )
+    done = subprocess.run(
+        [PDFLATEX, "-halt-on-error", "-interaction=nonstopmode", "paper.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+    assert "Missing character" not in done.stdout
+    assert "Overfull" not in done.stdout
 
 
 def test_latex_special_characters_are_escaped():

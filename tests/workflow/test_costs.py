@@ -1,0 +1,37 @@
+"""The jobs that `ssondo plan` counts are those that Snakemake would run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from project import ROOT, Project
+
+from ssondo.costs import estimate, merged, read_rates
+from ssondo.plan import Plan
+from ssondo.watch import Watch
+
+pytestmark = pytest.mark.workflow
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "profiles/demo/demo.yaml", "tests/workflow/tiny.yaml"])
+def test_plan_counts_the_jobs_of_a_dry_run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project.make(tmp_path / "project", ROOT / name)
+    monkeypatch.chdir(project.folder)
+    plan = Plan(merged([project.configfile]), Watch(tmp_path / "content.json"))
+    counted = {stage.rule: stage.jobs for stage in estimate(plan, read_rates(), n_train=10_000, n_eval=100).stages}
+    assert counted == project.planned("all")
+
+
+def test_plan_counts_the_jobs_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project.make(tmp_path / "project")
+    values = yaml.safe_load(project.configfile.read_text())
+    (tmp_path / "sound").mkdir()
+    (tmp_path / "sound" / "a.wav").write_bytes(b"")
+    values["audioset"]["source"] = {"kind": "folder", "path": str(tmp_path / "sound")}
+    values["audioset"]["segments"] = {"train": [], "eval": [], "classes": ""}
+    values["table1"]["baselines"] = ["untrained"]
+    project.configfile.write_text(yaml.safe_dump(values))
+    monkeypatch.chdir(project.folder)
+    plan = Plan(merged([project.configfile]), Watch(tmp_path / "content.json"))
+    counted = {stage.rule: stage.jobs for stage in estimate(plan, read_rates(), n_train=10, n_eval=1).stages}
+    assert counted == project.planned("all")
