@@ -1,6 +1,6 @@
 """Clips a second that the training loader reads in weighted random order, over numbers of shards.
 
-    python benchmarks/loader.py --sounds ../shared/data/esc50/audio [--clips 100000] [--shards 1 8 32] [--clip-s 1.0]
+    python benchmarks/loader.py --sounds ../shared/data/esc50/audio [--clips 100000] [--shards 1 8 32] [--clip-s 0.5]
 
 The clips are cut from real recordings, 32 kHz FLAC. They are short so that 100,000 of them fit on a disk; the order
 is that of the training's sampler with clusters of very different sizes. The share of decoding is that of the same
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--sounds", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=100_000)
     parser.add_argument("--shards", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--clip-s", type=float, default=1.0)
+    parser.add_argument("--clip-s", type=float, default=0.5)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     options = parser.parse_args()
     blobs = cut(options.sounds, options.clip_s, 2_000)
