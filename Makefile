@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
+# All side by side, because they mostly wait for SLURM.
+TEST_SLURM = $(BIN)/python -m pytest -m slurm -n 6
 
-.PHONY: install demo test test-fast bench format clean
+.PHONY: install demo test test-fast test-slurm bench format clean
 
 install: $(VENV)/.installed
 
@@ -19,14 +21,19 @@ demo: install
 	@cat results/demo/table1.md
 	@echo "The report: results/demo/report.html"
 
-# Tests side by side on one thread each, then whole workflows, which use all cores themselves.
+# Tests side by side on one thread each, then whole workflows, which use all cores themselves, then those on SLURM.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not workflow" -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not workflow and not slurm" -n auto --maxprocesses 4
 	$(BIN)/python -m pytest -m workflow
+	$(TEST_SLURM)
+
+# On a pretend cluster: needs root and Debian's SLURM packages, and is skipped without them.
+test-slurm: install
+	$(TEST_SLURM)
 
 # Without the tests that run whole workflows or train.
 test-fast: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not workflow" -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not workflow and not slurm" -n auto --maxprocesses 4
 
 # Measures the rates that `ssondo plan` counts with, on this machine.
 bench: install

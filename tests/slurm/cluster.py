@@ -1,4 +1,4 @@
-"""A SLURM cluster of pretend nodes on this one machine: the real daemons, as root, without systemd.
+"""A SLURM cluster of four pretend nodes on this one machine: the real daemons, as root, without systemd.
 
     python tests/slurm/cluster.py up      # then: sinfo, snakemake --profile slurm ...
     python tests/slurm/cluster.py down
@@ -7,7 +7,8 @@ It needs Debian's packages slurmctld, slurmd, slurm-client and munge. All nodes 
 claim more processors and memory than it has, so that what a lab's jobs ask for fits; their GPUs are
 copies of /dev/null, which SLURM counts and hands out like real ones. Memory is enforced by looking
 each second (JobAcctGatherParams=OverMemoryKill), time by SLURM itself; there are no cgroups and
-there is no accounting database, so `sacct` knows nothing.
+there is no accounting database, so `sacct` knows nothing. The last two nodes have the feature "spare"
+and get jobs that ask for it, and others once the first two are full.
 """
 
 import os
@@ -58,8 +59,8 @@ ReturnToService=2
 KillWait=5
 MinJobAge=900
 GresTypes=gpu
-NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port={node_ports} CPUs={cpus} CoresPerSocket={cpus} \
-RealMemory={mem_mb} Gres=gpu:{gpus}
+NodeName=DEFAULT CPUs={cpus} CoresPerSocket={cpus} RealMemory={mem_mb} Gres=gpu:{gpus} State=UNKNOWN
+{node_lines}
 PartitionName=cpu Nodes=ALL Default=YES State=UP
 PartitionName=gpu Nodes=ALL State=UP
 """
@@ -71,6 +72,7 @@ class Cluster:
 
     folder: Path = Path("/tmp/ssondo-slurm")
     nodes: tuple[str, ...] = ("n1", "n2")
+    spare_nodes: tuple[str, ...] = ("n3", "n4")
     cpus: int = 64
     mem_mb: int = 256_000
     gpus: int = 2
@@ -79,6 +81,10 @@ class Cluster:
     @property
     def conf(self) -> Path:
         return self.folder / "slurm.conf"
+
+    @property
+    def all_nodes(self) -> tuple[str, ...]:
+        return (*self.nodes, *self.spare_nodes)
 
     def obstacle(self) -> str | None:
         """Why no cluster can be started here, or None."""
@@ -110,10 +116,10 @@ class Cluster:
             "--force",
         )
         _run("slurmctld", "-c", "-f", str(self.conf))
-        for node in self.nodes:
+        for node in self.all_nodes:
             (self.folder / f"spool-{node}").mkdir()
             _run("slurmd", "-f", str(self.conf), "-N", node)
-        _until(lambda: all(self.state(node) == "idle" for node in self.nodes), "the nodes are idle")
+        _until(lambda: all(self.state(node) == "idle" for node in self.all_nodes), "the nodes are idle")
 
     def down(self) -> None:
         """Cancel all jobs and stop the daemons."""
@@ -123,7 +129,7 @@ class Cluster:
                 self.query("scancel", *jobs)
                 with suppress(TimeoutError):
                     _until(lambda: not self.query("squeue", "-h", "-o", "%A").split(), "the jobs are gone", 30)
-        daemons = [*(f"slurmd-{node}" for node in self.nodes), "slurmctld", "munge"]
+        daemons = [*(f"slurmd-{node}" for node in self.all_nodes), "slurmctld", "munge"]
         for daemon in daemons:
             pid = self._pid(daemon)
             if pid is not None:
@@ -134,8 +140,8 @@ class Cluster:
 
     @contextmanager
     def running(self) -> Iterator["Cluster"]:
-        self.up()
         try:
+            self.up()
             yield self
         finally:
             self.down()
@@ -149,11 +155,14 @@ class Cluster:
         return self.query("sinfo", "-h", "-p", "cpu", "-n", node, "-o", "%T").strip()
 
     def _configure(self) -> None:
-        host, n_nodes = socket.gethostname().partition(".")[0], len(self.nodes)
+        host, lines = socket.gethostname().partition(".")[0], []
+        for i, node in enumerate(self.all_nodes):
+            kind = " Features=spare Weight=100" if node in self.spare_nodes else ""
+            lines.append(f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={self.port + 1 + i}{kind}")
         text = _SLURM_CONF.format(
-            **vars(self) | {"nodes": ",".join(self.nodes)},
+            **vars(self),
             host=host,
-            node_ports=",".join(str(self.port + 1 + i) for i in range(n_nodes)),
+            node_lines="\n".join(lines),
             first_srun=self.port + 100,
             last_srun=self.port + 199,
         )
@@ -167,7 +176,7 @@ class Cluster:
                 device.touch()
             devices.append(str(device))
         files = ",".join(devices)
-        (self.folder / "gres.conf").write_text(f"NodeName={','.join(self.nodes)} Name=gpu File={files}\n")
+        (self.folder / "gres.conf").write_text(f"NodeName={','.join(self.all_nodes)} Name=gpu File={files}\n")
         SYSTEM_CONF.parent.mkdir(exist_ok=True)
         SYSTEM_CONF.unlink(missing_ok=True)
         SYSTEM_CONF.symlink_to(self.conf)

@@ -51,12 +51,16 @@ class Project:
         wrapper.parent.mkdir()
         wrapper.write_text(_RECORDER.format(python=sys.executable))
         wrapper.chmod(0o755)
-        project = cls(folder)
-        shutil.copy(configfile or project.configfile, folder / "tiny.yaml")
-        project.configfile = folder / "tiny.yaml"
+        shutil.copy(configfile or cls(folder).configfile, folder / "tiny.yaml")
+        return cls.at(folder)
+
+    @classmethod
+    def at(cls, folder: Path) -> "Project":
+        """The project that `make` has made in `folder`."""
+        project = cls(folder, folder / "tiny.yaml")
         project.environment = {
             **os.environ,
-            "PATH": f"{wrapper.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{folder / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(folder),
             "PYTHONDONTWRITEBYTECODE": "1",
             "SSONDO_MODULES": str(folder / "modules"),

@@ -1,0 +1,75 @@
+"""A pretend cluster and a finished small workflow, each made once for all tests, also of several workers."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from project import Project
+from site_profile import SMALL, THREADS, Run, start
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one of pytest's workers at a time."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run of pytest have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def cluster(shared: Path) -> Iterator[Cluster]:
+    """The pretend cluster, or a skipped test that says why there is none."""
+    found = Cluster()
+    users = shared / "users-of-the-cluster"
+    users.mkdir(exist_ok=True)
+    me = users / str(os.getpid())
+    with locked(shared / "cluster.lock"):
+        if not any(users.iterdir()):
+            obstacle = found.obstacle()
+            if obstacle:
+                if os.environ.get("SSONDO_REQUIRE_SLURM"):
+                    pytest.fail(f"no SLURM: {obstacle}")
+                pytest.skip(f"no SLURM: {obstacle}")
+            found.up()
+        me.touch()
+    yield found
+    with locked(shared / "cluster.lock"):
+        me.unlink()
+        if not any(users.iterdir()):
+            found.down()
+
+
+@pytest.fixture(scope="session")
+def local(cluster: Cluster, shared: Path) -> Project:
+    """The small workflow, run on this machine without SLURM; change only copies of it."""
+    folder = shared / "local"
+    with locked(shared / "local.lock"):
+        if not folder.exists():
+            project = Project.make(folder, SMALL)
+            project.snakemake("--quiet", "host", "reason", "--set-threads", *(f"{k}={v}" for k, v in THREADS.items()))
+    return Project.at(folder)
+
+
+@pytest.fixture
+def submit() -> Iterator[Callable[..., Run]]:
+    """Starts `snakemake --profile slurm` for targets in a project's folder; what still runs after the test is ended."""
+    runs: list[Run] = []
+
+    def started(project: Project, *targets: str) -> Run:
+        runs.append(start(project, *targets))
+        return runs[-1]
+
+    yield started
+    for run in runs:
+        run.stop()

@@ -1,0 +1,25 @@
+"""A student whose training takes its time as long as a file says so, and then none."""
+
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ssondo.students.backbone import Backbone
+
+SLOW = Path("slow")
+
+
+class Slow(Backbone):
+    embedding_dim = 8
+    hidden_dim = 16
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 8, 3, stride=2)
+
+    def embed_windows(self, log_mel: Tensor) -> Tensor:
+        if self.training and SLOW.exists():
+            time.sleep(2)
+        return self.layer(log_mel[:, None]).relu().mean((2, 3))
