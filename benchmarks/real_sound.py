@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with esc50/ and fsdd/")
     parser.add_argument("--out", type=Path, required=True, help="folder for the table, the CSV and the picture")
     parser.add_argument("--work", type=Path, required=True, help="folder for shards and the running training")
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--validate-every", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=0.003)
     given = parser.parse_args()
@@ -283,8 +283,8 @@ def main() -> None:
         learning_rate=given.learning_rate,
         schedule="linear",
         warmup_epochs=2,
-        decay_start_epoch=given.epochs / 2,
-        decay_epochs=given.epochs / 2,
+        decay_start_epoch=0.8 * given.epochs,
+        decay_epochs=0.2 * given.epochs,
         final_multiplier=0,
         reestimate_batches=40,
     )

@@ -33,18 +33,20 @@ def _interactive() -> bool:
     return sys.stderr.isatty() and "SSONDO_PROGRESS_LINES" not in os.environ
 
 
-def progress_bar(total: int | None, name: str, unit: str = "clip") -> tqdm:
+def progress_bar(total: int | None, name: str, unit: str = "clip", *, done: int = 0) -> tqdm:
     """A progress display to be used as a context manager; call `update(n)` on it.
 
     Args:
         total: how many units there will be; None if unknown.
         name: what is being done, e.g. "embed yamnet train-0003".
         unit: what is counted, in the singular.
+        done: how many of them were done before; they count for no speed.
     """
     if _interactive():
-        return tqdm(total=total, desc=name, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True)
+        return tqdm(total=total, initial=done, desc=name, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True)
     return _Lines(
         total=total,
+        initial=done,
         desc=name,
         unit=f" {unit}",
         file=sys.stderr,

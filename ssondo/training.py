@@ -211,8 +211,8 @@ def train(
     saved = epoch_began = began = time.monotonic()
     epoch_first, seconds_before = at.step, at.seconds
     student.train()
-    with closing(read), until_terminated() as terminated, progress_bar(n_steps, journal.name, unit="step") as bar:
-        bar.initial = bar.n = at.step
+    shown = progress_bar(n_steps, journal.name, unit="step", done=at.step)
+    with closing(read), until_terminated() as terminated, shown as bar:
         bar.disable = not job.first
         for batch in batches:
             step = at.step
