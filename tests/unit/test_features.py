@@ -187,6 +187,18 @@ def augment(**arguments: float) -> SpecAugment:
     return SpecAugment(**arguments).train()
 
 
+def test_masks_of_the_parts_of_a_batch_are_those_of_the_whole() -> None:
+    log_mel = torch.randn(6, 2, 16, 20, generator=torch.Generator().manual_seed(1))
+    layer = augment(max_time_width=8, max_frequency_width=8)
+    whole = layer(log_mel, torch.Generator().manual_seed(5))
+    parts = [
+        layer(part, torch.Generator().manual_seed(5), part=number, n_parts=3)
+        for number, part in enumerate(log_mel.chunk(3))
+    ]
+    assert torch.equal(torch.cat(parts), whole)
+    assert not torch.equal(whole, log_mel)
+
+
 def test_spec_augment_does_nothing_in_evaluation_mode():
     log_mel = noise(2, 128, 79)
     assert torch.equal(SpecAugment(2, 40, 2, 40).eval()(log_mel), log_mel)

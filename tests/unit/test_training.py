@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from toy_corpus import STUDENT, arguments, digest, history, run
 
 from ssondo import training
@@ -40,6 +41,22 @@ def test_looking_at_eval_clips_does_not_change_the_training(corpus, tmp_path):
         run("distill", **arguments(corpus, tmp_path / name, validate_every=validate_every, reestimate_batches=2))
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
     assert [row["eval_cosine"] != "" for row in history(tmp_path / "b")] == [False, True]
+
+
+def test_gradient_is_clipped_before_each_step_and_the_history_has_its_norm_before(corpus, tmp_path):
+    norms = []
+
+    def note(optimizer, *_):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(torch.stack([gradient.norm() for gradient in gradients]).norm().item())
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        run("distill", **arguments(corpus, tmp_path, epochs=1, gradient_clip=0.5))
+    finally:
+        hook.remove()
+    assert norms == pytest.approx([0.5] * 4, rel=1e-4)
+    assert float(history(tmp_path)[0]["gradient_norm"]) > 1
 
 
 def test_fp16_steps_whose_gradient_overflows_are_left_out(corpus, tmp_path, monkeypatch):
