@@ -47,6 +47,7 @@ from ssondo.running import running_path, training_identity
 from ssondo.sampler import Sampler, uniform_weights
 from ssondo.shards import AudioShardWriter
 from ssondo.student import Student, new_student
+from ssondo.student_checkpoint import save_student
 from ssondo.teachers import load_teacher
 from ssondo.training import Examples, served, train
 from ssondo.weights import file_in_package
@@ -192,6 +193,7 @@ def distil(found: list[Collection], work: Path, recipe: Recipe, job: Job, *, val
     wanted = torch.from_numpy(held_out.read(common(unseen.clip_ids, held_out.clip_ids)[1]) - mean)
     examples = Examples(inputs, lambda clips: teacher.read(teacher_rows[clips]) - mean, uniform_weights(len(rows)))
 
+    @torch.no_grad()
     def judge() -> Row:
         parts = np.array_split(np.arange(len(wanted)), 20)
         outputs = torch.cat([student(eval_inputs.on_device(eval_inputs.read(part))) for part in parts])
@@ -217,6 +219,8 @@ def distil(found: list[Collection], work: Path, recipe: Recipe, job: Job, *, val
         identity=training_identity(student, recipe, "ssondo.training", "ssondo.losses"),
         journal=Journal(outputs, name="real_sound", n_epochs=recipe.epochs, scores=SCORES),
     )
+    save_student(outputs.out, student)
+    running_path(outputs.out).unlink(missing_ok=True)
     return [untrained, *history]
 
 
@@ -230,7 +234,7 @@ def cached(path: Path, judge: Callable[[], Row], student: Student) -> str:
 
 def table(rows: list[Row], teacher: dict[str, float]) -> str:
     """Markdown."""
-    lines = ["| | steps | " + " | ".join(f"{title}, %" for title in TITLES.values()) + " | cosine |"]
+    lines = ["| | steps | " + " | ".join(f"{title}, %" for title in TITLES.values()) + " | cosine to the teacher |"]
     lines.append("|---|---:|" + "---:|" * (len(TITLES) + 1))
 
     def line(name: str, step: str, scores: Mapping[str, float | int | None], cosine: str) -> str:
@@ -265,10 +269,10 @@ def draw(path: Path, rows: list[Row], teacher: dict[str, float]) -> None:
 
 
 def main() -> None:
-    """Measure, and write `real_sound.csv`, `.md` and `.png`."""
+    """Measure, write `real_sound.csv` and `real_sound.png`, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with esc50/ and fsdd/")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the table, the CSV and the picture")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the CSV and the picture")
     parser.add_argument("--work", type=Path, required=True, help="folder for shards and the running training")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--validate-every", type=int, default=2)
@@ -302,7 +306,6 @@ def main() -> None:
     with started_job("cpu") as job:
         rows = distil(found, given.work, recipe, job, validate_every=given.validate_every)
     write_history(given.out / "real_sound.csv", rows)
-    write_text(given.out / "real_sound.md", table(rows, teacher))
     draw(given.out / "real_sound.png", rows, teacher)
     log.info("\n%s", table(rows, teacher))
 

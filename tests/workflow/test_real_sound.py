@@ -100,8 +100,8 @@ def test_empty_files_are_counted_with_their_reason_and_the_rest_is_used(real: Pr
 
 def test_teacher_and_student_hear_what_they_should(real: Project) -> None:
     found = scores(real)
-    # Ten digits and fifty classes: chance is 0.10 and 0.02. A training of 200 steps is too short to
-    # beat random weights on digits; docs/UNPROVEN.md says so.
+    # Ten digits and fifty classes: chance is 0.10 and 0.02. Here 200 steps do not beat
+    # random weights on digits; docs/REAL_SOUND.md has a training that does, and how it differs.
     assert found["teacher", "esc50"] > 0.3
     assert found["teacher", "digits"] > 0.5
     assert found["distilled", "esc50"] > 1.5 * found["untrained", "esc50"]
