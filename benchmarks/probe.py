@@ -90,7 +90,7 @@ def logistic_regression(embeddings: np.ndarray, labels: np.ndarray) -> tuple[flo
     wall, cpu = time.perf_counter(), time.process_time()
     inputs = StandardScaler().fit(embeddings[part < 3]).transform(embeddings)
     fits = [
-        LogisticRegression(C=c, max_iter=200).fit(inputs[part < 3], classes[part < 3]) for c in np.logspace(-5, 0.5, 12)
+        LogisticRegression(C=c, max_iter=100).fit(inputs[part < 3], classes[part < 3]) for c in np.logspace(-5, 0.5, 12)
     ]
     best = max(fits, key=lambda fit: fit.score(inputs[part == 3], classes[part == 3]))
     score = best.score(inputs[part == 4], classes[part == 4])

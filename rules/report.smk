@@ -23,6 +23,7 @@ rule table1:
         csv=paths.table("table1.csv"),
         latex=paths.table("table1.tex"),
         figure=paths.table("table1.png"),
+        svg=paths.table("table1.svg"),
     log:
         paths.log("table1"),
     conda:
@@ -35,7 +36,7 @@ rule table1:
         "Writing Table 1"
     shell:
         "ssondo table1 --scores {input} {params.options} --markdown {output.markdown} --csv {output.csv}"
-        " --latex {output.latex} --figure {output.figure} --log {log}"
+        " --latex {output.latex} --figure {output.figure} --svg {output.svg} --log {log}"
 
 
 rule table2:

@@ -49,9 +49,9 @@ VERBS = {
     "embed_task": "ssondo.embed_task:embed_task",
     "probe": "ssondo.probe:probe",
     "scores": "ssondo.scores:scores",
-    "table1": "ssondo.tables:table1",
-    "table2": "ssondo.tables:table2",
-    "fig2": "ssondo.tables:fig2",
+    "table1": "ssondo.table1:table1",
+    "table2": "ssondo.table2:table2",
+    "fig2": "ssondo.fig2:fig2",
     "report": "ssondo.report:report",
 }
 """Library functions that are commands; each rule of the workflow is one."""

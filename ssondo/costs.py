@@ -197,7 +197,7 @@ def downloads(plan: Plan, tasks: Iterable[str]) -> tuple[list[str], float]:
     said, total = [], 0.0
     for name in tasks:
         task = plan.config.tasks[name]
-        if task.path is not None or task.kind not in _TASKS:
+        if not plan.archives(name):
             continue
         remotes = import_module(f"ssondo.tasks.{task.kind}").REMOTES
         size = sum(remote.size or 0 for remote in remotes.values()) / 1e9 or _TASKS[task.kind].gigabytes
@@ -341,6 +341,7 @@ class _Estimate:
         for name in [name for name, size in sizes.items() if size is None]:
             self.note(f"{name}: its data is not there, so its embeddings and probes are not counted.")
         said, gigabytes = downloads(self.plan, self.tasks)
+        self.add("download", sum(len(self.plan.archives(name)) for name in self.tasks), gigabytes=gigabytes)
         if said:
             self.costs.downloads.append(f"data sets, about {gigabytes:.0f} GB: {', '.join(said)}")
         known = {name: size for name, size in sizes.items() if size}

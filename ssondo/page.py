@@ -122,6 +122,21 @@ def picture(path: Path, caption: str) -> Html:
     return Html(f'<figure class="plot"><figcaption>{name}</figcaption>{image}</figure>')
 
 
+def join(parts: Iterable[Html | str]) -> Html:
+    """Parts, one after the other; text is taken as HTML."""
+    return Html("".join(part.text if isinstance(part, Html) else part for part in parts))
+
+
+def plots(parts: Iterable[Html | str]) -> Html:
+    """Plots side by side, as many as fit."""
+    return Html(f'<div class="plots">{join(parts).text}</div>')
+
+
+def code(value: object) -> Html:
+    """A hash, a path: in a typeface of even width."""
+    return Html(f"<code>{escape(str(value))}</code>")
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the page with a heading and a place in the list at the top."""

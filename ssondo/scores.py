@@ -29,6 +29,9 @@ _MORE_COLUMNS = (
     "n_missing",
     "protocol",
     "clip_list_sha256",
+    "checkpoint_sha256",
+    "code",
+    "files",
 )
 
 
@@ -153,6 +156,9 @@ def long_csv(cells: Cells) -> str:
         row.append(str(len(cell.sources)) if setting.row_kind != "teacher" else "")
         names = ("parameters", "n_clips", "n_missing", "protocol", "clip_list_sha256")
         values = [cell.common(name) for name in names]
+        # Each training has a checkpoint of its own; the files say everything else of a number.
+        values += [" ".join(str(source.get("checkpoint_sha256") or "-") for source in cell.sources)]
+        values += [cell.common("code"), " ".join(map(str, cell.paths))]
         writer.writerow(row + ["" if value is None else str(value) for value in values])
     return text.getvalue()
 

@@ -3,7 +3,7 @@
 import base64
 import json
 
-from ssondo.tables import table1
+from ssondo.table1 import table1
 
 # The smallest PNG: one grey pixel.
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
@@ -70,7 +70,7 @@ def write_results(tmp_path):
         write_score(tmp_path, model("supervised", student="dymn"), "esc50", [0.80, 0.80]),
         write_score(tmp_path, distilled(), "esc50", [0.864, 0.864], n_missing=7, clip_list_sha256="feed" * 16),
     ]
-    names = {"markdown": "t.md", "csv": "t.csv", "latex": "t.tex", "figure": "t.png"}
+    names = {"markdown": "t.md", "csv": "t.csv", "latex": "t.tex", "figure": "t.png", "svg": "t.svg"}
     outputs = {name: tmp_path / file for name, file in names.items()}
     table1(scores=scores, teachers=["matpac"], students=["dymn"], tasks=["esc50"], **outputs)
 

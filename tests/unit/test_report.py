@@ -11,7 +11,8 @@ from score_files import PIXEL, model, write_results, write_score
 
 from ssondo.charts import ticks
 from ssondo.errors import SsondoError
-from ssondo.report import duration, read_benchmarks, report
+from ssondo.page_run import duration, read_benchmarks
+from ssondo.report import report
 from ssondo.rulegraph import graph, layers_of, without_shortcuts
 
 _VOID = {"meta", "input", "img", "hr", "br", "link"}

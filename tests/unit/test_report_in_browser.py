@@ -4,8 +4,9 @@ import pytest
 from browser import CHROMIUM, headless
 from score_files import distilled, write_results, write_score
 
+from ssondo.fig2 import fig2
 from ssondo.report import report
-from ssondo.tables import fig2, table2
+from ssondo.table2 import table2
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,9 +9,12 @@ import pytest
 from score_files import distilled, model, write_score
 
 from ssondo.errors import SsondoError
+from ssondo.fig2 import fig2
 from ssondo.scores import published, read_scores
 from ssondo.scores import scores as collect
-from ssondo.tables import Entry, Published, build_table1, escape_latex, fig2, table1, table2
+from ssondo.table1 import build_table1, table1
+from ssondo.table2 import table2
+from ssondo.tables import Entry, Published, escape_latex
 
 PDFLATEX = shutil.which("pdflatex") or ""
 SEVEN = ["openmic", "nsynth", "gtzan", "mtt", "fsd50k", "esc50", "us8k"]
@@ -23,6 +26,7 @@ def make_table1(folder, scores, teachers=("matpac",), students=("dymn",), tasks=
         "csv": folder / "table1.csv",
         "latex": folder / "table1.tex",
         "figure": folder / "table1.png",
+        "svg": folder / "table1.svg",
     }
     table1(scores=scores, teachers=list(teachers), students=list(students), tasks=list(tasks), **outputs)
     return outputs
@@ -126,6 +130,10 @@ def test_long_form_has_the_agreed_columns_and_scores_in_0_to_1(scores, tmp_path)
     assert float(line["mean"]) == pytest.approx(0.73)
     assert float(line["ci95"]) == pytest.approx(0.0196, abs=1e-5)
     assert (line["loss"], line["n_clusters"], line["n_distill_seeds"]) == ("cosine", "50", "1")
+    assert line["clip_list_sha256"] == "a" * 64
+    assert line["checkpoint_sha256"] == "b" * 64
+    assert line["code"] == "0123456789abcdef"
+    assert line["files"].endswith("us8k.json")
 
 
 def test_runs_of_several_trainings_are_pooled_and_counted(tmp_path):
@@ -271,6 +279,7 @@ def test_equal_scores_write_equal_bytes(scores, tmp_path):
     second = {name: path.read_bytes() for name, path in make_table1(tmp_path, scores).items()}
     assert first == second
     assert first["figure"].startswith(b"\x89PNG")
+    assert first["svg"].startswith(b"<?xml")
 
 
 def test_table2_averages_over_music_and_environment(tmp_path):
