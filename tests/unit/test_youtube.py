@@ -319,6 +319,8 @@ def test_a_shard_killed_twenty_times_is_the_undisturbed_one_and_no_clip_was_fetc
     digests = {path.with_name(f"{path.name}.digest").read_text() for path in shards.values()}
     assert len(digests) == 1
     assert {clip for clip, (status, _) in endings(shards["killed"]).items() if status == "UNAVAILABLE"} == gone
+    left = {path.name for path in shards["killed"].parent.iterdir()}
+    assert left == {"train-0003.h5", "train-0003.h5.digest", "train-0003.ledger"}
     assert sound(shards["killed"], min(set(names) - gone)) == sound(shards["whole"], min(set(names) - gone))
 
 
