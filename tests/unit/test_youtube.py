@@ -248,6 +248,30 @@ def test_nothing_is_left_in_the_temporary_folder(
     assert subprocess.run(["pgrep", "-P", str(os.getpid()), "ffmpeg"], capture_output=True, check=False).stdout == b""
 
 
+@pytest.mark.slow
+def test_each_job_takes_its_own_proxy_for_all_that_it_asks(server: Server) -> None:
+    with serving() as other:
+        proxies = [f"http://127.0.0.1:{number}" for number in (server.server_port, other.server_port)]
+        youtube = Youtube(url_template="http://nowhere.invalid/{ytid}.wav", proxies=proxies, job=3)
+        fetched = youtube.fetch(Segment("good", 5, 9))
+        assert fetched.status is Status.OK
+        # yt-dlp's request and ffmpeg's.
+        assert len(other.heard) >= 2
+        found = {address.replace(":80/", "/") for address, _ in other.heard}
+        assert found == {"http://nowhere.invalid/good.wav"}
+    assert server.heard == []
+
+
+@pytest.mark.slow
+def test_cookies_are_sent_when_a_video_is_asked_for(server: Server, tmp_path: Path) -> None:
+    cookies = tmp_path / "cookies.txt"
+    cookies.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tmine\n")
+    fetched = Youtube(url_template=server.url, cookies=str(cookies)).fetch(Segment("good", 5, 9))
+    assert fetched.status is Status.OK
+    # ffmpeg sends none to a bare address; the addresses of YouTube's sound carry their own permission.
+    assert server.heard[0] == ("/good.wav", "session=mine")
+
+
 # Loads what is slow to load once, then fetches in children that are killed.
 _DRIVER = """
 import logging, os, random, signal, sys, time
