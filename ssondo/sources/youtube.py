@@ -102,6 +102,9 @@ class Youtube:
             raise SsondoError(f"audioset.source.url_template: {url_template!r} has no {{ytid}} in it")
         if cookies and not Path(cookies).is_file():
             raise SsondoError(f"audioset.source.cookies: {cookies} is no file")
+        if other := [proxy for proxy in proxies if not proxy.startswith("http://")]:
+            # ffmpeg knows no other kind: it would fetch the sound past the proxy.
+            raise SsondoError(f"audioset.source.proxies: {other[0]!r} is no http:// proxy, and ffmpeg takes no other")
         self._url_template = url_template
         self._stall_s = stall_s
         self._scratch = scratch
