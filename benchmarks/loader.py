@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from ssondo.audio import decode_file, decode_mono, encode_flac, resample_to, to_mono
-from ssondo.loader import AudioClips, prefetch
+from ssondo.loader import AudioClips
+from ssondo.prefetch import prefetch
 from ssondo.sampler import Sampler, inverse_cluster_weights
 from ssondo.shards import AudioShardWriter
 

@@ -86,8 +86,8 @@ class YoutubeSource(Section):
     """Fetch jobs that may run at once; each takes its part of the rate."""
     cookies: LocalPath | None = None
     """A cookies file in Netscape form, for a logged-in session."""
-    proxies: list[str] = []
-    """Proxy URLs; each fetch job takes one by its shard."""
+    proxies: list[Annotated[str, Field(pattern="^http://")]] = []
+    """Proxies, http:// (ffmpeg would go past another kind); each fetch job takes one by its shard."""
     url_template: str = Field(default="https://www.youtube.com/watch?v={ytid}", pattern=r"\{ytid\}")
     """Where a clip is fetched from."""
     sleep_s: float = Field(default=5, ge=0)

@@ -10,6 +10,7 @@ import heapq
 import inspect
 import logging
 import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -58,13 +59,13 @@ def fetch(
     began = time.monotonic()
     listed = read_segments(segments)
     paced, of_source = _split(manner or {})
-    scratch = out.with_suffix(".unpacked")
+    scratch = out.with_suffix(".scratch")
     opened = open_source({**source, **of_source}, listed, _job_of(segments), located=located, scratch=scratch)
     counts: Counter[Status] = Counter()
     failures: Counter[str] = Counter()
     with AudioShardWriter(out, sample_rate=0, settings={"source": source["kind"]}, producer="fetch") as shard:
         if opened.resumes:
-            clips = _dear(opened, f"{source['kind']} {opened.identity}", listed, out, Pace(**paced))
+            clips = _dear(opened, f"{source['kind']} {opened.identity}", listed, out, Pace(**paced), scratch)
         else:
             clips = _cheap(opened, {**source, **of_source}, listed, located, n_workers if opened.parallel else 1)
             clips = progress(clips, f"fetch {segments.stem}", total=len(listed))
@@ -138,13 +139,19 @@ def _fetch_here(segment: Segment) -> Fetched:
     return _source.fetch(segment)
 
 
-def _dear(source: Source, identity: str, segments: Sequence[Segment], out: Path, pace: Pace) -> Iterator[Fetched]:
+def _dear(
+    source: Source, identity: str, segments: Sequence[Segment], out: Path, pace: Pace, scratch: Path
+) -> Iterator[Fetched]:
     """Each segment's clip, in order; asked for only if the ledger does not have it."""
     with Ledger(ledger_path(out), identity) as ledger:
+        # What a killed job left of the clip that it was at.
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
         wanted = [segment for segment in segments if not ledger.finished(segment)]
         if len(wanted) < len(segments):
             log.info("%s has %d of %d clips already", ledger.path, len(segments) - len(wanted), len(segments))
         _ask(source, ledger, wanted, pace, out.stem)
+        shutil.rmtree(scratch, ignore_errors=True)
         yield from map(ledger.ending, segments)
 
 

@@ -76,6 +76,7 @@ class Youtube:
         clip_s: length of a clip in seconds; not used, the segment has it.
         segments: not used.
         job: number of this job.
+        scratch: folder for the clip that is being fetched; None: the system's.
 
     Raises:
         SsondoError: if yt-dlp or ffmpeg is missing, or the cookies file.
@@ -95,13 +96,18 @@ class Youtube:
         clip_s: float | None = None,
         segments: Sequence[Segment] = (),
         job: int = 0,
+        scratch: Path | None = None,
     ) -> None:
         if "{ytid}" not in url_template:
             raise SsondoError(f"audioset.source.url_template: {url_template!r} has no {{ytid}} in it")
         if cookies and not Path(cookies).is_file():
             raise SsondoError(f"audioset.source.cookies: {cookies} is no file")
+        if other := [proxy for proxy in proxies if not proxy.startswith("http://")]:
+            # ffmpeg knows no other kind: it would fetch the sound past the proxy.
+            raise SsondoError(f"audioset.source.proxies: {other[0]!r} is no http:// proxy, and ffmpeg takes no other")
         self._url_template = url_template
         self._stall_s = stall_s
+        self._scratch = scratch
         self._deadline_s = deadline_s
         self._segment = Segment("", 0, 0)
         self._duration_s: float | None = None
@@ -177,7 +183,10 @@ class Youtube:
         from yt_dlp.utils import YoutubeDLError
 
         self._segment, self._duration_s = segment, None
-        with tempfile.TemporaryDirectory(prefix="ssondo-fetch-") as folder, tempfile.TemporaryFile() as words:
+        with (
+            tempfile.TemporaryDirectory(prefix="ssondo-fetch-", dir=self._scratch) as folder,
+            tempfile.TemporaryFile() as words,
+        ):
             self._downloader.params["paths"] = {"home": folder}
             try:
                 with _at_most(self._deadline_s), _standard_error_to(words.fileno()):

@@ -31,6 +31,7 @@ class Server(http.server.ThreadingHTTPServer):
     Attributes:
         behaviour: what a name gets instead: a status, or one of cut, longer, html, short, stall, drip, slow, loop.
         only_sound: behave so only when ffmpeg asks, not when yt-dlp looks what there is.
+        heard: address and cookies of every request.
         asked: names in the order in which yt-dlp first asked for them; ffmpeg's requests are not among them.
     """
 
@@ -42,6 +43,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.only_sound: set[str] = set()
         self.retry_after: str | None = None
         self.asked: list[str] = []
+        self.heard: list[tuple[str, str | None]] = []
         self.sound = wav(seconds)
         self.stopping = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/{{ytid}}.wav"
@@ -58,7 +60,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        name = self.path.strip("/").removesuffix(".wav")
+        # To a proxy the whole address is said.
+        name = self.path.rpartition("/")[2].removesuffix(".wav")
+        self.server.heard.append((self.path, self.headers.get("Cookie")))
         by_ffmpeg = self.headers.get("User-Agent", "").startswith("Lavf") or "Range" in self.headers
         if not by_ffmpeg:
             self.server.asked.append(name)

@@ -155,6 +155,7 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
         ({"kind": "ftp"}, "'ftp' is unknown; one of folder, hdf5, parquet, webdataset, renderer, youtube"),
         ({"kind": "youtube", "url_template": "http://x"}, "has no {ytid} in it"),
         ({"kind": "youtube", "cookies": "/no/cookies.txt"}, "/no/cookies.txt is no file"),
+        ({"kind": "youtube", "proxies": ["socks5://localhost:1"]}, "'socks5://localhost:1' is no http:// proxy"),
     ],
 )
 def test_a_wrong_source_is_one_line(tmp_path: Path, source: dict, words: str) -> None:

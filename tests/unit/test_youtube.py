@@ -248,6 +248,30 @@ def test_nothing_is_left_in_the_temporary_folder(
     assert subprocess.run(["pgrep", "-P", str(os.getpid()), "ffmpeg"], capture_output=True, check=False).stdout == b""
 
 
+@pytest.mark.slow
+def test_each_job_takes_its_own_proxy_for_all_that_it_asks(server: Server) -> None:
+    with serving() as other:
+        proxies = [f"http://127.0.0.1:{number}" for number in (server.server_port, other.server_port)]
+        youtube = Youtube(url_template="http://nowhere.invalid/{ytid}.wav", proxies=proxies, job=3)
+        fetched = youtube.fetch(Segment("good", 5, 9))
+        assert fetched.status is Status.OK
+        # yt-dlp's request and ffmpeg's.
+        assert len(other.heard) >= 2
+        found = {address.replace(":80/", "/") for address, _ in other.heard}
+        assert found == {"http://nowhere.invalid/good.wav"}
+    assert server.heard == []
+
+
+@pytest.mark.slow
+def test_cookies_are_sent_when_a_video_is_asked_for(server: Server, tmp_path: Path) -> None:
+    cookies = tmp_path / "cookies.txt"
+    cookies.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tmine\n")
+    fetched = Youtube(url_template=server.url, cookies=str(cookies)).fetch(Segment("good", 5, 9))
+    assert fetched.status is Status.OK
+    # ffmpeg sends none to a bare address; the addresses of YouTube's sound carry their own permission.
+    assert server.heard[0] == ("/good.wav", "session=mine")
+
+
 # Loads what is slow to load once, then fetches in children that are killed.
 _DRIVER = """
 import logging, os, random, signal, sys, time
@@ -319,6 +343,8 @@ def test_a_shard_killed_twenty_times_is_the_undisturbed_one_and_no_clip_was_fetc
     digests = {path.with_name(f"{path.name}.digest").read_text() for path in shards.values()}
     assert len(digests) == 1
     assert {clip for clip, (status, _) in endings(shards["killed"]).items() if status == "UNAVAILABLE"} == gone
+    left = {path.name for path in shards["killed"].parent.iterdir()}
+    assert left == {"train-0003.h5", "train-0003.h5.digest", "train-0003.ledger"}
     assert sound(shards["killed"], min(set(names) - gone)) == sound(shards["whole"], min(set(names) - gone))
 
 

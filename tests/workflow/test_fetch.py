@@ -1,0 +1,48 @@
+"""The workflow fetches from a site: a server of this machine in YouTube's place."""
+
+import re
+from pathlib import Path
+
+import pytest
+from media_server import serving
+from project import Project
+from test_import import CONFIG, endings
+
+from ssondo.segments import shard_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.workflow]
+
+IDS = [f"_-{n:02d}abcdefg" for n in range(9)]
+PRIVATE, BROKEN = IDS[2], IDS[5]
+
+
+def test_a_site_is_asked_once_whatever_makes_the_shards_anew(tmp_path: Path) -> None:
+    (tmp_path / "fetch.yaml").write_text(CONFIG)
+    project = Project.make(tmp_path / "project", tmp_path / "fetch.yaml")
+    for name, part in (("train", IDS[:8]), ("eval", IDS[8:])):
+        (project.folder / f"{name}.csv").write_text("".join(f"{clip},3,4,\n" for clip in part))
+    with serving() as server:
+        server.behaviour = {PRIVATE: 410, BROKEN: 500}
+        source = {"kind": "youtube", "url_template": server.url, "requests_per_hour": 100_000, "max_jobs": 2}
+        source |= {"sleep_s": 0, "attempts": 1}
+        project.configure(lambda config: config["audioset"].update(source=source, max_failed_share=0.5))
+        project.snakemake("--until", "resample", "--quiet", "host", "reason")
+        assert server.times_asked() == dict.fromkeys(IDS, 1)
+        expected = dict.fromkeys(IDS, "OK") | {PRIVATE: "UNAVAILABLE", BROKEN: "FAILED"}
+        assert endings(project) == expected
+
+        # A changed shard of the pipeline, as a new version makes it, asks only for what may have passed.
+        server.asked, server.behaviour = [], {}
+        project.snakemake("--forcerun", "fetch", "--until", "fetch", "--quiet", "host", "reason")
+        assert server.asked == [BROKEN]
+
+        # One reason is opened again, and the shard that has it is the only one that runs.
+        server.asked = []
+        done = project.ssondo("fetch", "--retry", "removed (HTTP 410)", "--folder", "results/tiny/data/fetched")
+        assert done.returncode == 0, done.stderr
+        planned = project.snakemake("--dry-run", "--until", "fetch").stdout
+        assert re.findall(r"Fetching the clips of (\S+)", planned) == [f"train-{shard_of(PRIVATE, 3):04d}"]
+        project.snakemake("--until", "resample", "--quiet", "host", "reason")
+        assert server.asked == [PRIVATE]
+        assert set(endings(project).values()) == {"OK"}
+        assert project.planned("--until", "resample") == {}
