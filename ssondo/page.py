@@ -202,7 +202,6 @@ td.strong{font-weight:700}
 td.bar{background:linear-gradient(90deg,color-mix(in srgb,var(--accent) 17%,transparent) var(--share),transparent 0)
 left bottom/100% 100% no-repeat}
 td.heat{background:color-mix(in srgb,var(--accent) var(--heat),var(--card))}
-tr.first td{border-top:2px solid var(--line)}
 td small{display:block;color:var(--muted);font-weight:400;font-size:.78rem}
 button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:pointer}
 button.sort{font-weight:600;white-space:nowrap}
@@ -247,6 +246,7 @@ background:var(--c)}
 .k0{--c:var(--k0)}.k1{--c:var(--k1)}.k2{--c:var(--k2)}.k3{--c:var(--k3)}.k4{--c:var(--k4)}.k5{--c:var(--k5)}
 .curve{stroke:var(--c)}.dot,.band,rect.bar{fill:var(--c)}
 @media(max-width:640px){header,main{padding:0 12px}section{padding:14px 12px}th,td{padding:6px 7px}
+th:first-child,td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:6.5rem;max-width:42vw}
 dl{grid-template-columns:1fr}dt{margin-top:4px}h1{font-size:1.4rem}}
 @media print{nav,.search{display:none}section{break-inside:avoid;border:0}}
 """

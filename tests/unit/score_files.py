@@ -74,7 +74,7 @@ def write_results(tmp_path):
     outputs = {name: tmp_path / file for name, file in names.items()}
     table1(scores=scores, teachers=["matpac"], students=["dymn"], tasks=["esc50"], **outputs)
 
-    history = tmp_path / "students" / "dymn" / "seed0" / "history.csv"
+    history = tmp_path / "students" / "a_name_that_is_too_long_for_a_phone" / "dymn" / "seed0" / "history.csv"
     history.parent.mkdir(parents=True)
     history.write_text(
         "epoch,step,loss,learning_rate,clips_per_s,eval_cosine,constant_cosine\n"

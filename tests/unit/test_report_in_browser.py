@@ -146,6 +146,15 @@ def test_nothing_is_wider_than_the_screen(browser, page, width):
     assert outside == []
 
 
+def test_the_column_that_stays_leaves_room_for_the_others_on_a_phone(browser, page):
+    browser.open(page, PHONE)
+    browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    shares = browser.evaluate("""[...document.querySelectorAll('.scroll')].filter(b => b.querySelector('td'))
+        .map(b => b.querySelector('td').offsetWidth / b.clientWidth)""")
+    assert len(shares) >= 9
+    assert max(shares) < 0.6
+
+
 def test_text_is_readable_on_a_phone(browser, page):
     browser.open(page, PHONE)
     small = browser.evaluate("""[...document.querySelectorAll('main *')].filter(e => !e.closest('svg') &&
