@@ -415,6 +415,8 @@ class Task(Section):
     def _has_data(self) -> "Task":
         if self.kind in ("table", "pattern") and self.path is None:
             raise ValueError(f"kind {self.kind} needs a path: {'the CSV' if self.kind == 'table' else 'the folder'}")
+        if self.kind in ("table", "pattern", "rendered") and self.mirror is not None:
+            raise ValueError(f"kind {self.kind} is not downloaded, so it has no mirror")
         return self
 
 

@@ -349,7 +349,7 @@ def _check_offer(part: _Part, answer: Any, have: int, total: int | None, size: i
         )
     free = shutil.disk_usage(part.path.parent).free
     missing = (total or size or 0) - have
-    if missing > free - _DISK_RESERVE:
+    if missing + min(missing, _DISK_RESERVE) > free:
         raise SsondoError(
             f"{part.out}: {missing / 1e9:.1f} GB are to come and {free / 1e9:.1f} GB are free in {part.path.parent}; "
             "free some, or set paths.data to a larger disk"

@@ -8,6 +8,7 @@ its names and lists, and once more for the sound, in its own order.
 """
 
 import gzip
+import logging
 import re
 import struct
 import tarfile
@@ -21,6 +22,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ssondo.errors import SsondoError
+
+log = logging.getLogger(__name__)
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -325,6 +328,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _list_tar(path: Path, lists: Collection[str]) -> dict[str, tuple[Member, bytes | None]]:
     found: dict[str, tuple[Member, bytes | None]] = {}
+    log.info("reading the names in %s (%.1f GB)", path, path.stat().st_size / 1e9)
     with _as_damage(path):
         for position, (member, read) in enumerate(_walk(path)):
             if (name := _clean(member.name)) is not None:

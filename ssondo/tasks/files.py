@@ -183,8 +183,11 @@ def _folders_below(path: Path) -> Iterator[Path]:
 
 
 def _sorted_folders(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
+    except PermissionError:
+        return []
 
 
 def _missing(root: Path, names: Sequence[str]) -> list[str]:

@@ -165,6 +165,7 @@ def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
     [
         ({"kind": "table"}, "config: tasks.mine: kind table needs a path: the CSV"),
         ({"kind": "pattern"}, "config: tasks.mine: kind pattern needs a path: the folder"),
+        ({"kind": "rendered", "mirror": "http://x"}, "config: tasks.mine: kind rendered is not downloaded"),
         ({"kind": "esc50", "mirror": "mirror.example"}, "config: tasks.mine.mirror: 'mirror.example' is not allowed"),
     ],
 )

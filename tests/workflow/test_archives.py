@@ -39,7 +39,7 @@ def test_archives_and_a_table_of_ones_own_become_scores(tmp_path: Path) -> None:
             "events": {"kind": "fsd50k", "mirror": server.url(""), "verify": False},
             "own": {"kind": "table", "path": "own/list.csv", "options": {"metric": "map"}},
         }
-        config["probe"] |= {"learning_rates": [0.1], "epochs": 60}
+        config["probe"] |= {"learning_rates": [0.1], "steps": 300, "patience": 30, "validate_every": 10}
         config["table1"] = {"teachers": ["ears"], "students": ["mobilenetv3"], "baselines": []}
         config["table1"]["tasks"] = ["events", "own"]
         config["table2"] = config["fig2"] = None
