@@ -31,6 +31,16 @@ def _walk(folder: str) -> Iterator[Path]:
         yield from (path for name in names if (path := Path(root, name)).is_file())
 
 
+def _stamps(path: str) -> dict[str, str]:
+    if Path(path).is_dir():
+        files = list(islice(_walk(path), MOST_FILES + 1))
+    else:
+        files = [Path(name) for name in sorted(glob(path, recursive=True)) if Path(name).is_file()]  # noqa: PTH207
+    if len(files) > MOST_FILES:
+        return {}
+    return {str(file): f"{file.stat().st_size}-{file.stat().st_mtime_ns}" for file in sorted(files)}
+
+
 class Watch:
     """Digests of files.
 
@@ -44,6 +54,7 @@ class Watch:
         with suppress(FileNotFoundError, json.JSONDecodeError):
             self._known = json.loads(cache.read_text(encoding="utf-8"))
         self._folders: dict[str, dict[str, str]] = {}
+        self._stamps: dict[str, dict[str, str]] = {}
         self._new = False
 
     def _digest(self, path: Path) -> str:
@@ -76,13 +87,9 @@ class Watch:
 
         Empty if they are too many.
         """
-        if Path(path).is_dir():
-            files = list(islice(_walk(path), MOST_FILES + 1))
-        else:
-            files = [Path(name) for name in sorted(glob(path, recursive=True)) if Path(name).is_file()]  # noqa: PTH207
-        if len(files) > MOST_FILES:
-            return {}
-        return {str(file): f"{file.stat().st_size}-{file.stat().st_mtime_ns}" for file in files}
+        if path not in self._stamps:
+            self._stamps[path] = _stamps(path)
+        return self._stamps[path]
 
     def _read_tree(self, folder: str) -> dict[str, str]:
         if Path(folder).is_file():
