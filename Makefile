@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 # All side by side, because they mostly wait for SLURM.
-TEST_SLURM = $(BIN)/python -m pytest -m slurm -n 6
+TEST_SLURM = $(BIN)/python -m pytest tests/slurm -m slurm -n 6
 
 .PHONY: install demo test test-fast test-slurm bench format clean
 

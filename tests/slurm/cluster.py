@@ -7,12 +7,14 @@ It needs Debian's packages slurmctld, slurmd, slurm-client and munge. All nodes 
 claim more processors and memory than it has, so that what a lab's jobs ask for fits; their GPUs are
 copies of /dev/null, which SLURM counts and hands out like real ones. Memory is enforced by looking
 each second (JobAcctGatherParams=OverMemoryKill), time by SLURM itself; there are no cgroups and
-there is no accounting database, so `sacct` knows nothing. The last two nodes have the feature "spare"
-and get jobs that ask for it, and others once the first two are full.
+there is no accounting database, so `sacct` knows nothing. Two nodes are in the partitions "cpu" and
+"gpu", two in the partition "spare" and have the feature "spare".
 """
 
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -61,8 +63,9 @@ MinJobAge=900
 GresTypes=gpu
 NodeName=DEFAULT CPUs={cpus} CoresPerSocket={cpus} RealMemory={mem_mb} Gres=gpu:{gpus} State=UNKNOWN
 {node_lines}
-PartitionName=cpu Nodes=ALL Default=YES State=UP
-PartitionName=gpu Nodes=ALL State=UP
+PartitionName=cpu Nodes={main} Default=YES State=UP
+PartitionName=gpu Nodes={main} State=UP
+PartitionName=spare Nodes={spare} State=UP
 """
 
 
@@ -75,7 +78,7 @@ class Cluster:
     spare_nodes: tuple[str, ...] = ("n3", "n4")
     cpus: int = 64
     mem_mb: int = 256_000
-    gpus: int = 2
+    gpus: int = 4
     port: int = 17_800
 
     @property
@@ -118,7 +121,7 @@ class Cluster:
         _run("slurmctld", "-c", "-f", str(self.conf))
         for node in self.all_nodes:
             (self.folder / f"spool-{node}").mkdir()
-            _run("slurmd", "-f", str(self.conf), "-N", node)
+            self._start(node)
         _until(lambda: all(self.state(node) == "idle" for node in self.all_nodes), "the nodes are idle")
 
     def down(self) -> None:
@@ -133,7 +136,7 @@ class Cluster:
         for daemon in daemons:
             pid = self._pid(daemon)
             if pid is not None:
-                os.kill(pid, 15)
+                os.kill(pid, signal.SIGTERM)
                 _until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"{daemon} has ended", 30)
         if SYSTEM_CONF.is_symlink() and SYSTEM_CONF.readlink() == self.conf:
             SYSTEM_CONF.unlink()
@@ -152,16 +155,45 @@ class Cluster:
 
     def state(self, node: str) -> str:
         """A node's state, such as idle, mixed, draining, drained or down."""
-        return self.query("sinfo", "-h", "-p", "cpu", "-n", node, "-o", "%T").strip()
+        return self.query("sinfo", "-h", "-N", "-n", node, "-o", "%T").split()[0]
+
+    def lose(self, node: str) -> None:
+        """What a power failure of a node does, and that SLURM has noticed it."""
+        jobs = self.query("squeue", "-h", "-w", node, "-o", "%A").split()
+        daemon = self._pid(f"slurmd-{node}")
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                command = (process / "cmdline").read_bytes()
+                environment = (process / "environ").read_bytes().split(b"\0")
+                step = re.match(rb"slurmstepd: \[(\d+)\.", command)
+                if (
+                    int(process.name) == daemon
+                    or f"SLURMD_NODENAME={node}".encode() in environment
+                    or (step and step[1].decode() in jobs)
+                ):
+                    os.kill(int(process.name), signal.SIGKILL)
+        self.query("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
+
+    def restore(self, node: str) -> None:
+        """Make a node that is drained or lost take jobs again."""
+        if self._pid(f"slurmd-{node}") is None:
+            self._start(node)
+        self.query("scontrol", "update", f"nodename={node}", "state=resume")
+        _until(lambda: self.state(node) in ("idle", "mixed"), f"{node} is there again")
+
+    def _start(self, node: str) -> None:
+        _run("slurmd", "-f", str(self.conf), "-N", node)
 
     def _configure(self) -> None:
         host, lines = socket.gethostname().partition(".")[0], []
         for i, node in enumerate(self.all_nodes):
-            kind = " Features=spare Weight=100" if node in self.spare_nodes else ""
+            kind = " Features=spare" if node in self.spare_nodes else ""
             lines.append(f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={self.port + 1 + i}{kind}")
         text = _SLURM_CONF.format(
             **vars(self),
             host=host,
+            main=",".join(self.nodes),
+            spare=",".join(self.spare_nodes),
             node_lines="\n".join(lines),
             first_srun=self.port + 100,
             last_srun=self.port + 199,

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from cluster import Cluster
 from project import Project
-from site_profile import SMALL, THREADS, Run, start
+from site_profile import THREADS, Run, make, start
 
 
 @contextmanager
@@ -28,25 +29,25 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster(shared: Path) -> Iterator[Cluster]:
-    """The pretend cluster, or a skipped test that says why there is none."""
+def cluster() -> Iterator[Cluster]:
+    """The pretend cluster, or a skipped test that says why there is none. The last of its users stops it."""
     found = Cluster()
-    users = shared / "users-of-the-cluster"
-    users.mkdir(exist_ok=True)
+    users, lock = Path(f"{found.folder}.users"), Path(f"{found.folder}.lock")
     me = users / str(os.getpid())
-    with locked(shared / "cluster.lock"):
-        if not any(users.iterdir()):
-            obstacle = found.obstacle()
-            if obstacle:
-                if os.environ.get("SSONDO_REQUIRE_SLURM"):
-                    pytest.fail(f"no SLURM: {obstacle}")
-                pytest.skip(f"no SLURM: {obstacle}")
-            found.up()
+    with locked(lock):
+        obstacle = found.obstacle()
+        if obstacle:
+            if os.environ.get("SSONDO_REQUIRE_SLURM"):
+                pytest.fail(f"no SLURM: {obstacle}")
+            pytest.skip(f"no SLURM: {obstacle}")
+        users.mkdir(exist_ok=True)
+        found.up()
         me.touch()
     yield found
-    with locked(shared / "cluster.lock"):
+    with locked(lock):
         me.unlink()
-        if not any(users.iterdir()):
+        if not any(Path(f"/proc/{user.name}").exists() for user in users.iterdir()):
+            shutil.rmtree(users)
             found.down()
 
 
@@ -55,9 +56,11 @@ def local(cluster: Cluster, shared: Path) -> Project:
     """The small workflow, run on this machine without SLURM; change only copies of it."""
     folder = shared / "local"
     with locked(shared / "local.lock"):
-        if not folder.exists():
-            project = Project.make(folder, SMALL)
+        if not (folder / "finished").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            project = make(folder)
             project.snakemake("--quiet", "host", "reason", "--set-threads", *(f"{k}={v}" for k, v in THREADS.items()))
+            (folder / "finished").touch()
     return Project.at(folder)
 
 

@@ -9,12 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from project import ROOT, Project
+from project import Project
 
-SMALL = ROOT / "tests" / "slurm" / "small.yaml"
 THREADS = dict.fromkeys(
     ["resample", "embed", "cluster", "distill", "supervise", "prepare_task", "embed_task", "probe"], 1
 )
+
+
+def make(folder: Path) -> Project:
+    """A project whose workflow has every rule of the demo once or twice: a job on SLURM starts Snakemake twice."""
+    project = Project.make(folder)
+
+    def fewer(config: dict[str, Any]) -> None:
+        config["audioset"].update(n_train_shards=1)
+        config["runtime"].update(gpus=1)
+        config["tasks"].pop("drums")
+        config["table1"].update(tasks=["notes"])
+        config.update(table2=None, fig2=None)
+
+    project.configure(fewer)
+    return project
 
 
 def fill_in(project: Project, set_resources: dict[str, dict[str, Any]] | None = None, **keys: Any) -> None:
@@ -32,6 +46,16 @@ def fill_in(project: Project, set_resources: dict[str, dict[str, Any]] | None = 
     profile |= {key.replace("_", "-"): value for key, value in keys.items()}
     for rule, resources in (set_resources or {}).items():
         profile["set-resources"][rule] = profile["set-resources"].get(rule, {}) | resources
+    path.write_text(yaml.safe_dump(profile))
+
+
+def describe_partitions(project: Project, partitions: dict[str, dict[str, Any]]) -> None:
+    """Let the partition of each job be chosen, as the profile's remark says: a file, and no slurm_partition."""
+    path = project.folder / "profiles" / "slurm" / "config.yaml"
+    (path.parent / "partitions.yaml").write_text(yaml.safe_dump({"partitions": partitions}))
+    profile = yaml.safe_load(path.read_text()) | {"slurm-partition-config": "partitions.yaml"}
+    for resources in (profile["default-resources"], *profile["set-resources"].values()):
+        resources.pop("slurm_partition", None)
     path.write_text(yaml.safe_dump(profile))
 
 

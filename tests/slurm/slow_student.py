@@ -1,4 +1,4 @@
-"""A student whose training takes its time as long as a file says so, and then none."""
+"""A student whose training takes its time as long as the file `slow` is there, and says so with the file `training`."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssondo.students.backbone import Backbone
 
-SLOW = Path("slow")
+SLOW, TRAINING = Path("slow"), Path("training")
 
 
 class Slow(Backbone):
@@ -21,5 +21,6 @@ class Slow(Backbone):
 
     def embed_windows(self, log_mel: Tensor) -> Tensor:
         if self.training and SLOW.exists():
+            TRAINING.touch()
             time.sleep(2)
         return self.layer(log_mel[:, None]).relu().mean((2, 3))

@@ -6,6 +6,7 @@ import pytest
 from ssondo.check import check
 from ssondo.config import Config, load_config
 from ssondo.errors import SsondoError
+from ssondo.launch import processes
 from ssondo.paths import Model
 from ssondo.plan import Plan, flags
 from ssondo.watch import Watch
@@ -201,3 +202,15 @@ def test_watch_names_a_clip_in_its_own_shard(tmp_path: Path) -> None:
     watch = Watch(tmp_path / "cache" / "c.json")
     for clip, name in [("abc", "abc.wav"), ("def", "Ydef.wav"), ("ghi", "ghi_30.wav")]:
         assert name in watch.shard(str(tmp_path), f"{shard_of(clip, 8):04d}", 8)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "on_each_node"),
+    [({"gpus": 0}, 1), ({"gpus": 1}, 1), ({"gpus": 4}, 4), ({"gpus": 4, "nodes": 2}, 4), ({"gpus": 0, "nodes": 2}, 1)],
+)
+def test_training_has_a_process_for_each_gpu_that_slurm_gives(plan: Plan, runtime: dict, on_each_node: int) -> None:
+    resources = Plan(load_config({"runtime": runtime}), plan._watch).training_nodes()
+    assert processes(int(resources["gpu"]), str(resources["gres"])) == on_each_node
+    assert resources["nodes"] == runtime.get("nodes", 1)
+    # The key alone makes the plugin start the job without srun, so it is there for several nodes only.
+    assert ("mpi" in resources) == (resources["nodes"] != 1)
