@@ -182,7 +182,7 @@ rule availability:
     conda:
         "../envs/ssondo.yaml"
     params:
-        folder=paths.availability,
+        folder=lambda wildcards, output: Path(output[0]).parent,
         options=options("availability"),
         code=code("availability"),
     message:
