@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from aftermath import names_in, one_line
 from file_server import FileServer, serving
 from safetensors.torch import save_file
 
@@ -44,16 +45,6 @@ def sha256(tmp_path) -> str:
 @pytest.fixture
 def out(tmp_path) -> Path:
     return tmp_path / "checkpoints" / "teacher.pt"
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
-    text = str(error.value)
-    assert "\n" not in text
-    return text
 
 
 def test_download_is_whole_and_has_its_digest_beside_it(server, out, sha256):

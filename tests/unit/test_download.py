@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aftermath import names_in, one_line
 from file_server import FileServer, serving
 
 from ssondo import download as module
@@ -44,16 +45,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "archives" / "file.bin"
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
-    text = str(error.value)
-    assert "\n" not in text
-    return text
 
 
 def test_file_is_whole_under_its_name_with_its_digest_and_nothing_else(server: FileServer, out: Path) -> None:
