@@ -1,5 +1,4 @@
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -136,17 +135,6 @@ def test_a_folder_without_shards_is_said(tmp_path: Path) -> None:
         ledger(folder=tmp_path)
 
 
-@pytest.fixture
-def own_logging() -> Iterator[None]:
-    """The command line sets up the project's logger; what other tests need of it comes back."""
-    logger = logging.getLogger("ssondo")
-    before = list(logger.handlers), logger.propagate, logger.level
-    yield
-    logger.handlers[:], logger.propagate = before[0], before[1]
-    logger.setLevel(before[2])
-
-
-@pytest.mark.usefixtures("own_logging")
 def test_both_are_words_of_fetch_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fetch", "--status", "--folder", str(folder)]) == 0
     assert "2 private" in " ".join(capsys.readouterr().err.split())
