@@ -30,7 +30,7 @@ from ssondo.errors import SsondoError
 from ssondo.job import Job, half_type
 from ssondo.losses import Cosine
 from ssondo.memory import keep_freed_memory
-from ssondo.placement import place
+from ssondo.placement import for_training, place
 from ssondo.recipe import PRECISIONS
 from ssondo.student import Student
 from ssondo.students import ARCHITECTURES
@@ -156,10 +156,12 @@ class Bench:
         loss_function = Cosine()
         optimizer = torch.optim.Adam(trained.parameters(), lr=8e-4, fused=True)
 
+        mapped = for_training(trained, Job(self.device), compile=self.options.compile)
+
         def train() -> None:
             log_mel = trained.log_mel(clips)
             with self.autocast():
-                outputs = trained(log_mel)
+                outputs = mapped(log_mel)
             loss_function(outputs.float(), target).backward()
             nn.utils.clip_grad_norm_(trained.parameters(), 5.0)
             optimizer.step()
@@ -200,6 +202,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, help="default: torch's choice, OMP_NUM_THREADS or all cores")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument("--compile", action="store_true", help="train with torch.compile")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: 16 bit on a GPU")
     options = parser.parse_args()
     if options.threads:

@@ -59,7 +59,7 @@ class _Rates(Bench):
 def models(repeats: int) -> list[Row]:
     """Teachers and students."""
     options = argparse.Namespace(
-        device="cpu", precision="auto", repeats=repeats, batch=4, teacher_batch=1, seconds=CLIP_S
+        device="cpu", precision="auto", compile=False, repeats=repeats, batch=4, teacher_batch=1, seconds=CLIP_S
     )
     bench = _Rates(options)
     bench.rows = []

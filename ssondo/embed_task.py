@@ -7,6 +7,8 @@ A module of its own: what embeds AudioSet does not depend on any student.
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,17 @@ class _Teacher:
         return embed_batch(self._model, waveforms, batch_size, self._device)
 
 
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Convolutions on a GPU multiply float32 with all its bits, not TF32's ten after the point, torch's default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 class _Student:
     def __init__(self, checkpoint: Path, device: str, architecture: str | None) -> None:
         # Here, not above: a task's teacher embeddings do without any student.
@@ -151,7 +164,7 @@ class _Student:
         for start in range(0, len(waveforms), batch_size):
             chosen = by_length[start : start + batch_size]
             clips = [waveforms[index] for index in chosen]
-            with torch.inference_mode():
+            with torch.inference_mode(), _whole_float32():
                 padded = pad_sequence(clips, batch_first=True).to(self._device)
                 embeddings[chosen] = self._model.embed(padded, [len(clip) for clip in clips]).cpu().numpy()
         return embeddings

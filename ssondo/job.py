@@ -75,8 +75,11 @@ def started_job(device: str) -> Iterator[Job]:
     """
     world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    shared = False
     if world_size > 1 and name == "cuda":
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
+        n_gpus = torch.cuda.device_count()
+        shared = n_gpus < int(os.environ["LOCAL_WORLD_SIZE"])
+        name = f"cuda:{int(os.environ['LOCAL_RANK']) % max(n_gpus, 1)}"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -84,6 +87,8 @@ def started_job(device: str) -> Iterator[Job]:
         raise SsondoError(f"device {device!r} cannot be used ({reason}); set it to auto or cpu") from None
     chosen = torch.device(name)
     if chosen.type == "cuda":
+        if chosen.index is None:
+            chosen = torch.device("cuda", torch.cuda.current_device())
         torch.cuda.set_device(chosen)
         # cuBLAS reads it when it starts; without it two runs may differ in the last bits.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -95,7 +100,8 @@ def started_job(device: str) -> Iterator[Job]:
         return
     if rank > 0:
         logging.getLogger(__package__).setLevel(logging.WARNING)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    # NCCL refuses two processes on one GPU.
+    dist.init_process_group("nccl" if chosen.type == "cuda" and not shared else "gloo")
     try:
         yield Job(chosen, rank, world_size)
     finally:

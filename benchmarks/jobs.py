@@ -1,0 +1,153 @@
+"""How fast whole jobs are, from shards on disk to files on disk, and what they wait for.
+
+    python benchmarks/jobs.py --sounds ../shared/data/esc50/audio
+    python benchmarks/jobs.py --sounds ../shared/data/esc50/audio --device cuda --batch 120 --clips 4000 --draws 24000
+
+`ssondo embed` with MATPAC++, `ssondo distill` with each student, as the workflow runs them: clips of 10 s of real
+sound, FLAC at 32 kHz, which repeat. Weights and the teacher's embeddings are random: speed does not depend on
+them. Beside `embed` stands how fast its threads decode and resample alone; of `distill` the last epoch counts, the
+first ones compile and warm up. Prints Markdown.
+"""
+
+import argparse
+import csv
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from models import TITLES, machine
+
+from ssondo.audio import decode_file, encode_flac, fit, resample_to, to_mono
+from ssondo.distill import distill
+from ssondo.embed import embed, n_workers, read_waveforms
+from ssondo.recipe import PRECISIONS, Outputs, Recipe, Runtime
+from ssondo.shards import AudioShard, AudioShardWriter, EmbeddingShardWriter
+from ssondo.students import ARCHITECTURES
+from ssondo.teachers.vit import Matpac
+
+RATE, CLIP_S, DIM = 32_000, 10.0, 3_840
+MOST_RECORDINGS = 200
+
+
+def recordings(sounds: Path) -> list[bytes]:
+    """Clips of real sound, two recordings after each other in each, encoded."""
+    waveforms = []
+    for path in sorted(sounds.glob("*.ogg"))[: 2 * MOST_RECORDINGS]:
+        found = decode_file(path.read_bytes())
+        waveforms.append(resample_to(to_mono(found.waveform), found.sample_rate, RATE))
+    pairs = zip(waveforms[::2], waveforms[1::2], strict=False)
+    return [encode_flac(fit(np.concatenate(pair), round(CLIP_S * RATE)), RATE) for pair in pairs]
+
+
+def write_shards(folder: Path, name: str, blobs: list[bytes], n_clips: int) -> tuple[Path, Path]:
+    """An audio shard and one of random embeddings."""
+    audio, embeddings = folder / f"{name}.audio.h5", folder / f"{name}.embeddings.h5"
+    rng = np.random.default_rng(0)
+    ids = [f"{name}{row:06d}" for row in range(n_clips)]
+    with AudioShardWriter(audio, sample_rate=RATE, settings={}) as shard:
+        for row, clip_id in enumerate(ids):
+            shard.add(clip_id, blobs[row % len(blobs)], duration_s=CLIP_S)
+    settings = {"teacher": {"kind": "random"}}
+    with EmbeddingShardWriter(
+        embeddings, embedding_dim=DIM, settings=settings, checkpoint_sha256="", dtype="float16"
+    ) as shard:
+        for start in range(0, n_clips, 500):
+            shard.add(ids[start : start + 500], rng.normal(size=(len(ids[start : start + 500]), DIM)).astype("f4"))
+    return audio, embeddings
+
+
+def measure_embed(audio: Path, folder: Path, options: argparse.Namespace) -> None:
+    """Rows of `ssondo embed`: all of it once, and of it what decodes."""
+    weights = folder / "matpac.pt"
+    torch.manual_seed(0)
+    torch.save(Matpac().state_dict(), weights)
+    with AudioShard(audio) as shard:
+        began = time.perf_counter()
+        n = sum(1 for _ in read_waveforms(shard, Matpac().sample_rate, ahead=2 * options.batch))
+        print(
+            f"| decode and resample, {n_workers()} threads | {n / (time.perf_counter() - began):,.0f} | |", flush=True
+        )
+    for what in ("the first time", "again"):
+        began = time.perf_counter()
+        embed(
+            audio=audio,
+            out=folder / "embedded.h5",
+            teacher={"kind": "matpac"},
+            checkpoint=weights,
+            batch_size=options.teacher_batch,
+            device=options.device,
+        )
+        seconds = time.perf_counter() - began
+        print(f"| `embed`, MATPAC++, {what}, {n} clips | {n / seconds:,.0f} | |", flush=True)
+
+
+def measure_distill(
+    name: str, known: tuple[Path, Path], unseen: tuple[Path, Path], options: argparse.Namespace
+) -> None:
+    """A row of `ssondo distill`."""
+    with tempfile.TemporaryDirectory() as folder:
+        history = Path(folder) / "history.csv"
+        distill(
+            audio=[known[0]],
+            embeddings=[known[1]],
+            eval_audio=[unseen[0]],
+            eval_embeddings=[unseen[1]],
+            student={"architecture": name},
+            recipe=Recipe(
+                seed=0,
+                epochs=options.epochs,
+                draws_per_epoch=options.draws,
+                batch_size=options.batch,
+                learning_rate=8e-4,
+                precision=options.precision,
+            ),
+            outputs=Outputs(out=Path(folder) / "student.ckpt", history=history, curves=Path(folder) / "curves.png"),
+            runtime=Runtime(
+                device=options.device,
+                num_workers=options.workers,
+                cache_mb=options.cache_mb,
+                compile=options.compile,
+                validate_every=options.epochs,
+            ),
+        )
+        with history.open() as file:
+            last = list(csv.DictReader(file))[-1]
+    how = f"{TITLES[name]}{', compiled' if options.compile else ''}, {options.workers} threads"
+    print(f"| `distill`, {how} | {float(last['clips_per_s']):,.0f} | {float(last['wait_share']):.0%} |", flush=True)
+
+
+def main() -> None:
+    """Write the shards, run the jobs, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sounds", type=Path, required=True, help="a folder of recordings, .ogg")
+    parser.add_argument("--clips", type=int, default=64, help="in the shard")
+    parser.add_argument("--draws", type=int, default=64, help="an epoch")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--teacher-batch", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads that decode for training")
+    parser.add_argument("--cache-mb", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--students", nargs="*", choices=ARCHITECTURES, default=list(ARCHITECTURES), metavar="STUDENT")
+    parser.add_argument("--no-embed", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        blobs = recordings(options.sounds)
+        known = write_shards(folder, "train", blobs, options.clips)
+        unseen = write_shards(folder, "eval", blobs, max(2, options.clips // 20))
+        print(f"{machine(torch.device(options.device))}. Batches of {options.batch} clips in training.\n")
+        print("| job | clips/s | the device waits |\n|---|--:|--:|")
+        if not options.no_embed:
+            measure_embed(known[0], folder, options)
+        for student in options.students:
+            measure_distill(student, known, unseen, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""What only a GPU shows: that training there is training, whatever its precision, and survives the same."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from small_students import SMALL, filled, noise
+from toy_corpus import STUDENT, arguments, command, digest, history, killed_at, run, supervise_arguments
+
+from ssondo.embed import embed
+from ssondo.shards import AudioShard, AudioShardWriter, EmbeddingShard
+from ssondo.student import new_student
+from ssondo.student_checkpoint import load_student, save_student
+
+STUDENTS = {
+    name: {"architecture": name, "window_s": 0.128 if name != "eres2net" else 1.28, **settings}
+    for name, settings in SMALL.items()
+}
+PLAIN = {"dropout": 0.0}
+
+
+def losses(out):
+    return [float(row["loss"]) for row in history(out)]
+
+
+def differing_least(left, right):
+    """Cosine of the ways that two trainings moved all weights."""
+    moves = []
+    states = [load_student(path / "student.ckpt") for path in (left, right)]
+    start = new_student(
+        {"architecture": states[0].settings["architecture"], **STUDENT},
+        n_outputs=states[0].settings["n_outputs"],
+        seed=0,
+    ).state_dict()
+    for student in states:
+        state = student.state_dict()
+        moves.append(torch.cat([(state[k] - start[k]).flatten() for k in start if k.endswith(("weight", "bias"))]))
+    assert moves[0].abs().max() > 2e-4
+    return float(torch.cosine_similarity(*moves, dim=0))
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_training_on_a_gpu_in_float32_has_the_losses_of_one_on_a_cpu(corpus, tmp_path, name):
+    settings = {"student": STUDENTS[name] | PLAIN, "precision": "float32", "learning_rate": 1e-4, "draws_per_epoch": 8}
+    for device in ("cpu", "cuda"):
+        run("distill", **arguments(corpus, tmp_path / device, **settings | {"device": device}))
+    assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", STUDENTS)
+def test_training_in_16_bit_begins_as_in_float32(corpus, tmp_path, name, precision):
+    settings = {"student": STUDENTS[name] | PLAIN, "device": "cuda", "epochs": 1, "draws_per_epoch": 8}
+    for kind in ("float32", precision):
+        run("distill", **arguments(corpus, tmp_path / kind, **settings, precision=kind))
+    # bf16 has 8 bits after the point, and a new student's values are small differences.
+    assert losses(tmp_path / precision) == pytest.approx(losses(tmp_path / "float32"), rel=0.1)
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_training_in_the_precision_that_auto_chooses_learns(corpus, tmp_path, name):
+    run("distill", **arguments(corpus, tmp_path, student=STUDENTS[name] | PLAIN, device="cuda", epochs=6))
+    assert losses(tmp_path)[-1] < 0.5 * losses(tmp_path)[0]
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_training_that_dies_goes_on_to_bit_identical_weights(corpus, tmp_path, monkeypatch, name):
+    settings = {"student": STUDENTS[name], "mixup_alpha": 0.3, "freq_mask": 20, "time_mask": 2, "device": "cuda"}
+    with warnings.catch_warnings():
+        # torch says of each operation on a GPU that is not deterministic.
+        warnings.filterwarnings("error", message=".*deterministic.*")
+        run("distill", **arguments(corpus, tmp_path / "whole", **settings))
+        broken = arguments(corpus, tmp_path / "broken", checkpoint_minutes=0, **settings)
+        with monkeypatch.context() as patch, killed_at(patch, 4):
+            run("distill", **broken)
+        run("distill", **broken)
+    assert digest(tmp_path / "broken") == digest(tmp_path / "whole")
+
+
+def test_threads_and_clips_in_memory_change_nothing(corpus, tmp_path):
+    for name, settings in {"plain": {"cache_mb": 0}, "other": {"num_workers": 4, "cache_mb": 1}}.items():
+        run("distill", **arguments(corpus, tmp_path / name, **{"device": "cuda"} | settings))
+    assert losses(tmp_path / "other") == pytest.approx(losses(tmp_path / "plain"), rel=1e-3)
+
+
+def test_compiled_training_has_the_losses_of_the_plain_one(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    settings = {"student": STUDENT | PLAIN, "device": "cuda", "precision": "float32", "learning_rate": 1e-4}
+    for name, compiled in (("plain", False), ("compiled", True)):
+        run("distill", **arguments(corpus, tmp_path / name, **settings, compile=compiled))
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=2e-3)
+
+
+@pytest.mark.parametrize("verb", ["distill", "supervise"])
+def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb):
+    """With torch's SyncBatchNorm; on one GPU they speak through gloo, because NCCL wants a GPU for each."""
+    of = {"distill": arguments, "supervise": supervise_arguments}[verb]
+    settings = {"mixup_alpha": 0.3, "learning_rate": 1e-4, "device": "cuda", "precision": "float32"}
+    run(verb, **of(corpus, tmp_path / "one", **settings))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    found = subprocess.run(
+        [*torchrun, *command(of(corpus, tmp_path / "two", **settings), verb)[2:]],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "SSONDO_PROGRESS_LINES": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-3)
+    assert differing_least(tmp_path / "one", tmp_path / "two") > 0.98
+
+
+@pytest.fixture
+def task(tmp_path):
+    import numpy as np
+
+    from ssondo.audio import encode_flac
+
+    with AudioShardWriter(
+        tmp_path / "task.h5",
+        sample_rate=32000,
+        settings={"task": "noises", "metric": "accuracy", "classes": ["a", "b"], "split_kind": "split"},
+    ) as shard:
+        for row in range(5):
+            shard.add(f"clip{row}", encode_flac(noise(40960 + 9000 * row, seed=row).numpy(), 32000), duration_s=1.0)
+        shard.add_extra("labels", np.eye(2, dtype=np.int8)[[0, 1, 0, 1, 0]])
+        shard.add_extra("split", np.array(["train"] * 5, dtype="S5"))
+    return tmp_path / "task.h5"
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_student_embeds_a_task_on_a_gpu_as_on_a_cpu(task, tmp_path, name):
+    save_student(tmp_path / "student.ckpt", filled(name), {})
+    found = {}
+    environment = {key: value for key, value in os.environ.items() if key != "NVIDIA_TF32_OVERRIDE"}
+    for device in ("cpu", "cuda"):
+        out = tmp_path / f"{device}.h5"
+        words = {"audio": task, "out": out, "student": tmp_path / "student.ckpt", "device": device}
+        subprocess.run(command(words, "embed_task"), env=environment, check=True)
+        with EmbeddingShard(out) as shard:
+            found[device] = torch.from_numpy(shard.rows())
+    assert (found["cuda"] - found["cpu"]).abs().max() < 1e-4 * found["cpu"].abs().max()
+
+
+def test_teacher_embeds_a_shard_on_a_gpu_as_on_a_cpu(task, tmp_path):
+    from ssondo.teachers.vit import Matpac
+
+    torch.manual_seed(0)
+    torch.save(Matpac().state_dict(), tmp_path / "matpac.pt")
+    found = {}
+    for device in ("cpu", "cuda"):
+        out = tmp_path / f"{device}.h5"
+        embed(audio=task, out=out, teacher={"kind": "matpac"}, checkpoint=tmp_path / "matpac.pt", device=device)
+        with EmbeddingShard(out) as shard:
+            found[device] = torch.from_numpy(shard.rows()).float()
+    with AudioShard(task) as shard:
+        assert len(found["cuda"]) == len(shard.clip_ids)
+    assert torch.cosine_similarity(found["cuda"], found["cpu"], dim=1).min() > 0.999
