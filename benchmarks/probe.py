@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from ssondo import selection
-from ssondo.config import Probe
+from ssondo.config.probe import Probe
 from ssondo.probe import probe
 from ssondo.shards import EmbeddingShardWriter
 

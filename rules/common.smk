@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ssondo.check import check
-from ssondo.config import load_config
+from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.failures import Failures
 from ssondo.plan import Plan

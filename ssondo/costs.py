@@ -6,14 +6,15 @@ estimate and called one.
 
 import csv
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from ssondo.artefacts import read_json
-from ssondo.config import Config, FolderSource, Probe, RendererSource, YoutubeSource, load_config
+from ssondo.config.audioset import FolderSource, RendererSource, YoutubeSource
+from ssondo.config.loading import load_files
+from ssondo.config.probe import Probe
 from ssondo.errors import SsondoError
 from ssondo.plan import Plan
 from ssondo.watch import Watch
@@ -114,39 +115,6 @@ def read_rates(path: Path = RATES) -> dict[str, float]:
                 f"{path}: {line['name']} is {line['value']!r}, no number; make it with: make bench"
             ) from None
     return rates
-
-
-def merged(files: Sequence[Path]) -> Config:
-    """The configuration of config.yaml in this folder and `files`, merged as Snakemake does.
-
-    Raises:
-        SsondoError: if a file is missing, no YAML, or holds what the configuration does not allow.
-    """
-    import yaml
-
-    values: dict[str, Any] = {}
-    own = Path("config.yaml")
-    for path in [*([own] if own.is_file() and own not in files else []), *files]:
-        try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise SsondoError(
-                f"{path}: no such file; give a config file, as snakemake's --configfile takes it"
-            ) from None
-        except yaml.YAMLError as error:
-            raise SsondoError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-        if not isinstance(found, dict | None):
-            raise SsondoError(f"{path}: not a config file; it holds no keys")
-        _merge(values, found or {})
-    return load_config(values)
-
-
-def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
-    for key, value in more.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
 
 
 def _rows(source: str) -> int | None:
@@ -460,7 +428,7 @@ def plan(
         train_clips: of the corpus, where its lists are not here and not AudioSet's.
         eval_clips: likewise.
     """
-    config = merged(configfile or [])
+    config = load_files(configfile or [])
     made = Plan(config, Watch(Path(".snakemake/ssondo/content.json")))
     counts = {}
     for split, given in (("train", train_clips), ("eval", eval_clips)):

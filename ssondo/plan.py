@@ -15,7 +15,9 @@ from typing import Any
 from ssondo.artefacts import content_digest
 from ssondo.check import source_of
 from ssondo.cli import VERBS
-from ssondo.config import Checkpoint, Config, FolderSource, LocalSource, RendererSource, YoutubeSource
+from ssondo.config import Config
+from ssondo.config.audioset import FolderSource, LocalSource, RendererSource, YoutubeSource
+from ssondo.config.teacher import Checkpoint
 from ssondo.ledger import reopened_path
 from ssondo.paths import Model, Paths
 from ssondo.provenance import code_hash, registered

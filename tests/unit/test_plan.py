@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from ssondo.check import check
-from ssondo.config import Config, load_config
+from ssondo.config import Config
+from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.launch import processes
 from ssondo.paths import Model

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ssondo import provenance, students
-from ssondo.config import load_config
+from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.plan import Plan
 from ssondo.student import initialise_backbone, new_student
