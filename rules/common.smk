@@ -89,4 +89,4 @@ def growing(value):
 
 def every_shard(pattern, split):
     """The pattern with every shard of a split, for rules that read them all."""
-    return expand(pattern, split=split, shard=plan.shards(split), allow_missing=True)
+    return expand(pattern, split=split, shard=plan.audioset.shards(split), allow_missing=True)

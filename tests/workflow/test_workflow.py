@@ -11,7 +11,7 @@ import pytest
 import yaml
 from project import ROOT, Project
 
-from ssondo.plan import RULE_GRAPH
+from ssondo.plan.graph import RULE_GRAPH
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 # Rules that other data use: test_real_sound.py, test_archives.py and test_import.py here run them.
