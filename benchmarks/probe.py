@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from ssondo import selection
 from ssondo.config.probe import Probe
 from ssondo.probe import probe
-from ssondo.shards import EmbeddingShardWriter
+from ssondo.shards.embedding import EmbeddingShardWriter
 
 SETTINGS = Probe()
 

@@ -17,7 +17,8 @@ import numpy as np
 from ssondo.artefacts import clip_list_digest, replacing, write_json
 from ssondo.errors import SsondoError
 from ssondo.progress import progress_bar
-from ssondo.shards import ClusterWriter, EmbeddingShard
+from ssondo.shards.clusters import ClusterWriter
+from ssondo.shards.embedding import EmbeddingShard
 
 log = logging.getLogger(__name__)
 

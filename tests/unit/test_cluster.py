@@ -17,7 +17,8 @@ import ssondo.cluster
 from ssondo.artefacts import clip_list_digest, digest_path
 from ssondo.cluster import assign, cluster, fit_centroids, separation
 from ssondo.errors import SsondoError
-from ssondo.shards import Clusters, EmbeddingShardWriter
+from ssondo.shards.clusters import Clusters
+from ssondo.shards.embedding import EmbeddingShardWriter
 
 
 def mixture(n: int, dim: int, components: int, spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

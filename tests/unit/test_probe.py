@@ -17,7 +17,7 @@ from ssondo.config.probe import Probe
 from ssondo.errors import SsondoError
 from ssondo.probe import interval, part_of_split, parts_of_folds, probe
 from ssondo.selection import AdamW, Development, GridPoint, Head, Labelled, Schedule, score, select
-from ssondo.shards import EmbeddingShardWriter
+from ssondo.shards.embedding import EmbeddingShardWriter
 
 MODEL = {
     "row_kind": "distilled",
