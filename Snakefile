@@ -18,7 +18,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        expand("{table}.md", table=[paths.table(name) for name in plan.tables]),
+        expand("{table}.md", table=[paths.table(name) for name in plan.targets.tables]),
         paths.table("scores.csv"),
         paths.table("report.html"),
-        ancient(plan.all_shards()),
+        ancient(plan.targets.all_shards()),

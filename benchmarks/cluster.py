@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssondo.shards import Clusters, EmbeddingShard, EmbeddingShardWriter
+from ssondo.shards.clusters import Clusters
+from ssondo.shards.embedding import EmbeddingShard, EmbeddingShardWriter
 
 N_SHARDS = 4
 BLOCK = 2_000

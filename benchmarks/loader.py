@@ -19,7 +19,7 @@ from ssondo.audio import decode_file, decode_mono, encode_flac, resample_to, to_
 from ssondo.loader import AudioClips
 from ssondo.prefetch import prefetch
 from ssondo.sampler import Sampler, inverse_cluster_weights
-from ssondo.shards import AudioShardWriter
+from ssondo.shards.audio import AudioShardWriter
 
 RATE, BATCH = 32_000, 120
 

@@ -20,9 +20,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from ssondo import selection
-from ssondo.config import Probe
+from ssondo.config.probe import Probe
 from ssondo.probe import probe
-from ssondo.shards import EmbeddingShardWriter
+from ssondo.shards.embedding import EmbeddingShardWriter
 
 SETTINGS = Probe()
 

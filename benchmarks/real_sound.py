@@ -45,7 +45,7 @@ from ssondo.placement import place
 from ssondo.recipe import Outputs, Recipe, Runtime
 from ssondo.running import running_path, training_identity
 from ssondo.sampler import Sampler, uniform_weights
-from ssondo.shards import AudioShardWriter
+from ssondo.shards.audio import AudioShardWriter
 from ssondo.student import Student, new_student
 from ssondo.student_checkpoint import save_student
 from ssondo.teachers import load_teacher

@@ -23,7 +23,7 @@ import soundfile
 from ssondo.audio import decode_file, encode_flac, ffmpeg_binary, resample_to, to_mono
 from ssondo.origins import Origin, file_stamp
 from ssondo.resample import resample
-from ssondo.shards import AudioShard, AudioShardWriter
+from ssondo.shards.audio import AudioShard, AudioShardWriter
 
 RATE, CLIP_S = 32_000, 10.0
 

@@ -37,10 +37,10 @@ rule list_folder:
 
 rule index:
     input:
-        plan.corpus_lists(),
+        plan.audioset.corpus_lists(),
     output:
-        train=expand(paths.segments, split="train", shard=plan.shards("train")),
-        eval=expand(paths.segments, split="eval", shard=plan.shards("eval")),
+        train=expand(paths.segments, split="train", shard=plan.audioset.shards("train")),
+        eval=expand(paths.segments, split="eval", shard=plan.audioset.shards("eval")),
         classes=paths.classes,
         summary=f"{paths.index}/summary.json",
     log:
@@ -65,11 +65,11 @@ rule index:
 
 rule locate:
     input:
-        expand(paths.segments, split="train", shard=plan.shards("train")),
-        expand(paths.segments, split="eval", shard=plan.shards("eval")),
+        expand(paths.segments, split="train", shard=plan.audioset.shards("train")),
+        expand(paths.segments, split="eval", shard=plan.audioset.shards("eval")),
     output:
-        train=expand(paths.located, split="train", shard=plan.shards("train")),
-        eval=expand(paths.located, split="eval", shard=plan.shards("eval")),
+        train=expand(paths.located, split="train", shard=plan.audioset.shards("train")),
+        eval=expand(paths.located, split="eval", shard=plan.audioset.shards("eval")),
         missing=f"{paths.located_folder}/missing.csv",
         summary=f"{paths.located_folder}/summary.json",
     log:
@@ -95,7 +95,7 @@ rule locate:
 rule fetch:
     input:
         segments=paths.segments,
-        located=paths.located if plan.locates else [],
+        located=paths.located if plan.audioset.locates else [],
     output:
         audio=paths.fetched,
         digest=digest(paths.fetched),
@@ -110,9 +110,9 @@ rule fetch:
         mem_mb=growing(2_000),
         runtime=growing(1_440),
         fetch_jobs=1,
-        manner=plan.fetch_manner(),
+        manner=plan.audioset.fetch_manner(),
     params:
-        located=f"--located {paths.located}" if plan.locates else "",
+        located=f"--located {paths.located}" if plan.audioset.locates else "",
         options=options("fetch"),
         code=code("fetch"),
         content=content("fetch"),
@@ -150,8 +150,8 @@ rule resample:
 
 rule inventory:
     input:
-        shards=lambda wildcards: ancient(plan.shard_paths(wildcards.stage, wildcards.split)),
-        digests=lambda wildcards: [digest(path) for path in plan.shard_paths(wildcards.stage, wildcards.split)],
+        shards=lambda wildcards: ancient(plan.audioset.shard_paths(wildcards.stage, wildcards.split)),
+        digests=lambda wildcards: [digest(path) for path in plan.audioset.shard_paths(wildcards.stage, wildcards.split)],
     output:
         paths.inventory,
     log:
@@ -170,9 +170,9 @@ rule inventory:
 
 rule availability:
     input:
-        digests=[digest(path) for split in ("train", "eval") for path in plan.shard_paths("audio", split)],
-        segments=expand(paths.segments, split="train", shard=plan.shards("train")),
-        eval_segments=expand(paths.segments, split="eval", shard=plan.shards("eval")),
+        digests=[digest(path) for split in ("train", "eval") for path in plan.audioset.shard_paths("audio", split)],
+        segments=expand(paths.segments, split="train", shard=plan.audioset.shards("train")),
+        eval_segments=expand(paths.segments, split="eval", shard=plan.audioset.shards("eval")),
         classes=paths.classes,
     output:
         expand(f"{paths.availability}/availability.{{suffix}}", suffix=["json", "md", "csv", "png"]),

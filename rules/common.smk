@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ssondo.check import check
-from ssondo.config import load_config
+from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.failures import Failures
 from ssondo.plan import Plan
@@ -89,4 +89,4 @@ def growing(value):
 
 def every_shard(pattern, split):
     """The pattern with every shard of a split, for rules that read them all."""
-    return expand(pattern, split=split, shard=plan.shards(split), allow_missing=True)
+    return expand(pattern, split=split, shard=plan.audioset.shards(split), allow_missing=True)

@@ -7,14 +7,14 @@ rule distill:
         eval_embeddings=ancient(every_shard(paths.embeddings, "eval")),
         inventory=expand(paths.audio_inventory, split=["train", "eval"]),
         embedding_inventory=expand(paths.embedding_inventory, split=["train", "eval"], allow_missing=True),
-        clusters=lambda wildcards: ancient(plan.cluster_inputs(wildcards.teacher, wildcards.n_clusters)),
+        clusters=lambda wildcards: ancient(plan.distill.cluster_inputs(wildcards.teacher, wildcards.n_clusters)),
         clusters_digest=lambda wildcards: [
-            digest(path) for path in plan.cluster_inputs(wildcards.teacher, wildcards.n_clusters)
+            digest(path) for path in plan.distill.cluster_inputs(wildcards.teacher, wildcards.n_clusters)
         ],
-        init=lambda wildcards: ancient(plan.checkpoint(f"student-{wildcards.student}")),
-        init_digest=lambda wildcards: [digest(path) for path in plan.checkpoint(f"student-{wildcards.student}")],
-        segments=plan.label_inputs()["segments"],
-        classes=plan.label_inputs()["classes"],
+        init=lambda wildcards: ancient(plan.distill.initial_weights(wildcards.student)),
+        init_digest=lambda wildcards: [digest(path) for path in plan.distill.initial_weights(wildcards.student)],
+        segments=plan.distill.label_inputs()["segments"],
+        classes=plan.distill.label_inputs()["classes"],
     output:
         student=f"{paths.distilled}/student.ckpt",
         digest=digest(f"{paths.distilled}/student.ckpt"),
@@ -29,8 +29,8 @@ rule distill:
         "../envs/ssondo.yaml"
     threads: 16
     resources:
-        **plan.training_nodes(),
-        machine=plan.training_machine(),
+        **plan.distill.training_nodes(),
+        machine=plan.distill.training_machine(),
         mem_mb=growing(32_000),
         runtime=growing(2_880),
     params:
@@ -60,8 +60,8 @@ rule supervise:
         segments=every_shard(paths.segments, "train"),
         eval_segments=every_shard(paths.segments, "eval"),
         classes=paths.classes,
-        init=lambda wildcards: ancient(plan.checkpoint(f"student-{wildcards.student}")),
-        init_digest=lambda wildcards: [digest(path) for path in plan.checkpoint(f"student-{wildcards.student}")],
+        init=lambda wildcards: ancient(plan.distill.initial_weights(wildcards.student)),
+        init_digest=lambda wildcards: [digest(path) for path in plan.distill.initial_weights(wildcards.student)],
     output:
         student=f"{paths.supervised}/student.ckpt",
         digest=digest(f"{paths.supervised}/student.ckpt"),
@@ -76,8 +76,8 @@ rule supervise:
         "../envs/ssondo.yaml"
     threads: 16
     resources:
-        **plan.training_nodes(),
-        machine=plan.training_machine(),
+        **plan.distill.training_nodes(),
+        machine=plan.distill.training_machine(),
         mem_mb=growing(32_000),
         runtime=growing(2_880),
     params:
@@ -97,8 +97,8 @@ rule supervise:
 
 rule initialise:
     input:
-        audio=ancient(plan.measured_audio()),
-        inventory=expand(paths.audio_inventory, split="train") if plan.measured_audio() else [],
+        audio=ancient(plan.distill.measured_audio()),
+        inventory=expand(paths.audio_inventory, split="train") if plan.distill.measured_audio() else [],
     output:
         student=f"{paths.untrained}/student.ckpt",
         digest=digest(f"{paths.untrained}/student.ckpt"),

@@ -14,7 +14,7 @@ rule download:
         downloads=1,
         mem_mb=growing(1_000),
         runtime=growing(1_440),
-        published=lambda wildcards: plan.published(**wildcards),
+        published=lambda wildcards: plan.probe.published(**wildcards),
     # No code: what is at an address does not depend on it.
     params:
         options=options("download"),
@@ -26,8 +26,8 @@ rule download:
 
 rule prepare_task:
     input:
-        archives=lambda wildcards: ancient(plan.archives(wildcards.task)),
-        digests=lambda wildcards: [digest(path) for path in plan.archives(wildcards.task)],
+        archives=lambda wildcards: ancient(plan.probe.archives(wildcards.task)),
+        digests=lambda wildcards: [digest(path) for path in plan.probe.archives(wildcards.task)],
     output:
         audio=paths.task,
         digest=digest(paths.task),
@@ -55,9 +55,11 @@ rule embed_task:
     input:
         audio=ancient(paths.task),
         digest=digest(paths.task),
-        student=lambda wildcards: ancient(plan.model_inputs(wildcards.model)["student"]),
-        checkpoint=lambda wildcards: ancient(plan.model_inputs(wildcards.model)["checkpoint"]),
-        digests=lambda wildcards: [digest(p) for found in plan.model_inputs(wildcards.model).values() for p in found],
+        student=lambda wildcards: ancient(plan.probe.model_inputs(wildcards.model)["student"]),
+        checkpoint=lambda wildcards: ancient(plan.probe.model_inputs(wildcards.model)["checkpoint"]),
+        digests=lambda wildcards: [
+            digest(p) for found in plan.probe.model_inputs(wildcards.model).values() for p in found
+        ],
     output:
         embeddings=paths.task_embeddings,
         digest=digest(paths.task_embeddings),

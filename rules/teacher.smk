@@ -23,8 +23,10 @@ rule embed:
     input:
         audio=ancient(paths.audio),
         digest=digest(paths.audio),
-        checkpoint=lambda wildcards: ancient(plan.checkpoint(f"teacher-{wildcards.teacher}")),
-        checkpoint_digest=lambda wildcards: [digest(path) for path in plan.checkpoint(f"teacher-{wildcards.teacher}")],
+        checkpoint=lambda wildcards: ancient(plan.teacher.checkpoint(f"teacher-{wildcards.teacher}")),
+        checkpoint_digest=lambda wildcards: [
+            digest(path) for path in plan.teacher.checkpoint(f"teacher-{wildcards.teacher}")
+        ],
     output:
         embeddings=paths.embeddings,
         digest=digest(paths.embeddings),

@@ -12,7 +12,8 @@ from ssondo.artefacts import clip_list_digest, replacing, write_json, write_text
 from ssondo.errors import SsondoError
 from ssondo.inventory import shared_reason
 from ssondo.segments import read_segments, shard_name
-from ssondo.shards import AudioShard, Status
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.status import Status
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
 
-from ssondo.config import Config, FolderSource, LocalSource
+from ssondo.config import Config
+from ssondo.config.audioset import FolderSource, LocalSource
 from ssondo.errors import SsondoError
 
 # Linux takes 128 KiB in one argument, and a rule's command is one; the rest is for its options.

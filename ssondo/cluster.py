@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ssondo.artefacts import clip_list_digest, replacing, write_json
+from ssondo.artefacts import clip_list_digest, write_json
+from ssondo.cluster_pictures import plot_sizes, plot_tsne, tsne_size
 from ssondo.errors import SsondoError
 from ssondo.progress import progress_bar
-from ssondo.shards import ClusterWriter, EmbeddingShard
+from ssondo.shards.clusters import ClusterWriter
+from ssondo.shards.embedding import EmbeddingShard
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +34,6 @@ _CHUNK_ROWS = 64
 _INIT_CANDIDATES = 50
 _INIT_CLIPS = 10_000
 _INIT_CLIPS_PER_CLUSTER = 100
-_TSNE_DIMS = 50
-_TSNE_ITERATIONS = 500
 
 
 @dataclass(frozen=True)
@@ -278,78 +278,6 @@ def _size_summary(sizes: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _save_figure(figure: Any, path: Path) -> None:
-    """Write a figure as PNG, the same bytes for the same figure."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-
-
-def _plot_sizes(sizes: np.ndarray, path: Path) -> None:
-    """Bars of the cluster sizes in training clips, largest first."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    ranked = np.sort(sizes)[::-1]
-    axes.bar(np.arange(1, len(ranked) + 1), ranked, width=0.85, color="#4477aa")
-    axes.axhline(ranked.mean(), color="#cc3311", linewidth=1.2, label=f"equal sizes: {ranked.mean():,.0f} clips")
-    axes.set_xlabel("cluster, largest first")
-    axes.set_ylabel("training clips")
-    axes.set_xlim(0.4, len(ranked) + 0.6)
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set_title(f"{len(ranked)} clusters of {int(ranked.sum()):,} training clips, {int((sizes == 0).sum())} empty")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    _save_figure(figure, path)
-
-
-def _tsne_size(n_train: int) -> int:
-    """How many clips the map shows: all of a few, at most 1,500 (some 3 s on one core)."""
-    return min(1_500, max(300, n_train // 8))
-
-
-def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
-    """Points in the plane, shape (n, 2): PCA to 50 dimensions, then t-SNE."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    # Several threads add up t-SNE's forces in any order, and the picture would differ by run.
-    with threadpool_limits(1):
-        centred = points - points.mean(axis=0)
-        spread = np.abs(centred).max()
-        # Equal points up to rounding have no map, and a NaN among the places crashes scikit-learn.
-        if spread <= 1e-6 * np.abs(points).max():
-            return np.zeros((len(points), 2))
-        centred /= spread
-        reduced = PCA(min(_TSNE_DIMS, *points.shape), random_state=seed).fit_transform(centred)
-        start = np.zeros((len(points), 2), dtype=np.float32)
-        start[:, : reduced.shape[1]] = reduced[:, :2]
-        start *= 1e-4 / max(start[:, 0].std(), np.finfo(np.float32).tiny)
-        perplexity = min(30.0, max(1.0, (len(points) - 1) / 3))
-        mapped = TSNE(perplexity=perplexity, init=start, max_iter=_TSNE_ITERATIONS, random_state=seed)
-        return mapped.fit_transform(reduced)
-
-
-def _plot_tsne(points: np.ndarray, clusters: np.ndarray, n_train: int, n_clusters: int, seed: int, path: Path) -> None:
-    """A map of sampled training clips, coloured by cluster."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    place = _tsne(points, seed)
-    figure = Figure(figsize=(7, 6.5), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    # The golden ratio keeps the colours of neighbouring numbers apart, for any number of clusters.
-    colours = matplotlib.colormaps["hsv"](clusters * 0.618034 % 1.0)
-    colours[:, :3] *= np.where(clusters % 2, 0.65, 0.9)[:, None]
-    axes.scatter(place[:, 0], place[:, 1], c=colours, s=max(5.0, 40 - len(points) / 30), linewidths=0)
-    axes.set_xlabel("t-SNE 1")
-    axes.set_ylabel("t-SNE 2")
-    axes.set_title(f"{len(points):,} of {n_train:,} training clips, coloured by cluster (k = {n_clusters})")
-    axes.spines[["top", "right"]].set_visible(False)
-    _save_figure(figure, path)
-
-
 def _check_settings(settings: Mapping[str, int]) -> None:
     for name, least in (
         ("n_clusters", 2),
@@ -509,9 +437,9 @@ def cluster(
 
     scores = separation(found.sample, found.sample_clusters)
     write_json(metrics, _metrics(found, scores, n_fitted, settings))
-    _plot_sizes(found.sizes["train"], sizes_plot)
-    shown = np.random.default_rng([seed, 3]).permutation(n_metric)[: _tsne_size(n_train)]
-    _plot_tsne(found.sample[shown], found.sample_clusters[shown], n_train, n_clusters, seed, tsne_plot)
+    plot_sizes(found.sizes["train"], sizes_plot)
+    shown = np.random.default_rng([seed, 3]).permutation(n_metric)[: tsne_size(n_train)]
+    plot_tsne(found.sample[shown], found.sample_clusters[shown], n_train, n_clusters, seed, tsne_plot)
 
     sizes = _size_summary(found.sizes["train"])
     silhouette = "undefined" if scores["silhouette"] is None else f"{scores['silhouette']:.3f}"

@@ -6,14 +6,15 @@ estimate and called one.
 
 import csv
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from ssondo.artefacts import read_json
-from ssondo.config import Config, FolderSource, Probe, RendererSource, YoutubeSource, load_config
+from ssondo.config.audioset import FolderSource, RendererSource, YoutubeSource
+from ssondo.config.loading import load_files
+from ssondo.config.probe import Probe
 from ssondo.errors import SsondoError
 from ssondo.plan import Plan
 from ssondo.watch import Watch
@@ -116,39 +117,6 @@ def read_rates(path: Path = RATES) -> dict[str, float]:
     return rates
 
 
-def merged(files: Sequence[Path]) -> Config:
-    """The configuration of config.yaml in this folder and `files`, merged as Snakemake does.
-
-    Raises:
-        SsondoError: if a file is missing, no YAML, or holds what the configuration does not allow.
-    """
-    import yaml
-
-    values: dict[str, Any] = {}
-    own = Path("config.yaml")
-    for path in [*([own] if own.is_file() and own not in files else []), *files]:
-        try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise SsondoError(
-                f"{path}: no such file; give a config file, as snakemake's --configfile takes it"
-            ) from None
-        except yaml.YAMLError as error:
-            raise SsondoError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-        if not isinstance(found, dict | None):
-            raise SsondoError(f"{path}: not a config file; it holds no keys")
-        _merge(values, found or {})
-    return load_config(values)
-
-
-def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
-    for key, value in more.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
-
-
 def _rows(source: str) -> int | None:
     """Rows of a segment list; None where it is a URL of which nothing is known."""
     name = source.rpartition("/")[2]
@@ -167,7 +135,7 @@ def count_clips(plan: Plan, split: str) -> int | None:
         return int(read_json(summary)[split]["clips"])
     if isinstance(audioset.source, RendererSource):
         return audioset.source.n_train if split == "train" else audioset.source.n_eval
-    if plan.lists_folder:
+    if plan.audioset.lists_folder:
         source = audioset.source
         assert isinstance(source, FolderSource)
         files = sum(1 for path in Path(source.path).glob(source.pattern) if path.is_file())
@@ -185,7 +153,7 @@ def task_size(plan: Plan, name: str) -> TaskSize | None:
     from ssondo.tasks import load_task
 
     try:
-        found = load_task(name, plan.task_spec(name), seed=task.seed)
+        found = load_task(name, plan.probe.task_spec(name), seed=task.seed)
     except SsondoError:
         return None
     parts = len({clip.part for clip in found.clips}) if found.split_kind == "fold" else 1
@@ -197,7 +165,7 @@ def downloads(plan: Plan, tasks: Iterable[str]) -> tuple[list[str], float]:
     said, total = [], 0.0
     for name in tasks:
         task = plan.config.tasks[name]
-        if not plan.archives(name):
+        if not plan.probe.archives(name):
             continue
         remotes = import_module(f"ssondo.tasks.{task.kind}").REMOTES
         size = sum(remote.size or 0 for remote in remotes.values()) / 1e9 or _TASKS[task.kind].gigabytes
@@ -213,14 +181,16 @@ class _Estimate:
         self.plan, self.config, self.rates = plan, plan.config, rates
         self.n_clips = n_train + n_eval
         self.n_train = n_train
-        self.n_shards = len(plan.shards("train")) + len(plan.shards("eval"))
+        self.n_shards = len(plan.audioset.shards("train")) + len(plan.audioset.shards("eval"))
         self.scale = plan.config.audioset.clip_s / _REFERENCE_CLIP_S
         self.on_gpu = plan.config.runtime.gpus > 0
         self.costs = Costs()
-        self.models = plan.models()
+        self.models = plan.targets.models()
         self.students = [m for m in self.models if m.row_kind in ("distilled", "supervised")]
         self.taught = list(dict.fromkeys(m.teacher for m in self.models if m.row_kind == "distilled"))
-        self.tasks = list(dict.fromkeys(path.rpartition("/")[2].removesuffix(".json") for path in plan.all_scores()))
+        self.tasks = list(
+            dict.fromkeys(path.rpartition("/")[2].removesuffix(".json") for path in plan.targets.all_scores())
+        )
 
     def add(self, rule: str, jobs: int, **what: float | None) -> None:
         if jobs:
@@ -249,10 +219,10 @@ class _Estimate:
         """Lists, fetching, resampling."""
         source = self.config.audioset.source
         clips = self.n_clips * self.scale
-        self.add("compose", int(self.plan.renders))
-        self.add("list_folder", int(self.plan.lists_folder))
+        self.add("compose", int(self.plan.audioset.renders))
+        self.add("list_folder", int(self.plan.audioset.lists_folder))
         self.add("index", 1)
-        self.add("locate", int(self.plan.locates))
+        self.add("locate", int(self.plan.audioset.locates))
         fetched = clips * self.rates["mb_fetched"] / 1e3
         if isinstance(source, RendererSource):
             self.add("fetch", self.n_shards, core_hours=self.hours(clips, "render"), gigabytes=self.kept(clips))
@@ -276,9 +246,9 @@ class _Estimate:
         """Checkpoints, teacher embeddings, inventories, clusters."""
         used = {f"teacher-{m.teacher}" for m in self.models if m.teacher}
         used |= {f"student-{m.student}" for m in self.students}
-        fetched = [name for name in self.plan.checkpoints() if name in used]
+        fetched = {name: it for name, it in self.plan.teacher.checkpoints().items() if name in used}
         self.add("checkpoint", len(fetched))
-        if remote := [n for n in fetched if self.plan.checkpoints()[n].url and not self.plan.checkpoints()[n].path]:
+        if remote := [name for name, it in fetched.items() if it.url and not it.path]:
             self.costs.downloads.append(f"weights of {', '.join(n.partition('-')[2] for n in remote)}")
         clips = self.n_clips * self.scale
         total: dict[str, float | None] = {"core_hours": 0.0, "gpu_hours": 0.0}
@@ -289,7 +259,7 @@ class _Estimate:
             disk += self.n_clips * self.dim(name) * bytes_ / 1e9
         self.add("embed", self.n_shards * len(self.taught), **total, gigabytes=disk)
         self.add("inventory", 2 + 2 * len(self.taught))
-        clusterings = self.plan.clusterings()
+        clusterings = self.plan.targets.clusterings()
         settings = self.config.cluster
         fitted = min(settings.sample_size, self.n_train)
         flop = sum(
@@ -341,7 +311,7 @@ class _Estimate:
         for name in [name for name, size in sizes.items() if size is None]:
             self.note(f"{name}: its data is not there, so its embeddings and probes are not counted.")
         said, gigabytes = downloads(self.plan, self.tasks)
-        self.add("download", sum(len(self.plan.archives(name)) for name in self.tasks), gigabytes=gigabytes)
+        self.add("download", sum(len(self.plan.probe.archives(name)) for name in self.tasks), gigabytes=gigabytes)
         if said:
             self.costs.downloads.append(f"data sets, about {gigabytes:.0f} GB: {', '.join(said)}")
         known = {name: size for name, size in sizes.items() if size}
@@ -351,7 +321,7 @@ class _Estimate:
         self.add("prepare_task", len(self.tasks), core_hours=prepare, gigabytes=disk)
         total: dict[str, float | None] = {"core_hours": 0.0, "gpu_hours": 0.0}
         disk, probing = 0.0, 0.0
-        scores = self.plan.all_scores()
+        scores = self.plan.targets.all_scores()
         for model in self.models:
             kind = self.config.teachers[model.teacher].kind if model.row_kind == "teacher" else ""
             dim = self.dim(model.teacher) if kind else 960
@@ -364,7 +334,7 @@ class _Estimate:
                 probing += self.probe_hours(size, dim)
         self.add("embed_task", len(scores), **total, gigabytes=disk)
         self.add("probe", len(scores), core_hours=probing)
-        for rule in ("scores", *self.plan.tables, "report"):
+        for rule in ("scores", *self.plan.targets.tables, "report"):
             self.add(rule, 1)
 
     def probe_hours(self, size: TaskSize, dim: int) -> float:
@@ -460,7 +430,7 @@ def plan(
         train_clips: of the corpus, where its lists are not here and not AudioSet's.
         eval_clips: likewise.
     """
-    config = merged(configfile or [])
+    config = load_files(configfile or [])
     made = Plan(config, Watch(Path(".snakemake/ssondo/content.json")))
     counts = {}
     for split, given in (("train", train_clips), ("eval", eval_clips)):

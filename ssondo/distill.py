@@ -26,7 +26,8 @@ from ssondo.provenance import environment
 from ssondo.recipe import DEFAULT_RUNTIME, Outputs, Recipe, Runtime
 from ssondo.running import running_path, training_identity
 from ssondo.sampler import inverse_cluster_weights, uniform_weights
-from ssondo.shards import Clusters, EmbeddingShard
+from ssondo.shards.clusters import Clusters
+from ssondo.shards.embedding import EmbeddingShard
 from ssondo.student import new_student
 from ssondo.training import (
     Examples,

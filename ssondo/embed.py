@@ -24,7 +24,8 @@ from ssondo.audio import decode_mono, resample_to
 from ssondo.errors import SsondoError
 from ssondo.memory import keep_freed_memory
 from ssondo.progress import progress_bar
-from ssondo.shards import AudioShard, EmbeddingShardWriter
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.embedding import EmbeddingShardWriter
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from ssondo.embed import batches, checkpoint_sha256, embed_batch, load_configure
 from ssondo.errors import SsondoError
 from ssondo.memory import keep_freed_memory
 from ssondo.progress import progress_bar
-from ssondo.shards import AudioShard, EmbeddingShardWriter
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.embedding import EmbeddingShardWriter
 from ssondo.teachers import device_of
 
 log = logging.getLogger(__name__)

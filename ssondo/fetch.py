@@ -23,7 +23,8 @@ from ssondo.pace import Pace
 from ssondo.pool import ordered_map
 from ssondo.progress import progress, progress_bar
 from ssondo.segments import Segment, read_segments
-from ssondo.shards import AudioShardWriter, Status
+from ssondo.shards.audio import AudioShardWriter
+from ssondo.shards.status import Status
 from ssondo.sources import Fetched, RateLimited, Source, open_source
 
 log = logging.getLogger(__name__)

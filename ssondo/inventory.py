@@ -11,7 +11,9 @@ import h5py
 from ssondo.artefacts import clip_list_digest, write_json
 from ssondo.errors import SsondoError
 from ssondo.manifest import read_manifest
-from ssondo.shards import AudioShard, EmbeddingShard, Status
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.embedding import EmbeddingShard
+from ssondo.shards.status import Status
 
 log = logging.getLogger(__name__)
 

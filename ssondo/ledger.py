@@ -25,7 +25,7 @@ from ssondo.artefacts import is_disk_full
 from ssondo.errors import SsondoError, TransientError
 from ssondo.origins import Origin, part_stamp
 from ssondo.segments import Segment
-from ssondo.shards import Status
+from ssondo.shards.status import Status
 from ssondo.sources import Fetched
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ import numpy as np
 
 from ssondo.audio import decode_mono
 from ssondo.errors import SsondoError
-from ssondo.shards import AudioShard, EmbeddingShard
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.embedding import EmbeddingShard
 
 
 class _Dataset:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ssondo.artefacts import clip_list_digest, write_text
 from ssondo.errors import SsondoError
 from ssondo.segments import read_segments
-from ssondo.shards import AudioShard
+from ssondo.shards.audio import AudioShard
 
 log = logging.getLogger(__name__)
 

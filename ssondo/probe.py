@@ -20,7 +20,7 @@ from ssondo.errors import SsondoError
 from ssondo.metrics import check_labels
 from ssondo.provenance import code_hash, environment
 from ssondo.selection import Development, Fitted, GridPoint, Head, Labelled, Schedule, bootstrap_scores, score, select
-from ssondo.shards import EmbeddingShard
+from ssondo.shards.embedding import EmbeddingShard
 
 log = logging.getLogger(__name__)
 

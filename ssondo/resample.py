@@ -13,7 +13,8 @@ from ssondo.errors import SsondoError
 from ssondo.origins import Origin, OriginChanged, read_origin
 from ssondo.pool import ordered_map
 from ssondo.progress import progress
-from ssondo.shards import AudioShard, AudioShardWriter, Status
+from ssondo.shards.audio import AudioShard, AudioShardWriter
+from ssondo.shards.status import Status
 
 log = logging.getLogger(__name__)
 

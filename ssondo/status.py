@@ -10,7 +10,8 @@ from ssondo.artefacts import write_text
 from ssondo.errors import SsondoError, TransientError
 from ssondo.ledger import Ledger, counted, latest_source, ledger_path, read_ledger, reopened_path
 from ssondo.segments import read_segments
-from ssondo.shards import AudioShard, Status
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.status import Status
 
 log = logging.getLogger(__name__)
 

@@ -71,13 +71,14 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
 
 
 def test_nothing_in_the_library_imports_snakemake_or_reads_the_configuration() -> None:
-    readers = {"check.py", "config.py", "costs.py", "config_files.py", "plan.py"}
+    readers = {"config", "plan", "check.py", "costs.py"}
     for path in (ROOT / "ssondo").rglob("*.py"):
         text = path.read_text()
         assert not re.search(r"^\s*(import|from) snakemake", text, flags=re.MULTILINE), path
-        if path.name not in readers:
+        place = path.relative_to(ROOT / "ssondo").parts
+        if place[0] not in readers:
             assert not re.search(
-                r"^\s*(import ssondo\.config|from ssondo(\.config)? import .*\bconfig\b|from ssondo\.config )",
+                r"^\s*(import ssondo\.config|from ssondo(\.config)? import .*\bconfig\b|from ssondo\.config[ .])",
                 text,
                 flags=re.MULTILINE,
             ), path

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from ssondo.errors import SsondoError
 from ssondo.origins import Origin
 from ssondo.segments import Segment
-from ssondo.shards import Status
+from ssondo.shards.status import Status
 
 SOURCES = {
     "folder": "ssondo.sources.folder:Folder",

@@ -18,7 +18,7 @@ from ssondo.audio import decode_file, encode_flac, to_mono
 from ssondo.errors import SsondoError
 from ssondo.origins import Origin, file_stamp, read_origin, stamped_size
 from ssondo.segments import Segment
-from ssondo.shards import Status
+from ssondo.shards.status import Status
 from ssondo.sources import Fetched
 from ssondo.sources.names import is_start, readings
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from ssondo.segments import Segment
-from ssondo.shards import Status
+from ssondo.shards.status import Status
 from ssondo.sources import Fetched
 
 

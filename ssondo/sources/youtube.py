@@ -21,7 +21,7 @@ from typing import Any
 from ssondo.audio import decode_file, ffmpeg_binary
 from ssondo.errors import SsondoError
 from ssondo.segments import Segment
-from ssondo.shards import Status
+from ssondo.shards.status import Status
 from ssondo.sources import Fetched, RateLimited
 
 # Videos declare whole seconds.

@@ -25,7 +25,8 @@ from ssondo.audio import decode_file, encode_flac, resample_to, to_mono
 from ssondo.errors import SsondoError
 from ssondo.pool import ordered_map
 from ssondo.progress import progress
-from ssondo.shards import AudioShardWriter, Status
+from ssondo.shards.audio import AudioShardWriter
+from ssondo.shards.status import Status
 from ssondo.tasks.archives import TarMember, ZipMember, read_tar
 from ssondo.tasks.files import is_there, names_in
 from ssondo.tasks.task import Clip, Playable, Remote, Task

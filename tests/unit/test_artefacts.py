@@ -58,7 +58,7 @@ def test_full_disk_is_one_line_that_names_the_file(small_disk: Path) -> None:
 
 
 def test_full_disk_while_a_shard_is_written_leaves_no_shard(small_disk: Path) -> None:
-    from ssondo.shards import AudioShardWriter
+    from ssondo.shards.audio import AudioShardWriter
 
     path = small_disk / "a.h5"
     with pytest.raises(SsondoError, match="no space left"), AudioShardWriter(path, sample_rate=0, settings={}) as shard:

@@ -6,7 +6,8 @@ import pytest
 
 from ssondo.availability import availability
 from ssondo.errors import SsondoError
-from ssondo.shards import AudioShardWriter, Status
+from ssondo.shards.audio import AudioShardWriter
+from ssondo.shards.status import Status
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
 import ssondo.cluster
+import ssondo.cluster_pictures
 from ssondo.artefacts import clip_list_digest, digest_path
 from ssondo.cluster import assign, cluster, fit_centroids, separation
 from ssondo.errors import SsondoError
-from ssondo.shards import Clusters, EmbeddingShardWriter
+from ssondo.shards.clusters import Clusters
+from ssondo.shards.embedding import EmbeddingShardWriter
 
 
 def mixture(n: int, dim: int, components: int, spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +66,7 @@ def run(folder: Path, train: list[Path], eval_: list[Path] | None = None, **chan
 @pytest.fixture(autouse=True)
 def _short_tsne(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "full_tsne" not in request.fixturenames:
-        monkeypatch.setattr(ssondo.cluster, "_TSNE_ITERATIONS", 250)
+        monkeypatch.setattr(ssondo.cluster_pictures, "_TSNE_ITERATIONS", 250)
 
 
 def mean_squared_distance(points: np.ndarray, centroids: np.ndarray) -> float:

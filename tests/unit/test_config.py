@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssondo.config import Config, load_config
+from ssondo.config import Config
+from ssondo.config.loading import load_config, load_files
 from ssondo.errors import SsondoError
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +75,26 @@ def test_fault_is_one_line_with_the_key_and_the_way_out(values: dict, sentence: 
     assert str(error.value) == sentence
 
 
+def test_files_are_merged_over_config_yaml_as_snakemake_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("name: one\nprobe: {steps: 7, patience: 5}\n")
+    Path("mine.yaml").write_text("probe: {steps: 9}\n")
+    found = load_files([Path("mine.yaml")])
+    assert (found.name, found.probe.steps, found.probe.patience) == ("one", 9, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("- a\n", "holds no keys"), ("a: [\n", "not YAML"), ("probee: {}\n", "unknown key 'probee'")]
+)
+def test_a_file_that_is_no_config_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(text)
+    with pytest.raises(SsondoError, match=says):
+        load_files([Path("mine.yaml")])
+
+
 def test_other_source_replaces_the_default_ones_keys() -> None:
     source = Config().audioset.source.model_dump() | {"kind": "renderer", "seed": 3}
     loaded = load_config({"audioset": {"source": source}}).audioset.source
@@ -84,7 +105,7 @@ SECTIONS = ("embed", "cluster", "distill", "supervise", "runtime", "probe", "tab
 
 
 def test_every_key_has_a_sentence() -> None:
-    from ssondo.config_files import _sections
+    from ssondo.config.writing import _sections
 
     silent = [
         f"{section.__name__}.{name}"
@@ -98,9 +119,12 @@ def test_every_key_has_a_sentence() -> None:
 def test_every_name_of_a_registry_is_allowed() -> None:
     from typing import get_args
 
-    from ssondo import config, losses
+    from ssondo import losses
+    from ssondo.config.distill import Loss
+    from ssondo.config.probe import Task
+    from ssondo.config.teacher import Teacher
     from ssondo.provenance import registered
 
-    assert set(get_args(config.Loss)) == set(losses.LOSSES)
-    assert set(get_args(config.Teacher.model_fields["kind"].annotation)) == set(registered("ssondo.teachers", "KINDS"))
-    assert set(get_args(config.Task.model_fields["kind"].annotation)) == set(registered("ssondo.tasks", "READERS"))
+    assert set(get_args(Loss)) == set(losses.LOSSES)
+    assert set(get_args(Teacher.model_fields["kind"].annotation)) == set(registered("ssondo.teachers", "KINDS"))
+    assert set(get_args(Task.model_fields["kind"].annotation)) == set(registered("ssondo.tasks", "READERS"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ssondo import cli, costs
-from ssondo.config import load_config
+from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.plan import Plan
 from ssondo.watch import Watch
@@ -109,24 +109,6 @@ def test_an_unknown_list_asks_for_its_length(tmp_path, monkeypatch):
     Path("mine.yaml").write_text("audioset: {segments: {train: ['https://example.org/other.csv']}}\n")
     with pytest.raises(SsondoError, match=r"audioset\.segments\.train.*--train-clips"):
         costs.plan(configfile=[Path("mine.yaml")])
-
-
-def test_files_are_merged_over_config_yaml_as_snakemake_does(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("config.yaml").write_text("name: one\nprobe: {steps: 7, patience: 5}\n")
-    Path("mine.yaml").write_text("probe: {steps: 9}\n")
-    found = costs.merged([Path("mine.yaml")])
-    assert (found.name, found.probe.steps, found.probe.patience) == ("one", 9, 5)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"), [("- a\n", "holds no keys"), ("a: [\n", "not YAML"), ("probee: {}\n", "unknown key 'probee'")]
-)
-def test_a_file_that_is_no_config_is_named(tmp_path, monkeypatch, text, says):
-    monkeypatch.chdir(tmp_path)
-    Path("mine.yaml").write_text(text)
-    with pytest.raises(SsondoError, match=says):
-        costs.merged([Path("mine.yaml")])
 
 
 def test_the_command_prints_a_table_and_is_no_rule(monkeypatch, tmp_path, caplog):

@@ -12,7 +12,7 @@ from ssondo.distill import nearest_neighbour_agreement
 from ssondo.errors import SsondoError
 from ssondo.initialise import initialise
 from ssondo.loader import AudioClips
-from ssondo.shards import ClusterWriter
+from ssondo.shards.clusters import ClusterWriter
 from ssondo.student import new_student
 from ssondo.student_checkpoint import load_student
 
@@ -101,7 +101,7 @@ def test_pretrained_weights_are_where_training_starts(corpus, tmp_path):
 def test_centre_is_the_mean_of_the_training_clips_that_have_both_and_is_kept(corpus, tmp_path):
     only_first = {"audio": [corpus / "one.audio.h5"], "center": True}
     run("distill", **arguments(corpus, tmp_path, **only_first))
-    from ssondo.shards import EmbeddingShard
+    from ssondo.shards.embedding import EmbeddingShard
 
     with EmbeddingShard(corpus / "one.embeddings.h5") as shard:
         expected = shard.rows().astype(np.float64).mean(axis=0)
@@ -111,7 +111,7 @@ def test_centre_is_the_mean_of_the_training_clips_that_have_both_and_is_kept(cor
 
 def test_constant_cosine_is_that_of_the_mean_direction_of_training_embeddings(corpus, tmp_path):
     run("distill", **arguments(corpus, tmp_path))
-    from ssondo.shards import EmbeddingShard
+    from ssondo.shards.embedding import EmbeddingShard
 
     def unit(name):
         with EmbeddingShard(corpus / f"{name}.embeddings.h5") as shard:

@@ -15,7 +15,9 @@ from ssondo.audio import encode, encode_flac
 from ssondo.embed import embed
 from ssondo.errors import SsondoError
 from ssondo.provenance import modules_of
-from ssondo.shards import AudioShard, AudioShardWriter, EmbeddingShard, Status
+from ssondo.shards.audio import AudioShard, AudioShardWriter
+from ssondo.shards.embedding import EmbeddingShard
+from ssondo.shards.status import Status
 
 TEACHER = {"kind": "callable", "callable": "teacher_for_tests:embed", "sample_rate": 16000, "embedding_dim": 4}
 

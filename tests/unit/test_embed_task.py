@@ -10,7 +10,9 @@ from ssondo.artefacts import clip_list_digest, file_digest
 from ssondo.audio import decode_flac_mono, encode_flac
 from ssondo.embed_task import embed_task
 from ssondo.errors import SsondoError
-from ssondo.shards import AudioShard, AudioShardWriter, EmbeddingShard, Status
+from ssondo.shards.audio import AudioShard, AudioShardWriter
+from ssondo.shards.embedding import EmbeddingShard
+from ssondo.shards.status import Status
 from ssondo.student import Student
 from ssondo.student_checkpoint import load_student, save_student
 

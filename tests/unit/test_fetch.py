@@ -12,7 +12,8 @@ from ssondo.errors import SsondoError, TransientError
 from ssondo.fetch import fetch
 from ssondo.origins import Origin, read_origin
 from ssondo.segments import Segment
-from ssondo.shards import AudioShard, Status
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.status import Status
 from ssondo.sources import Fetched, open_source
 from ssondo.sources.names import clip_ids_of
 

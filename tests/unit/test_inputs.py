@@ -9,7 +9,7 @@ import torch
 from ssondo.audio import encode
 from ssondo.inputs import Inputs
 from ssondo.loader import AudioClips
-from ssondo.shards import AudioShardWriter
+from ssondo.shards.audio import AudioShardWriter
 
 CPU = torch.device("cpu")
 # A clip of 4,000 float32 values.

@@ -8,7 +8,9 @@ import pytest
 
 from ssondo.errors import SsondoError
 from ssondo.inventory import inventory
-from ssondo.shards import AudioShardWriter, EmbeddingShardWriter, Status
+from ssondo.shards.audio import AudioShardWriter
+from ssondo.shards.embedding import EmbeddingShardWriter
+from ssondo.shards.status import Status
 
 
 def audio(path: Path, *present: str) -> Path:

@@ -6,7 +6,7 @@ from ssondo.errors import TransientError
 from ssondo.ledger import Ledger, read_ledger
 from ssondo.origins import OriginChanged, read_origin
 from ssondo.segments import Segment
-from ssondo.shards import Status
+from ssondo.shards.status import Status
 from ssondo.sources import Fetched
 
 CLIPS = [Segment("a", 0, 1), Segment("b", 0.5, 1), Segment("-c", 0, 1)]

@@ -5,7 +5,9 @@ import torch
 from ssondo import loader
 from ssondo.audio import encode, encode_flac
 from ssondo.errors import SsondoError
-from ssondo.shards import AudioShardWriter, EmbeddingShardWriter, Status
+from ssondo.shards.audio import AudioShardWriter
+from ssondo.shards.embedding import EmbeddingShardWriter
+from ssondo.shards.status import Status
 
 CPU = torch.device("cpu")
 

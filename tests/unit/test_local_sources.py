@@ -22,7 +22,8 @@ from ssondo.index import index
 from ssondo.locate import locate
 from ssondo.origins import Origin, OriginChanged
 from ssondo.resample import resample
-from ssondo.shards import AudioShard, Status
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.status import Status
 from ssondo.sources.local import Place, read_places, write_places
 
 pyarrow = pytest.importorskip("pyarrow")

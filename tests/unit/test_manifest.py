@@ -9,7 +9,8 @@ from ssondo.index import index
 from ssondo.inventory import inventory
 from ssondo.manifest import freeze, read_manifest
 from ssondo.segments import read_segments
-from ssondo.shards import AudioShardWriter, Status
+from ssondo.shards.audio import AudioShardWriter
+from ssondo.shards.status import Status
 
 
 def corpus(folder: Path, *, train: str, evaluation: str, absent: str = "", manifest: Path | None = None) -> Path:

@@ -1,16 +1,21 @@
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
 from ssondo.check import check
-from ssondo.config import Config, load_config
+from ssondo.config import Config
+from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.launch import processes
 from ssondo.paths import Model
-from ssondo.plan import Plan, flags
+from ssondo.plan import Plan
+from ssondo.plan.flags import flags
+from ssondo.plan.graph import RULE_GRAPH
 from ssondo.watch import Watch
 
+ROOT = Path(__file__).parents[2]
 OWN = {"kind": "table", "path": "mine.csv"}
 ONLY_ESC50 = {"table1": {"tasks": ["esc50"]}, "table2": None, "fig2": None}
 
@@ -49,18 +54,27 @@ def test_flags_survive_the_shell() -> None:
 
 
 def test_paper_has_the_rows_of_its_tables(plan: Plan) -> None:
-    assert len(plan.table1_models()) == 2 + 3 + 6
-    assert len(plan.table2_models()) == 5
-    assert [model.n_clusters for model in plan.fig2_models()] == [0, 30, 40, 45, 50, 55, 60]
+    assert len(plan.targets.table1_models()) == 2 + 3 + 6
+    assert len(plan.targets.table2_models()) == 5
+    assert [model.n_clusters for model in plan.targets.fig2_models()] == [0, 30, 40, 45, 50, 55, 60]
     # Cosine at k = 0 stands in Table 2 and Fig. 2, k = 50 in Table 1 and Fig. 2: each is trained once.
-    assert len([m for m in plan.models() if m.row_kind == "distilled"]) == 6 + 5 + 7 - 2
+    assert len([m for m in plan.targets.models() if m.row_kind == "distilled"]) == 6 + 5 + 7 - 2
+
+
+def test_stage_has_the_rules_of_its_file(plan: Plan) -> None:
+    files = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk") if path.stem != "common"}
+    stages = {name: set() for name in files}
+    for rule, stage in plan.stage_of.items():
+        stages[type(stage).__module__.rpartition(".")[2]].add(rule)
+    assert stages == {name: set(re.findall(r"^rule (\w+):", text, re.MULTILINE)) for name, text in files.items()}
+    assert set(plan.stage_of) - {"availability"} == {*RULE_GRAPH, "compose", "list_folder", "download", "checkpoint"}
 
 
 def test_options_of_a_rule_hold_no_other_rules_settings(plan: Plan) -> None:
     options = plan.options("probe", model="teacher/m2d", task="esc50")
     assert "--steps 3000" in options
     assert "--n-clusters" not in options
-    other = Plan(load_config({"distill": {"learning_rate": 0.1}}), plan._watch)
+    other = Plan(load_config({"distill": {"learning_rate": 0.1}}), plan.audioset.watch)
     assert other.options("probe", model="teacher/m2d", task="esc50") == options
 
 
@@ -95,7 +109,7 @@ def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Plan) -> None:
         hints = typing.get_type_hints(getattr(importlib.import_module(module), verb))
         groups = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
         known = {*hints, *(field.name for group in groups for field in dataclasses.fields(group))}
-        given = set(getattr(plan, f"_{rule}")(**names))
+        given = set(plan.stage_of[rule].settings(rule, **names))
         assert given <= known, f"{rule}: {given - known}"
 
 
@@ -132,14 +146,14 @@ def test_what_must_be_there_is_named_with_its_key(section: str, name: str, value
 
 
 def test_task_without_a_local_copy_is_prepared_from_the_files_that_are_downloaded(plan: Plan) -> None:
-    assert plan.archives("esc50") == ["data/archives/esc50/ESC-50-master.zip"]
-    assert len(plan.archives("fsd50k")) == 9
-    assert plan.task_spec("fsd50k") == {"kind": "fsd50k", "path": "data/archives/fsd50k"}
+    assert plan.probe.archives("esc50") == ["data/archives/esc50/ESC-50-master.zip"]
+    assert len(plan.probe.archives("fsd50k")) == 9
+    assert plan.probe.task_spec("fsd50k") == {"kind": "fsd50k", "path": "data/archives/fsd50k"}
     # What only checks the file changes no file, so it stands among the resources and not in the options.
     name = "FSD50K.eval_audio.z01"
     address = "https://zenodo.org/records/4060432/files/FSD50K.eval_audio.z01"
     assert shlex.split(plan.options("download", task="fsd50k", file=name)) == ["--url", address]
-    published = shlex.split(plan.published("fsd50k", name))
+    published = shlex.split(plan.probe.published("fsd50k", name))
     assert published[:4] == ["--md5", "3090670eaeecc013ca1ff84fe4442aeb", "--size", "3221225472"]
     assert published[-1] == "tasks.fsd50k.path"
 
@@ -147,10 +161,10 @@ def test_task_without_a_local_copy_is_prepared_from_the_files_that_are_downloade
 def test_local_copy_is_never_downloaded(tmp_path: Path) -> None:
     config = load_config({"tasks": {"esc50": {"kind": "esc50", "path": "/data/esc"}, "own": OWN}, **ONLY_ESC50})
     plan = Plan(config, Watch(tmp_path / "cache.json"))
-    assert plan.archives("esc50") == plan.archives("own") == []
-    assert plan.task_spec("esc50") == {"kind": "esc50", "path": "/data/esc"}
-    assert "download" not in plan.rule_graph()
-    assert plan.rule_graph()["prepare_task"] == []
+    assert plan.probe.archives("esc50") == plan.probe.archives("own") == []
+    assert plan.probe.task_spec("esc50") == {"kind": "esc50", "path": "/data/esc"}
+    assert "download" not in plan.report.rule_graph()
+    assert plan.report.rule_graph()["prepare_task"] == []
 
 
 def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
@@ -158,7 +172,7 @@ def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
     plan = Plan(load_config({"tasks": {"esc50": task}, **ONLY_ESC50}), Watch(tmp_path / "cache.json"))
     options = plan.options("download", task="esc50", file="nsynth-test.jsonwav.tar.gz")
     assert shlex.split(options) == ["--url", "https://mirror.example/nsynth/nsynth-test.jsonwav.tar.gz"]
-    assert "--md5" not in plan.published("esc50", "nsynth-test.jsonwav.tar.gz")
+    assert "--md5" not in plan.probe.published("esc50", "nsynth-test.jsonwav.tar.gz")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +223,7 @@ def test_watch_names_a_clip_in_its_own_shard(tmp_path: Path) -> None:
     [({"gpus": 0}, 1), ({"gpus": 1}, 1), ({"gpus": 4}, 4), ({"gpus": 4, "nodes": 2}, 4), ({"gpus": 0, "nodes": 2}, 1)],
 )
 def test_training_has_a_process_for_each_gpu_that_slurm_gives(plan: Plan, runtime: dict, on_each_node: int) -> None:
-    resources = Plan(load_config({"runtime": runtime}), plan._watch).training_nodes()
+    resources = Plan(load_config({"runtime": runtime}), plan.audioset.watch).distill.training_nodes()
     assert processes(int(resources["gpu"]), str(resources["gres"])) == on_each_node
     assert resources["nodes"] == runtime.get("nodes", 1)
     # The key alone makes the plugin start the job without srun, so it is there for several nodes only.

@@ -13,11 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from ssondo.artefacts import clip_list_digest
-from ssondo.config import Probe
+from ssondo.config.probe import Probe
 from ssondo.errors import SsondoError
 from ssondo.probe import interval, part_of_split, parts_of_folds, probe
 from ssondo.selection import AdamW, Development, GridPoint, Head, Labelled, Schedule, score, select
-from ssondo.shards import EmbeddingShardWriter
+from ssondo.shards.embedding import EmbeddingShardWriter
 
 MODEL = {
     "row_kind": "distilled",

@@ -85,6 +85,10 @@ def test_new_entry_of_a_registry_changes_nothing(library: Path) -> None:
         # How the floor is measured is no part of a training.
         (["distill", "supervise"], "initialise"),
         (["initialise", "embed_task"], "training"),
+        # How embeddings and clusters are kept fetches nothing again, and how clips are kept searches no copy again.
+        (["index", "locate", "fetch", "resample", "tasks"], "shards.embedding"),
+        (["fetch", "resample", "embed", "supervise", "embed_task", "probe"], "shards.clusters"),
+        (["locate", "cluster", "probe"], "shards.audio"),
     ],
 )
 def test_code_of_a_verb_does_not_cover_what_it_has_nothing_to_do_with(verbs: list[str], stranger: str) -> None:

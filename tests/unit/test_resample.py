@@ -9,7 +9,8 @@ import soundfile
 from ssondo.audio import decode_flac_mono, decode_mono
 from ssondo.errors import SsondoError
 from ssondo.resample import resample
-from ssondo.shards import AudioShard, AudioShardWriter, Status
+from ssondo.shards.audio import AudioShard, AudioShardWriter
+from ssondo.shards.status import Status
 
 ESC50 = Path(__file__).parents[2].parent / "shared" / "data" / "esc50" / "audio"
 

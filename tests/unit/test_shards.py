@@ -9,15 +9,10 @@ from hypothesis import strategies as st
 
 from ssondo.artefacts import digest_path
 from ssondo.errors import SsondoError
-from ssondo.shards import (
-    AudioShard,
-    AudioShardWriter,
-    Clusters,
-    ClusterWriter,
-    EmbeddingShard,
-    EmbeddingShardWriter,
-    Status,
-)
+from ssondo.shards.audio import AudioShard, AudioShardWriter
+from ssondo.shards.clusters import Clusters, ClusterWriter
+from ssondo.shards.embedding import EmbeddingShard, EmbeddingShardWriter
+from ssondo.shards.status import Status
 
 
 def write_audio(path: Path, clips: dict[str, bytes]) -> str:

@@ -8,7 +8,8 @@ from ssondo.errors import SsondoError, TransientError
 from ssondo.fetch import fetch
 from ssondo.ledger import Ledger, ledger_path, read_ledger, reopened_path
 from ssondo.segments import Segment
-from ssondo.shards import AudioShardWriter, Status
+from ssondo.shards.audio import AudioShardWriter
+from ssondo.shards.status import Status
 from ssondo.sources import Fetched
 from ssondo.sources.youtube import Youtube
 from ssondo.status import ledger, retry

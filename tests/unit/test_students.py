@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ssondo import provenance, students
-from ssondo.config import load_config
+from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.plan import Plan
 from ssondo.student import initialise_backbone, new_student
@@ -91,7 +91,7 @@ def test_student_of_another_width_comes_from_its_config_and_is_saved_under_its_p
     section = {"architecture": architecture, "settings": {"width_mult": width}}
     tables = {"table1": {"students": [published_name]}, "table2": None, "fig2": None}
     plan = Plan(load_config({"students": {published_name: section}, **tables}), Watch(tmp_path / "content.json"))
-    student = new_student(plan.student_spec(published_name), n_outputs=8, seed=0)
+    student = new_student(plan.distill.student_spec(published_name), n_outputs=8, seed=0)
     assert student.embedding_dim == round(960 * width)
     assert student.settings["hidden"] == round(1280 * width)
     save_student(tmp_path / "student.ckpt", student)

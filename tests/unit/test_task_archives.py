@@ -14,7 +14,8 @@ from ssondo.download import download
 from ssondo.embed_task import embed_task
 from ssondo.errors import SsondoError
 from ssondo.probe import probe
-from ssondo.shards import AudioShard, Status
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.status import Status
 from ssondo.tasks import prepare_task, remotes
 from ssondo.tasks.magnatagatune import TAGS
 

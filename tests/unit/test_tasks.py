@@ -10,7 +10,8 @@ import tasks_replicas as replicas
 
 from ssondo.errors import SsondoError
 from ssondo.provenance import modules_of
-from ssondo.shards import AudioShard, Status
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.status import Status
 from ssondo.tasks import READERS, load_task, prepare_task
 from ssondo.tasks.gtzan import GENRES
 from ssondo.tasks.magnatagatune import TAGS

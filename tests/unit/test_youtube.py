@@ -20,7 +20,8 @@ from ssondo.fetch import fetch
 from ssondo.ledger import ledger_path, read_ledger
 from ssondo.origins import Origin, read_origin
 from ssondo.segments import Segment
-from ssondo.shards import AudioShard, Status
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.status import Status
 from ssondo.sources import Fetched, RateLimited
 from ssondo.sources.youtube import Youtube, _classified
 

@@ -16,7 +16,10 @@ from ssondo.artefacts import digest_path
 from ssondo.audio import encode_flac
 from ssondo.distill import distill
 from ssondo.recipe import Outputs, Recipe, Runtime
-from ssondo.shards import AudioShardWriter, ClusterWriter, EmbeddingShardWriter, Status
+from ssondo.shards.audio import AudioShardWriter
+from ssondo.shards.clusters import ClusterWriter
+from ssondo.shards.embedding import EmbeddingShardWriter
+from ssondo.shards.status import Status
 from ssondo.supervise import supervise
 
 DIM = 6

@@ -12,7 +12,8 @@ import soundfile
 from project import Project
 
 from ssondo.segments import shard_of
-from ssondo.shards import AudioShard, Status
+from ssondo.shards.audio import AudioShard
+from ssondo.shards.status import Status
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

@@ -10,7 +10,8 @@ import pytest
 from project import Project
 
 from ssondo.artefacts import digest_path
-from ssondo.shards import AudioShard, AudioShardWriter, Status
+from ssondo.shards.audio import AudioShard, AudioShardWriter
+from ssondo.shards.status import Status
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
@@ -49,8 +50,12 @@ def test_finished_workflow_has_nothing_to_do(finished: Project) -> None:
         ("sampler.py", TRAINED | {"supervise", "initialise"}),
         ("students/dymn.py", set()),
         ("students/mobilenetv3.py", TRAINED | {"supervise", "initialise"}),
+        ("shards/embedding.py", {"inventory", "embed", "cluster", *TRAINED, "supervise", "initialise"}),
+        ("shards/clusters.py", {"cluster", *TRAINED}),
         ("scores.py", {"scores", *TABLES}),
-        ("config.py", set()),
+        ("config/__init__.py", set()),
+        ("config/audioset.py", set()),
+        ("plan/audioset.py", set()),
         ("cli.py", set()),
     ],
 )
@@ -60,7 +65,7 @@ def test_edited_module_reruns_what_it_computes(project: Project, module: str, ru
 
 
 def test_edited_docstring_or_comment_reruns_nothing(project: Project) -> None:
-    edit(project, "ssondo/shards.py", '"""HDF5 shards: many clips', '"""HDF5 files of many clips')
+    edit(project, "ssondo/shards/audio.py", '"""Audio shards: encoded', '"""HDF5 files of encoded')
     edit(project, "ssondo/probe.py", "\nimport ", "\n# A remark.\nimport ")
     assert project.planned() == {}
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from project import ROOT, Project
 
-from ssondo.plan import RULE_GRAPH
+from ssondo.plan.graph import RULE_GRAPH
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 # Rules that other data use: test_real_sound.py, test_archives.py and test_import.py here run them.
@@ -31,7 +31,7 @@ def test_code_hash_of_each_rule_covers_what_its_command_imported(finished: Proje
     code = f"""
 import json, yaml
 from pathlib import Path
-from ssondo.config import load_config
+from ssondo.config.loading import load_config
 from ssondo.plan import Plan
 from ssondo.provenance import modules_of
 from ssondo.watch import Watch

@@ -60,7 +60,7 @@ def _entry(name: str, value: Any, indent: int, documented: set[type]) -> list[st
 def yaml_text(config: BaseModel) -> str:
     """The configuration as commented YAML."""
     head = [
-        "# The paper's experiment in full. Made from ssondo/config.py: python -m ssondo.config --write",
+        "# The paper's experiment in full. Made from ssondo/config/: python -m ssondo.config --write",
         "# Override a few keys in a file of your own: snakemake --configfile mine.yaml",
         "",
     ]
@@ -118,7 +118,7 @@ def _bounds(field: FieldInfo) -> str:
 
 def reference(model: type[BaseModel]) -> str:
     """The reference page in Markdown: a table for each section."""
-    lines = ["# Configuration", "", "Made from `ssondo/config.py`: `python -m ssondo.config --write`.", ""]
+    lines = ["# Configuration", "", "Made from `ssondo/config/`: `python -m ssondo.config --write`.", ""]
     for section in _sections(model, []):
         lines += [f"## {section.__name__}", "", " ".join((section.__doc__ or "").split()), ""]
         lines += ["| key | what it is | type | default |", "|---|---|---|---|"]

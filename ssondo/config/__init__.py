@@ -1,0 +1,138 @@
+"""The typed configuration: what may stand in config.yaml, and what each key means.
+
+A section stands in the module of its stage, which has the name of the stage's file in rules/ and
+in ssondo/plan/; here they are put together, with the paper's values. The sentences below the keys
+are the reference: `python -m ssondo.config --write` makes config.yaml and docs/config.md of them,
+and a test fails if either drifts. Only the Snakefile, the plan and what the command `ssondo plan`
+runs import this package; library functions take their own arguments.
+"""
+
+import difflib
+from collections.abc import Mapping
+
+from pydantic import model_validator
+
+from ssondo.config.audioset import AudioSet
+from ssondo.config.cluster import Cluster
+from ssondo.config.distill import CLUSTER_LOSSES, Distill, Student, Supervise
+from ssondo.config.probe import Probe, Task
+from ssondo.config.report import Fig2, Table1, Table2
+from ssondo.config.runtime import Paths, Runtime
+from ssondo.config.section import Name, Section
+from ssondo.config.teacher import Checkpoint, Embed, Teacher
+from ssondo.provenance import registered
+
+_EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
+
+
+class Config(Section):
+    """S-SONDO's experiment; the defaults are the paper's."""
+
+    name: Name = "paper"
+    """Results stand in a folder of this name."""
+    paths: Paths = Paths()
+    audioset: AudioSet = AudioSet()
+    teachers: dict[Name, Teacher] = {
+        "matpac": Teacher(
+            kind="matpac",
+            checkpoint=Checkpoint(
+                url="https://github.com/aurianworld/matpac/releases/download/MATPAC%2B%2B/matpac_plus_6s_2048_enconly.pt",
+                licence="see the repository aurianworld/matpac",
+            ),
+        ),
+        "m2d": Teacher(
+            kind="m2d",
+            checkpoint=Checkpoint(
+                url="https://github.com/nttcslab/m2d/releases/download/v0.1.0/m2d_vit_base-80x608p16x16-221006-mr7_enconly.zip",
+                licence="NTT's own licence, evaluation and research only, nttcslab/m2d",
+            ),
+        ),
+    }
+    """Teachers by name."""
+    embed: Embed = Embed()
+    cluster: Cluster = Cluster()
+    students: dict[Name, Student] = {
+        "mobilenetv3": Student(
+            architecture="mobilenetv3",
+            init=Checkpoint(url=f"{_EFFICIENTAT}/mn10_im.pt", licence="MIT, fschmid56/EfficientAT"),
+        ),
+        "dymn": Student(
+            architecture="dymn",
+            init=Checkpoint(url=f"{_EFFICIENTAT}/dymn10_im.pt", licence="MIT, fschmid56/EfficientAT"),
+        ),
+        "eres2net": Student(architecture="eres2net"),
+    }
+    """Students by name."""
+    distill: Distill = Distill()
+    supervise: Supervise = Supervise()
+    runtime: Runtime = Runtime()
+    tasks: dict[Name, Task] = {
+        "openmic": Task(kind="openmic"),
+        "nsynth": Task(kind="nsynth"),
+        "gtzan": Task(kind="gtzan"),
+        "mtt": Task(kind="magnatagatune"),
+        "fsd50k": Task(kind="fsd50k"),
+        "esc50": Task(kind="esc50"),
+        "us8k": Task(kind="urbansound8k"),
+    }
+    """Downstream data sets by name."""
+    probe: Probe = Probe()
+    table1: Table1 = Table1()
+    table2: Table2 | None = Table2()
+    """null leaves it out of `all`."""
+    fig2: Fig2 | None = Fig2()
+    """null leaves it out of `all`."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Config":
+        def check(key: str, names: list[str], known: Mapping[str, object]) -> None:
+            for name in names:
+                if name not in known:
+                    near = difflib.get_close_matches(name, known, 1)
+                    hint = f"; did you mean {near[0]}?" if near else ""
+                    raise ValueError(f"{key}: {name!r} is not one of {', '.join(known)}{hint}")
+
+        check("table1.teachers", self.table1.teachers, self.teachers)
+        check("table1.students", self.table1.students, self.students)
+        check("table1.tasks", self.table1.tasks, self.tasks)
+        for key, table in (("table2", self.table2), ("fig2", self.fig2)):
+            if table is not None:
+                check(f"{key}.teacher", [table.teacher], self.teachers)
+                check(f"{key}.student", [table.student], self.students)
+        if self.table2 is not None:
+            check("table2.music", self.table2.music, self.tasks)
+            check("table2.environment", self.table2.environment, self.tasks)
+        if self.fig2 is not None:
+            check("fig2.tasks", self.fig2.tasks, self.tasks)
+        lists_itself = self.audioset.source.kind in ("folder", "renderer")
+        if not self.audioset.segments.train and not lists_itself:
+            raise ValueError("audioset.segments.train: is empty; name AudioSet's segment lists")
+        for key in ("table1", "table2", "fig2"):
+            section = getattr(self, key)
+            if section is not None and len(set(section.seeds)) < len(section.seeds):
+                raise ValueError(f"{key}.seeds: a seed stands there twice")
+        if self.table2 is not None and set(self.table2.music) & set(self.table2.environment):
+            raise ValueError("table2: a task stands in music and in environment")
+        for key, loss, counts in self._distillations():
+            if loss in CLUSTER_LOSSES and 0 in counts:
+                raise ValueError(f"{key}: the loss {loss} needs clusters, n_clusters is 0")
+        architectures = registered("ssondo.students", "ARCHITECTURES")
+        for name, student in self.students.items():
+            if ":" not in student.architecture:
+                check(f"students.{name}.architecture", [student.architecture], architectures)
+        if not self.audioset.segments.eval and self.audioset.segments.train:
+            raise ValueError("audioset.segments.eval: is empty; students are judged on these clips")
+        if self.distill.prediction_weight and not self.audioset.segments.classes:
+            raise ValueError("distill.prediction_weight: needs audioset.segments.classes; this corpus has no labels")
+        if "supervised" in self.table1.baselines and not self.audioset.segments.classes:
+            raise ValueError("table1.baselines: supervised needs audioset.segments.classes; this corpus has no labels")
+        return self
+
+    def _distillations(self) -> list[tuple[str, str, list[int]]]:
+        """Where in the config students are distilled: key, loss, numbers of clusters."""
+        found = [("table1", self.table1.loss, [self.table1.n_clusters])]
+        if self.table2 is not None:
+            found += [("table2", loss, [self.table2.n_clusters]) for loss in self.table2.losses]
+        if self.fig2 is not None:
+            found.append(("fig2", self.fig2.loss, self.fig2.n_clusters))
+        return [(key, str(loss), counts) for key, loss, counts in found]

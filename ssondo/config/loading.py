@@ -1,0 +1,114 @@
+"""Settings from config files and the command line to a checked `Config`, or one line that says what is wrong."""
+
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from ssondo.config import Config
+from ssondo.config.section import Section
+from ssondo.errors import SsondoError
+
+
+def _section_of(annotation: Any) -> list[type[Section]]:
+    """The sections that an annotation allows (through unions, dicts and Annotated)."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for part in typing.get_args(annotation) for section in _section_of(part)]
+
+
+def _keys_at(path: tuple[int | str, ...]) -> list[str]:
+    """The keys that are allowed beside the one that `path` ends with."""
+    sections: list[type[Section]] = [Config]
+    for part in path[:-1]:
+        found = [
+            section
+            for model in sections
+            if part in model.model_fields
+            for section in _section_of(model.model_fields[str(part)].annotation)
+        ]
+        # A name that the user gave (teachers.NAME) or a union's tag (source.youtube) is no field: stay.
+        tagged = [s for s in sections if "kind" in s.model_fields and s.model_fields["kind"].default == part]
+        sections = found or tagged or sections
+    return sorted({key for section in sections for key in section.model_fields})
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """One line for a fault that pydantic found: the key, the value, what is allowed."""
+    path = error["loc"]
+    # The tag of a union is no key of the file.
+    shown = ".".join(str(part) for i, part in enumerate(path) if not (i and path[i - 1] == "source"))
+    if error["type"] == "extra_forbidden":
+        keys = _keys_at(path)
+        near = difflib.get_close_matches(str(path[-1]), keys, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(keys)}"
+        return f"unknown key {shown!r}; {hint}"
+    if error["type"] == "union_tag_invalid":
+        allowed = error["ctx"]["expected_tags"]
+        return f"{shown}.kind: {_shown(error['input'].get('kind'))} is not allowed; it should be one of {allowed}"
+    if error["type"] == "missing":
+        return f"{shown}: this key is missing"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "value_error":
+        return f"{shown}: {message}" if shown else message
+    return f"{shown}: {_shown(error['input'])} is not allowed; it should be {message}"
+
+
+def load_config(values: Mapping[str, Any]) -> Config:
+    """Check the merged configuration.
+
+    Args:
+        values: as Snakemake merged it from config.yaml, the profile and the command line.
+
+    Raises:
+        SsondoError: one line about the first fault: its key, value and what is allowed.
+    """
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        # A key that is misspelt also leaves one that is missing: name the cause.
+        details = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
+        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        raise SsondoError(f"config: {_sentence(details[0])}{more}") from None
+
+
+def load_files(files: Sequence[Path]) -> Config:
+    """The configuration of config.yaml in this folder and `files`, merged as Snakemake does.
+
+    Raises:
+        SsondoError: if a file is missing, no YAML, or holds what the configuration does not allow.
+    """
+    import yaml
+
+    values: dict[str, Any] = {}
+    own = Path("config.yaml")
+    for path in [*([own] if own.is_file() and own not in files else []), *files]:
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SsondoError(
+                f"{path}: no such file; give a config file, as snakemake's --configfile takes it"
+            ) from None
+        except yaml.YAMLError as error:
+            raise SsondoError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        if not isinstance(found, dict | None):
+            raise SsondoError(f"{path}: not a config file; it holds no keys")
+        _merge(values, found or {})
+    return load_config(values)
+
+
+def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value

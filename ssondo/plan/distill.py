@@ -1,0 +1,109 @@
+"""The students' jobs: distillation, the supervised baseline, untrained students."""
+
+from typing import Any
+
+from ssondo.config import Config
+from ssondo.paths import Paths
+from ssondo.plan.audioset import AudioSetStage
+from ssondo.plan.flags import flags
+from ssondo.plan.stage import Stage
+from ssondo.plan.teacher import TeacherStage
+from ssondo.provenance import registered
+from ssondo.watch import Watch
+
+
+class DistillStage(Stage):
+    """The rules of rules/distill.smk."""
+
+    rules = ("distill", "supervise", "initialise")
+
+    def __init__(
+        self, config: Config, paths: Paths, watch: Watch, audioset: AudioSetStage, teacher: TeacherStage
+    ) -> None:
+        super().__init__(config, paths, watch)
+        self.audioset, self.teacher = audioset, teacher
+
+    def initial_weights(self, student: str) -> list[str]:
+        """The file of the weights that a student starts from; empty if it has none."""
+        return self.teacher.checkpoint(f"student-{student}")
+
+    def cluster_inputs(self, teacher: str, n_clusters: str | int) -> list[str]:
+        """The clusters that distillation draws by; none for 0 clusters."""
+        if not int(n_clusters):
+            return []
+        return [self.paths.clusters.format(teacher=teacher, n_clusters=n_clusters)]
+
+    def label_inputs(self) -> dict[str, list[str]]:
+        """What distillation needs to learn from labels as well; empty where it does not."""
+        if not self.config.distill.prediction_weight:
+            return {"segments": [], "classes": []}
+        shards = self.audioset.shards("train")
+        segments = [self.paths.segments.format(split="train", shard=shard) for shard in shards]
+        return {"segments": segments, "classes": [self.paths.classes]}
+
+    def measured_audio(self) -> list[str]:
+        """The clips that an untrained student's batch norms are measured on, if they are."""
+        return self.audioset.shard_paths("audio", "train") if self.config.supervise.reestimate_batches else []
+
+    def training_machine(self) -> str:
+        """How training uses the machine, as options; it is no provenance."""
+        runtime = self.config.runtime
+        return flags(
+            num_workers=runtime.num_workers,
+            cache_mb=runtime.cache_mb,
+            checkpoint_minutes=runtime.checkpoint_minutes,
+            compile=runtime.compile,
+        )
+
+    def training_nodes(self) -> dict[str, int | str]:
+        """Where training runs, as resources that SLURM and `ssondo.launch` read."""
+        gpus, nodes = self.config.runtime.gpus, self.config.runtime.nodes
+        if nodes == 1:
+            return {"gpu": gpus, "nodes": 1, "gres": ""}
+        # Of `gpu`, the number in the whole job, SLURM may give one node more than another.
+        on_each = f"gpu:{gpus}" if gpus else ""
+        return {"gpu": 0, "nodes": nodes, "gres": on_each, "mpi": "srun", "tasks": nodes, "tasks_per_gpu": 0}
+
+    def student_spec(self, student: str) -> dict[str, Any]:
+        """What the library needs to build a student."""
+        found = self.config.students[student]
+        return {"architecture": found.architecture, "window_s": found.window_s, **found.settings}
+
+    def _distill(self, teacher: str, student: str, loss: str, n_clusters: str, seed: str) -> dict[str, Any]:
+        return {
+            "student": self.student_spec(student),
+            "loss": loss,
+            "n_clusters": int(n_clusters),
+            "seed": int(seed),
+            **self.config.distill.model_dump(),
+        }
+
+    def _supervise(self, student: str, seed: str) -> dict[str, Any]:
+        return {"student": self.student_spec(student), "seed": int(seed), **self.config.supervise.model_dump()}
+
+    def _initialise(self, student: str, seed: str) -> dict[str, Any]:
+        training = self.config.supervise
+        measured = {"reestimate_batches": training.reestimate_batches, "batch_size": training.batch_size}
+        return {
+            "student": self.student_spec(student),
+            "seed": int(seed),
+            **(measured if training.reestimate_batches else {}),
+        }
+
+    def modules(self, rule: str, **wildcards: str) -> list[str]:
+        """The student's module."""
+        return self.student_modules(wildcards["student"])
+
+    def student_modules(self, student: str) -> list[str]:
+        """The module of a student's architecture; empty for a user's own."""
+        architecture = self.config.students[student].architecture
+        known = registered("ssondo.students", "ARCHITECTURES")
+        return [known[architecture]] if architecture in known else []
+
+    def content(self, rule: str, **wildcards: str) -> dict[str, str]:
+        """The user's own student class."""
+        return self.own_student(wildcards["student"])
+
+    def own_student(self, student: str) -> dict[str, str]:
+        """The digest of the file of a user's own student class."""
+        return self.own_code(self.config.students[student].architecture)

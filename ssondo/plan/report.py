@@ -1,0 +1,71 @@
+"""The jobs of tables, figures and the report."""
+
+from pathlib import Path
+from typing import Any
+
+from ssondo.config import Config
+from ssondo.paths import Paths
+from ssondo.plan.audioset import AudioSetStage
+from ssondo.plan.graph import RULE_GRAPH
+from ssondo.plan.probe import ProbeStage
+from ssondo.plan.stage import Stage
+from ssondo.plan.targets import TABLES, Targets
+from ssondo.watch import Watch
+
+PUBLISHED = Path(__file__).parents[1] / "published"
+
+
+class ReportStage(Stage):
+    """The rules of rules/report.smk."""
+
+    rules = ("scores", *TABLES, "report")
+
+    def __init__(
+        self, config: Config, paths: Paths, watch: Watch, audioset: AudioSetStage, probe: ProbeStage, targets: Targets
+    ) -> None:
+        super().__init__(config, paths, watch)
+        self.audioset, self.probe, self.targets = audioset, probe, targets
+
+    def _table1(self) -> dict[str, Any]:
+        table = self.config.table1
+        return {"teachers": table.teachers, "students": table.students, "tasks": table.tasks}
+
+    def _table2(self) -> dict[str, Any]:
+        table = self.config.table2
+        assert table is not None
+        return {"losses": table.losses, "music": table.music, "environment": table.environment}
+
+    def _fig2(self) -> dict[str, Any]:
+        figure = self.config.fig2
+        assert figure is not None
+        return {"tasks": figure.tasks}
+
+    def _report(self) -> dict[str, Any]:
+        return {
+            "title": f"S-SONDO: {self.config.name}",
+            **{name: f"{self.paths.table(name)}.csv" for name in self.targets.tables if name != "table1"},
+            "clusters": self.targets.cluster_metrics(),
+            "histories": self.targets.histories(),
+            "inventories": self.audioset.inventories(),
+            "benchmarks": self.paths.benchmarks,
+            "rulegraph": self.rule_graph(),
+            # How the machine is used is no provenance, and must not make the page again.
+            "config": self.config.model_dump(mode="json", exclude={"runtime"}),
+        }
+
+    def rule_graph(self) -> dict[str, list[str]]:
+        """The rules of this configuration, and for each the rules whose files it reads."""
+        lists_made_by = "compose" if self.audioset.renders else "list_folder" if self.audioset.lists_folder else None
+        located_by = "locate" if self.audioset.locates else None
+        downloads = "download" if any(self.probe.archives(task) for task in self.config.tasks) else None
+        used = {lists_made_by, located_by, downloads, *self.targets.tables}
+        absent = {"compose", "list_folder", "locate", "download", *TABLES} - used
+        return {
+            rule: [source for source in sources if source not in absent]
+            for rule, sources in RULE_GRAPH.items()
+            if rule not in absent
+        }
+
+    def content(self, rule: str, **wildcards: str) -> dict[str, str]:
+        """The published numbers that stand beside ours."""
+        return self.by_name([str(path) for path in sorted(PUBLISHED.glob("*.csv"))])
