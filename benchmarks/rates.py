@@ -3,9 +3,8 @@ and docs/RATES.md.
 
     OMP_NUM_THREADS=1 python benchmarks/rates.py [--sound FOLDER]
 
-Clips of 10 s. FLOP are counted, not timed; speeds of a GPU are no measurement but a data sheet's
-number and shares of it, and the file says so. How small FLAC and Opus make real sound is measured on
-the files of --sound, and kept as it was without it.
+Clips of 10 s. FLOP are counted, not timed; speeds of a GPU are those of the one that `ON_GPU` names.
+How small FLAC and Opus make real sound is measured on the files of --sound, and kept as it was without it.
 """
 
 import argparse
@@ -29,11 +28,22 @@ from ssondo.students import ARCHITECTURES
 
 CLIP_S = 10.0
 RATE = 32_000
-ESTIMATES = [
-    ("mb_fetched", 0.16, "MB a clip", "estimate: 10 s of sound at YouTube's 128 kbit/s"),
-    ("gpu_tflops", 312.0, "TFLOP/s", "data sheet: NVIDIA A100, dense 16 bit"),
-    ("utilisation_vit", 0.3, "share", "estimate: what a ViT reaches of it in inference"),
-    ("utilisation_cnn", 0.03, "share", "estimate: what small depthwise CNNs reach of it, bound by memory"),
+ESTIMATES = [("mb_fetched", 0.16, "MB a clip", "estimate: 10 s of sound at YouTube's 128 kbit/s")]
+# From benchmarks/jobs.py and benchmarks/models.py, see docs/BENCHMARKS.md; no part of `make bench`, which needs no GPU.
+H200 = "NVIDIA H200, 16 cores"
+ON_GPU = [
+    ("gpu_embed_matpac", 181.0, f"measured: `ssondo embed` of 3,000 clips, 8 threads that decode, {H200}"),
+    ("gpu_embed_m2d", 168.0, "estimate: MATPAC++'s job, by how fast both are without decoding"),
+    ("gpu_embed_mobilenetv3", 474.0, f"estimate: what 8 threads decode and resample, {H200}"),
+    ("gpu_embed_dymn", 436.0, f"measured: without decoding, {H200}"),
+    ("gpu_embed_eres2net", 474.0, f"estimate: what 8 threads decode and resample, {H200}"),
+    ("gpu_train_mobilenetv3", 599.0, f"measured: an epoch of `ssondo distill`, batches of 120, {H200}"),
+    ("gpu_train_dymn", 468.0, f"measured: 39 steps of `ssondo distill`, batches of 120, {H200}"),
+    (
+        "gpu_train_eres2net",
+        358.0,
+        "estimate: its step alone, and the 0.15 s a batch that the others' jobs add to theirs",
+    ),
 ]
 Row = tuple[str, float, str, str]
 
@@ -153,7 +163,7 @@ def markdown(rows: list[Row]) -> str:
     lines = [
         "# Rates that `ssondo plan` counts with",
         "",
-        "Made by `make bench` (benchmarks/rates.py). Clips of 10 s; speeds are of one core.",
+        "Made by `make bench` (benchmarks/rates.py). Clips of 10 s; speeds are of one core, or of one GPU.",
         "",
         "| name | value | unit | how |",
         "|---|--:|---|---|",
@@ -177,6 +187,7 @@ def main() -> None:
             before[name] = (name, float(value), unit, how)
     where = ("threads", torch.get_num_threads(), "of this machine", machine(torch.device("cpu")))
     rows = [where, *sound(), *sizes(options.sound, before), *models(options.repeats), kmeans(), probe(), *ESTIMATES]
+    rows += [(name, rate, "clips/s and GPU", how) for name, rate, how in ON_GPU]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", "value", "unit", "how"])

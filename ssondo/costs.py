@@ -29,7 +29,6 @@ _OFFICIAL_ROWS = {
     "eval_segments.csv": 20_371,
 }
 _EMBEDDING_DIMS = {"matpac": 3840, "m2d": 3840, "yamnet": 1024}
-_VIT_TEACHERS = ("matpac", "m2d")
 _REFERENCE_CLIP_S = 10.0
 
 
@@ -72,7 +71,7 @@ class Stage:
         rule: name.
         jobs: how many.
         core_hours: of one processor core; None where there is no rate.
-        gpu_hours: of one GPU, an estimate; None where there is no rate.
+        gpu_hours: of one GPU; None where there is no rate.
         gigabytes: that its outputs take.
     """
 
@@ -197,23 +196,14 @@ class _Estimate:
             self.costs.stages.append(Stage(rule, jobs, **what))  # type: ignore[arg-type]
 
     def hours(self, n_clips: float, rate: str) -> float | None:
-        """Core hours of so many clips of 10 s at a rate in clips a second and core."""
+        """Hours of a core or GPU for so many clips of 10 s at a rate in clips a second."""
         return n_clips / self.rates[rate] / 3600 if rate in self.rates else None
-
-    def gpu_hours(self, n_clips: float, gflop: str, utilisation: str) -> float | None:
-        """GPU hours from the FLOP of so many clips of 10 s: an estimate."""
-        if gflop not in self.rates:
-            return None
-        speed = 1e3 * self.rates["gpu_tflops"] * self.rates[utilisation]
-        return n_clips * self.rates[gflop] / speed / 3600
 
     def model_hours(self, name: str, what: str, n_clips: float) -> dict[str, float | None]:
         """Core and GPU hours of a teacher or student (by its kind) on so many clips of 10 s."""
         if not self.on_gpu or name == "yamnet":
             return {"core_hours": self.hours(n_clips, f"{what}_{name}"), "gpu_hours": 0.0}
-        utilisation = "utilisation_vit" if name in _VIT_TEACHERS else "utilisation_cnn"
-        decoding = self.hours(n_clips, "decode")
-        return {"core_hours": decoding, "gpu_hours": self.gpu_hours(n_clips, f"gflop_{what}_{name}", utilisation)}
+        return {"core_hours": self.hours(n_clips, "decode"), "gpu_hours": self.hours(n_clips, f"gpu_{what}_{name}")}
 
     def corpus(self) -> None:
         """Lists, fetching, resampling."""
@@ -372,9 +362,8 @@ def estimate(plan: Plan, rates: Mapping[str, float], *, n_train: int, n_eval: in
     costs = found.costs
     if found.on_gpu:
         costs.notes.append(
-            f"GPU hours are estimates, not measured: FLOP over {rates['gpu_tflops']:g} TFLOP/s "
-            f"(an A100's dense 16 bit), of which ViT teachers use {100 * rates['utilisation_vit']:g} % and students "
-            f"{100 * rates['utilisation_cnn']:g} %. Core hours beside them are decoding."
+            "GPU hours are of an NVIDIA H200 beside 16 cores, where whole jobs were measured; docs/RATES.md says which "
+            "rates are estimates. Core hours beside them are decoding."
         )
     costs.notes.append(
         "Core hours are of one core, from rates measured on one machine (docs/RATES.md; make bench for yours); "

@@ -93,6 +93,8 @@ def started_job(device: str) -> Iterator[Job]:
         # cuBLAS reads it when it starts; without it two runs may differ in the last bits.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # Nothing here reads memory that it has not written, so none has to be filled first.
+        torch.utils.deterministic.fill_uninitialized_memory = False
     else:
         keep_freed_memory()
     if world_size == 1:

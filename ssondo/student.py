@@ -21,8 +21,8 @@ from ssondo.errors import SsondoError
 from ssondo.features import STUDENT, LogMel, slice_windows
 from ssondo.weights import load_strictly, load_weights
 
-# Windows that go through a backbone at once: bounds the memory that a long clip takes.
-_WINDOWS_AT_ONCE = 16
+# Windows that go through a backbone at once: bounds the memory that a long clip takes. A GPU is idle with few.
+_WINDOWS_AT_ONCE = {"cpu": 16, "cuda": 128}
 
 
 class MappingHead(nn.Module):
@@ -212,9 +212,9 @@ def embed_in_chunks(student: Student, windows: Sequence[Tensor]) -> Tensor:
     if not windows:
         return torch.zeros(0, student.embedding_dim, device=student.front_end.window.device)
     rows = chain.from_iterable(clip.unbind(0) for clip in windows)
+    at_once = _WINDOWS_AT_ONCE.get(windows[0].device.type, 16)
     embedded = [
-        student.model.embed_windows(student.front_end(torch.stack(chunk))).float()
-        for chunk in _chunks(rows, _WINDOWS_AT_ONCE)
+        student.model.embed_windows(student.front_end(torch.stack(chunk))).float() for chunk in _chunks(rows, at_once)
     ]
     return torch.stack([clip.mean(0) for clip in torch.cat(embedded).split([len(clip) for clip in windows])])
 
