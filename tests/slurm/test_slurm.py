@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
+from media_server import serving
 from project import ROOT, Project
 from site_profile import Run, describe_partitions, fill_in, make
+from test_import import CONFIG
 
 Submit = Callable[..., Run]
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 STUDENT = "results/tiny/students/distilled/yamnet/mobilenetv3/cosine/k3/seed0/student.ckpt"
+BASELINE = "results/tiny/students/supervised/mobilenetv3/seed0/student.ckpt"
 DONE = "results/tiny/probes/teacher/yamnet/notes.json"
 OWN_LOG = "results/tiny/logs/distill/yamnet/mobilenetv3/cosine-k3-seed0.log"
 LOCAL = {"all", "checkpoint", "compose", "inventory", "scores", "table1", "table2", "fig2", "report"}
@@ -108,24 +111,26 @@ def test_every_rule_is_a_job_and_the_tables_are_those_of_a_local_run(
     assert project.planned() == {}
 
 
+@pytest.mark.parametrize(("rule", "student"), [("distill", STUDENT), ("supervise", BASELINE)])
 def test_two_nodes_train_the_student_that_one_process_trains(
-    cluster: Cluster, local: Project, submit: Submit, tmp_path: Path
+    cluster: Cluster, local: Project, submit: Submit, tmp_path: Path, rule: str, student: str
 ) -> None:
     import torch  # here, because six workers import this file
 
     from ssondo.initialise import new_student
     from ssondo.model import load_student
 
-    project = to_be_distilled(local, tmp_path / "project")
-    project.configure(lambda config: config["distill"].update(learning_rate=1e-4))
+    project = local.copy(tmp_path / "project")
+    shutil.rmtree((project.folder / student).parent)
+    project.configure(lambda config: config[rule].update(learning_rate=1e-4))
     alone = project.copy(tmp_path / "alone")
     project.configure(lambda config: config["runtime"].update(nodes=2))
     fill_in(project)
-    run = submit(project, STUDENT)
-    alone.snakemake("--quiet=all", STUDENT)
+    run = submit(project, student)
+    alone.snakemake("--quiet=all", student)
     assert run.end() == 0, run.text[-5000:]
-    assert [job["node"] for job in Jobs(cluster, run)()] == ["n[1-2]"]
-    one, two = (load_student(place.folder / STUDENT).state_dict() for place in (alone, project))
+    assert [(job["rule"], job["node"]) for job in Jobs(cluster, run)()] == [(rule, "n[1-2]")]
+    one, two = (load_student(place.folder / student).state_dict() for place in (alone, project))
     settings = {"architecture": "mobilenetv3", "window_s": 1.28, "width_mult": 0.1}
     start = new_student(settings, n_outputs=len(one["classification_head.mlp.3.bias"]), seed=0).state_dict()
     for key, value in one.items():
@@ -138,6 +143,27 @@ def test_two_nodes_train_the_student_that_one_process_trains(
     ]
     assert moves[0].abs().max() > 2e-4
     assert torch.cosine_similarity(*moves, dim=0) > 0.99
+
+
+def test_job_that_fetches_has_the_manner_of_the_configuration(cluster: Cluster, submit: Submit, tmp_path: Path) -> None:
+    """It is a resource, because it changes no clip: JSON with quotes and spaces, which two command lines hand on."""
+    clips = [f"_-{n:02d}abcdefg" for n in range(3)]
+    (tmp_path / "fetch.yaml").write_text(CONFIG)
+    project = Project.make(tmp_path / "project", tmp_path / "fetch.yaml")
+    for name, listed in (("train", ["0000abcdefg"]), ("eval", clips)):
+        (project.folder / f"{name}.csv").write_text("".join(f"{clip},3,4,\n" for clip in listed))
+    with serving() as server:
+        server.behaviour = {clips[1]: 500}
+        source = {"kind": "youtube", "url_template": server.url, "requests_per_hour": 100_000, "sleep_s": 0}
+        source |= {"attempts": 1, "cookies": "a file's name.txt"}
+        (project.folder / source["cookies"]).write_text("# Netscape HTTP Cookie File\n")
+        project.configure(lambda config: config["audioset"].update(source=source, max_failed_share=0.5))
+        fill_in(project)
+        run = submit(project, "results/tiny/data/fetched/eval-0000.h5")
+        assert run.end() == 0, run.text[-5000:]
+        assert "fetch" in {job["rule"] for job in Jobs(cluster, run)()}
+        # Unless told otherwise, it asks three times.
+        assert server.times_asked() == dict.fromkeys(clips, 1)
 
 
 def test_cancelled_job_is_named_and_the_next_call_does_only_the_rest(
