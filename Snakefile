@@ -21,4 +21,5 @@ rule all:
         expand("{table}.md", table=[paths.table(name) for name in plan.targets.tables]),
         paths.table("scores.csv"),
         paths.table("report.html"),
+        rules.availability.output,
         ancient(plan.targets.all_shards()),

@@ -170,6 +170,7 @@ rule inventory:
 
 rule availability:
     input:
+        shards=ancient([path for split in ("train", "eval") for path in plan.audioset.shard_paths("audio", split)]),
         digests=[digest(path) for split in ("train", "eval") for path in plan.audioset.shard_paths("audio", split)],
         segments=expand(paths.segments, split="train", shard=plan.audioset.shards("train")),
         eval_segments=expand(paths.segments, split="eval", shard=plan.audioset.shards("eval")),

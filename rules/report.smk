@@ -91,7 +91,7 @@ rule report:
         scores=plan.targets.all_scores(),
         clusters=plan.targets.cluster_metrics(),
         histories=plan.targets.histories(),
-        inventories=plan.audioset.inventories(),
+        availability=expand(f"{paths.availability}/availability.{{suffix}}", suffix=["json", "csv", "png"]),
     output:
         paths.table("report.html"),
     log:

@@ -3,23 +3,32 @@
 import csv
 import io
 import logging
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ssondo.artefacts import clip_list_digest, replacing, write_json, write_text
 from ssondo.errors import SsondoError
-from ssondo.inventory import shared_reason
+from ssondo.reasons import shared_reason
 from ssondo.segments import read_segments, shard_name
 from ssondo.shards.audio import AudioShard
 from ssondo.shards.status import Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 log = logging.getLogger(__name__)
 
 _SPLITS = ("train", "eval")
 _SHOWN_REASONS = 12
 _SHOWN_CLASSES = 10
+# In inches, for each part; so narrow that a telephone shows it without making its text much smaller.
+_PLOT_WIDTH, _PLOT_HEIGHT = 5.2, 3.7
 
 
 class _Split:
@@ -28,8 +37,7 @@ class _Split:
     def __init__(self) -> None:
         self.endings: Counter[tuple[Status, str]] = Counter()
         self.there: list[str] = []
-        self.listed_of_class: Counter[str] = Counter()
-        self.there_of_class: Counter[str] = Counter()
+        self.of_class: dict[Status, Counter[str]] = {status: Counter() for status in Status}
 
     def add(self, segments: Path, audio: Path) -> None:
         """Count a shard.
@@ -41,18 +49,34 @@ class _Split:
         with AudioShard(audio) as shard:
             if set(shard.clip_ids) != labels.keys():
                 raise SsondoError(f"{audio}: does not hold the clips of {segments}; run snakemake again")
-            for row, clip in enumerate(shard.clip_ids):
-                status = Status(shard.status[row])
-                self.endings[status, "" if status is Status.OK else shared_reason(shard.reasons[row])] += 1
-                self.listed_of_class.update(labels[clip])
+            # AudioSet has two million clips: what is done clip by clip is left to C.
+            for (status, reason), n in Counter(zip(shard.status.tolist(), shard.reasons, strict=True)).items():
+                self.endings[Status(status), "" if status == Status.OK else shared_reason(reason)] += n
+            for status, counts in self.of_class.items():
+                clips = [shard.clip_ids[row] for row in np.flatnonzero(shard.status == status)]
+                counts.update(chain.from_iterable(map(labels.__getitem__, clips)))
                 if status is Status.OK:
-                    self.there.append(clip)
-                    self.there_of_class.update(labels[clip])
+                    self.there += clips
 
     @property
     def n_listed(self) -> int:
         """Clips in the list."""
         return self.endings.total()
+
+    def ended(self, status: Status) -> int:
+        """Clips that ended so."""
+        return sum(n for (found, _), n in self.endings.items() if found is status)
+
+    @property
+    def listed_of_class(self) -> Counter[str]:
+        """Clips in the list, by class."""
+        return sum(self.of_class.values(), Counter())
+
+    def shares_of_class(self) -> dict[str, float]:
+        """Share of the listed clips that is there, by class, the lowest first."""
+        there = self.of_class[Status.OK]
+        shares = {mid: there[mid] / n for mid, n in self.listed_of_class.items()}
+        return dict(sorted(shares.items(), key=lambda item: item[::-1]))
 
 
 def availability(*, index: Path, audio: Path, n_train_shards: int, n_eval_shards: int, out: Path) -> None:
@@ -64,6 +88,7 @@ def availability(*, index: Path, audio: Path, n_train_shards: int, n_eval_shards
         n_train_shards: number of training shards.
         n_eval_shards: number of evaluation shards.
         out: folder for availability.json, .md, .csv (by class) and .png, and available-{split}.txt (a clip a line).
+            In them a clip is listed, and then there, unavailable (which lasts) or failed (which may pass).
 
     Raises:
         SsondoError: if a list or a shard is missing, or they do not belong together.
@@ -96,21 +121,29 @@ def _summary(found: _Split) -> dict[str, Any]:
     return {
         "n_listed": found.n_listed,
         "n_ok": len(found.there),
+        "n_unavailable": found.ended(Status.UNAVAILABLE),
+        "n_failed": found.ended(Status.FAILED),
         "clip_list_sha256": clip_list_digest(found.there),
         "reasons": {status: counts for status, counts in reasons.items() if status != "OK"},
     }
 
 
 def _by_class(splits: Mapping[str, _Split], names: Mapping[str, str]) -> str:
-    """A row a class: how many of its clips are listed and there."""
+    """A row a class: how many of its clips are listed, and how those ended."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["mid", "display_name", *(f"{split}_{what}" for split in _SPLITS for what in ("listed", "there"))])
-    for mid in [*names, *sorted({mid for found in splits.values() for mid in found.listed_of_class} - names.keys())]:
-        counts = [
-            n for split in _SPLITS for n in (splits[split].listed_of_class[mid], splits[split].there_of_class[mid])
-        ]
-        writer.writerow([mid, names.get(mid, ""), *counts])
+    endings = {"there": Status.OK, "unavailable": Status.UNAVAILABLE, "failed": Status.FAILED}
+    columns = {
+        f"{split}_{what}": counts
+        for split in _SPLITS
+        for what, counts in {
+            "listed": splits[split].listed_of_class,
+            **{what: splits[split].of_class[status] for what, status in endings.items()},
+        }.items()
+    }
+    writer.writerow(["mid", "display_name", *columns])
+    for mid in [*names, *sorted({mid for counts in columns.values() for mid in counts} - names.keys())]:
+        writer.writerow([mid, names.get(mid, ""), *(counts[mid] for counts in columns.values())])
     return text.getvalue()
 
 
@@ -120,10 +153,13 @@ def _share(part: int, whole: int) -> str:
 
 def _markdown(splits: Mapping[str, _Split], names: Mapping[str, str]) -> str:
     """The tables for people."""
-    lines = ["# Availability", "", "| split | listed | there | share |", "|---|--:|--:|--:|"]
+    lines = ["# Availability", "", "| split | listed | there | share | unavailable | failed |"]
+    lines.append("|---|--:|--:|--:|--:|--:|")
     for split, found in splits.items():
         n_there = len(found.there)
-        lines.append(f"| {split} | {found.n_listed:,} | {n_there:,} | {_share(n_there, found.n_listed)} |")
+        absent = [f"{found.ended(status):,}" for status in (Status.UNAVAILABLE, Status.FAILED)]
+        share = _share(n_there, found.n_listed)
+        lines.append(f"| {split} | {found.n_listed:,} | {n_there:,} | {share} | {' | '.join(absent)} |")
     missing = [
         (n, split, status, reason)
         for split, found in splits.items()
@@ -135,26 +171,38 @@ def _markdown(splits: Mapping[str, _Split], names: Mapping[str, str]) -> str:
         for n, split, status, reason in sorted(missing, key=lambda row: (row[1] != "train", -row[0], row[3])):
             lines.append(f"| {split} | {reason} | {'yes' if status is Status.FAILED else 'no'} | {n:,} |")
     train = splits["train"]
-    if train.listed_of_class:
-        rarest = sorted(
-            train.listed_of_class, key=lambda mid: (train.there_of_class[mid] / train.listed_of_class[mid], mid)
-        )
+    if rarest := list(train.shares_of_class())[:_SHOWN_CLASSES]:
         lines += ["", "Classes of which the most is missing, training clips:", ""]
         lines += ["| class | listed | there | share |", "|---|--:|--:|--:|"]
-        for mid in rarest[:_SHOWN_CLASSES]:
-            listed, there = train.listed_of_class[mid], train.there_of_class[mid]
+        all_listed = train.listed_of_class
+        for mid in rarest:
+            listed, there = all_listed[mid], train.of_class[Status.OK][mid]
             lines.append(f"| {names.get(mid) or mid} | {listed:,} | {there:,} | {_share(there, listed)} |")
     return "\n".join(lines) + "\n"
 
 
 def _plot(splits: Mapping[str, _Split], path: Path) -> None:
-    """Bars of the reasons, and the share that is there over classes."""
-    import matplotlib
+    """Bars of the reasons, and below them the share that is there over classes, where clips have some."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    shares = {split: [100 * share for share in found.shares_of_class().values()] for split, found in splits.items()}
+    n_parts = 1 + any(shares.values())
+    figure = Figure(figsize=(_PLOT_WIDTH, _PLOT_HEIGHT * n_parts), layout="constrained")
+    parts = figure.subfigures(n_parts, 1, squeeze=False)[:, 0]
+    _plot_reasons(splits, parts[0].subplots())
+    if n_parts == 2:
+        axes = parts[1].subplots()
+        for split, values in shares.items():
+            axes.plot(range(1, len(values) + 1), values, label=split, marker="." if len(values) < 20 else "")
+        axes.set(xlabel="class, by its share", ylabel="% of its clips that are there", ylim=(0, 102))
+        axes.set_title("availability by class")
+        axes.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+
+def _plot_reasons(splits: Mapping[str, _Split], axes: "Axes") -> None:
+    """The commonest reasons, the first one on top, a bar for each split."""
     reasons = Counter[str]()
     for found in splits.values():
         reasons.update({reason: n for (status, reason), n in found.endings.items() if status is not Status.OK})
@@ -166,19 +214,8 @@ def _plot(splits: Mapping[str, _Split], path: Path) -> None:
             100 * sum(n for (_, text), n in found.endings.items() if text == reason) / max(found.n_listed, 1)
             for reason in shown
         ]
-        left.barh([place + shift for place in places], values, height=0.4, label=split)
-    left.set_yticks(list(places), shown)
-    left.set_xlabel("% of the listed clips")
-    left.set_title("why clips are missing")
-    left.legend()
-    for split in _SPLITS:
-        found = splits[split]
-        shares = sorted(100 * found.there_of_class[mid] / n for mid, n in found.listed_of_class.items())
-        right.plot(range(1, len(shares) + 1), shares, label=split)
-    right.set_xlabel("class, by its share")
-    right.set_ylabel("% of its clips that are there")
-    right.set_ylim(0, 102)
-    right.set_title("availability by class")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
-    pyplot.close(figure)
+        axes.barh([place + shift for place in places], values, height=0.4, label=split)
+    axes.set_yticks(list(places), [textwrap.shorten(reason, 30, placeholder=" ...") for reason in shown])
+    axes.set_xlabel("% of the listed clips")
+    axes.set_title("why clips are missing" if shown else "no clip is missing")
+    axes.legend()

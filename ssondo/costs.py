@@ -206,7 +206,7 @@ class _Estimate:
         return {"core_hours": self.hours(n_clips, "decode"), "gpu_hours": self.hours(n_clips, f"gpu_{what}_{name}")}
 
     def corpus(self) -> None:
-        """Lists, fetching, resampling."""
+        """Lists, fetching, resampling, what there is of it."""
         source = self.config.audioset.source
         clips = self.n_clips * self.scale
         self.add("compose", int(self.plan.audioset.renders))
@@ -224,6 +224,7 @@ class _Estimate:
             self.add("fetch", self.n_shards, core_hours=None, gigabytes=0.0)
             self.costs.notes.append("A lab's own copy is read in place; what a source must copy is not counted.")
         self.add("resample", self.n_shards, core_hours=self.hours(clips, "resample"), gigabytes=self.kept(clips))
+        self.add("availability", 1)
 
     def kept(self, clips: float) -> float:
         """Gigabytes of so many resampled clips of 10 s."""

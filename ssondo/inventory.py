@@ -1,7 +1,6 @@
 """What is in a set of shards: the small file that later stages depend on and results cite."""
 
 import logging
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import h5py
 from ssondo.artefacts import clip_list_digest, write_json
 from ssondo.errors import SsondoError
 from ssondo.manifest import read_manifest
+from ssondo.reasons import shared_reason
 from ssondo.shards.audio import AudioShard
 from ssondo.shards.embedding import EmbeddingShard
 from ssondo.shards.status import Status
@@ -116,11 +116,6 @@ def _present(shard: AudioShard | EmbeddingShard, reasons: dict[Status, Counter[s
         if reason or status != Status.OK:
             reasons[Status(status)][shared_reason(reason)] += number
     return [shard.clip_ids[row] for row in shard.ok]
-
-
-def shared_reason(reason: str) -> str:
-    """A reason without the seconds and sizes, which differ from clip to clip."""
-    return re.sub(r"\d+\.\d+|\(\d+ bytes\)", "#", reason)
 
 
 def _missing(reasons: dict[Status, Counter[str]]) -> str:

@@ -227,6 +227,7 @@ summary{cursor:pointer;margin-bottom:.5rem}
 .pairs .plots{grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr))}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:16px 24px}
 .plot{margin:0}
+.tablebox+.plots{margin-top:1rem}
 .plot img{width:100%;height:auto;background:#fff;border-radius:8px}
 svg.chart{width:100%;height:auto;display:block}
 svg.graph{display:block;margin:0 auto}

@@ -1,4 +1,4 @@
-"""How a run went, in the report: trainings, clusters, clips, run times, the graph of the rules, versions."""
+"""How a run went, in the report: trainings, clusters, run times, the graph of the rules, versions."""
 
 import csv
 import io
@@ -14,7 +14,6 @@ from ssondo.page import (
     Datum,
     Html,
     Line,
-    code,
     folded,
     join,
     number,
@@ -221,36 +220,6 @@ def graph_part(sources: Mapping[str, Sequence[str]], jobs: Sequence[Job]) -> Htm
         return paragraphs(["The rules depend on each other in a circle, which has no drawing in layers."])
     note = "An arrow is left out where a longer way leads to the same rule."
     return join([f'<div class="scroll">{drawing}</div>', paragraphs([note])])
-
-
-def clips_part(paths: Sequence[Path]) -> Html:
-    """How many clips of the corpus there are, and why not the others."""
-    rows: list[Line] = []
-    reasons: list[Line] = []
-    for path in paths:
-        found = read_json(path)
-        name = "/".join(path.with_suffix("").parts[-3:])
-        n, n_ok = found.get("n_clips", 0), found.get("n_ok", 0)
-        there = n_ok / n if n else 0.0
-        rows.append(
-            [
-                name,
-                number(n),
-                Datum(f"{n_ok:,}", n_ok, there),
-                number(100 * there, ".1f"),
-                number(n - n_ok),
-                number(len(found.get("shards", []))),
-                Datum(code(found.get("clip_list_sha256", "–")[:16])),
-            ]
-        )
-        for status, counted in sorted(found.get("reasons", {}).items()):
-            for reason, count in sorted(counted.items(), key=lambda item: -item[1]):
-                reasons.append([name, status.lower(), reason, number(count)])
-    parts = [table(["shards of", "clips", "there", "per cent", "missing", "shards", "clip list"], rows)]
-    if reasons:
-        listed = table(["shards of", "status", "reason", "clips"], reasons, labels=3, search="Filter: reason, ...")
-        parts.append(folded("Reasons", listed, open_=len(reasons) <= 12))
-    return join(parts)
 
 
 def made_with_part(cells: Cells) -> Html:

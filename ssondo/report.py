@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ssondo.artefacts import read_json, write_text
+from ssondo.artefacts import write_text
 from ssondo.errors import SsondoError
 from ssondo.page import (
     Html,
@@ -17,9 +17,9 @@ from ssondo.page import (
     page,
     paragraphs,
 )
+from ssondo.page_clips import clips_part, read_availability
 from ssondo.page_run import (
     Job,
-    clips_part,
     clusters_part,
     duration,
     graph_part,
@@ -61,16 +61,14 @@ def _tiles(values: Iterable[tuple[str, str]]) -> Html:
     return Html(f'<div class="tiles">{tiles}</div>')
 
 
-def _lead(lines: Sequence[dict[str, str]], cells: Cells, jobs: Sequence[Job], inventories: Sequence[Path]) -> Html:
+def _lead(lines: Sequence[dict[str, str]], cells: Cells, jobs: Sequence[Job], availability: Path | None) -> Html:
     tiles = [
         ("models", f"{len({setting for setting, _ in cells})}"),
         ("downstream tasks", f"{len({task for _, task in cells})}"),
         ("probe runs", f"{sum(len(cell.runs) for cell in cells.values()):,}"),
     ]
-    clips = [read_json(path).get("n_ok", 0) for path in inventories if path.stem == "train"]
-    if clips:
-        # The same clips are counted after every stage; the last stage has the fewest.
-        tiles.append(("training clips", f"{min(clips):,}"))
+    if availability is not None:
+        tiles.append(("training clips", f"{read_availability(availability)['train']['n_ok']:,}"))
     if jobs:
         tiles.append(("time of all jobs", duration(sum(job.seconds for job in jobs))))
     headline = _headline(lines)
@@ -86,7 +84,7 @@ def report(
     out: Path,
     clusters: list[Path] | None = None,
     histories: list[Path] | None = None,
-    inventories: list[Path] | None = None,
+    availability: Path | None = None,
     rulegraph: dict[str, Any] | None = None,
     table2: Path | None = None,
     fig2: Path | None = None,
@@ -102,7 +100,7 @@ def report(
         out: the page, HTML.
         clusters: metrics that cluster wrote; tsne.png is taken from the same folder.
         histories: CSV of every training.
-        inventories: JSON that inventory wrote.
+        availability: folder that availability wrote to.
         rulegraph: as JSON: each rule and the rules whose files it reads.
         table2: CSV that table2 wrote.
         fig2: CSV that fig2 wrote.
@@ -127,8 +125,8 @@ def report(
         sections.append(Section("training", "Training", training_part(histories)))
     if clusters:
         sections.append(Section("clusters", "Clusters", clusters_part(clusters)))
-    if inventories:
-        sections.append(Section("availability", "Clips", clips_part(inventories)))
+    if availability is not None:
+        sections.append(Section("availability", "Clips", clips_part(availability)))
     if rulegraph:
         sections.append(Section("rules", "Rules", graph_part(rulegraph, jobs)))
     if jobs:
@@ -139,5 +137,5 @@ def report(
         made.append(folded("Settings of the run", Html(f'<div class="scroll"><pre><code>{text}</code></pre></div>')))
     boxes = [origin_box(cell) for cell in cells.values()]
     sections.append(Section("made", "Made with", join([*made, *boxes])))
-    write_text(out, page(title, _lead(lines, cells, jobs, inventories or []), sections))
+    write_text(out, page(title, _lead(lines, cells, jobs, availability), sections))
     log.info("report: %d sections, %d scores -> %s (open it in a browser)", len(sections), len(scores), out)

@@ -51,10 +51,6 @@ class AudioSetStage(Stage):
         is_small = isinstance(source, FolderSource) and source.watch and bool(self.watch.tree(source.path))
         return isinstance(source, LocalSource) and not is_small
 
-    def inventories(self) -> list[str]:
-        """How many clips of the corpus there are."""
-        return [self.paths.audio_inventory.format(split=split) for split in ("train", "eval")]
-
     def _compose(self) -> dict[str, Any]:
         source = self.config.audioset.source
         assert isinstance(source, RendererSource)

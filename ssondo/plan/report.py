@@ -46,7 +46,7 @@ class ReportStage(Stage):
             **{name: f"{self.paths.table(name)}.csv" for name in self.targets.tables if name != "table1"},
             "clusters": self.targets.cluster_metrics(),
             "histories": self.targets.histories(),
-            "inventories": self.audioset.inventories(),
+            "availability": self.paths.availability,
             "benchmarks": self.paths.benchmarks,
             "rulegraph": self.rule_graph(),
             # How the machine is used is no provenance, and must not make the page again.

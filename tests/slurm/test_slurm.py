@@ -20,7 +20,7 @@ STUDENT = "results/tiny/students/distilled/yamnet/mobilenetv3/cosine/k3/seed0/st
 BASELINE = "results/tiny/students/supervised/mobilenetv3/seed0/student.ckpt"
 DONE = "results/tiny/probes/teacher/yamnet/notes.json"
 OWN_LOG = "results/tiny/logs/distill/yamnet/mobilenetv3/cosine-k3-seed0.log"
-LOCAL = {"all", "checkpoint", "compose", "inventory", "scores", "table1", "table2", "fig2", "report"}
+LOCAL = {"all", "checkpoint", "compose", "inventory", "availability", "scores", "table1", "table2", "fig2", "report"}
 ON_GPU = {"embed", "embed_task", "distill", "supervise"}
 
 

@@ -3,6 +3,9 @@
 import base64
 import json
 
+from ssondo.availability import availability
+from ssondo.shards.audio import AudioShardWriter
+from ssondo.shards.status import Status
 from ssondo.table1 import table1
 
 # The smallest PNG: one grey pixel.
@@ -63,6 +66,31 @@ def write_score(folder, of, task, runs, **changes):
     return path
 
 
+def write_availability(folder, clips=None, classes=()):
+    """What `availability` says of clips, given by split as (labels, ending, reason); returns its folder.
+
+    Without `clips`, 97 of 100 training clips are there.
+    """
+    if clips is None:
+        clips = {
+            "train": [("/m/a", "OK", "")] * 97 + [("/m/b", "UNAVAILABLE", "private video")] * 3,
+            "eval": [("/m/b", "OK", ""), ("/m/b", "FAILED", "timeout")],
+        }
+        classes = [("/m/a", "Speech"), ("/m/b", "Whoosh, swoosh, swish")]
+    (folder / "index").mkdir()
+    rows = "".join(f'{i},{mid},"{name}"\n' for i, (mid, name) in enumerate(classes))
+    (folder / "index" / "classes.csv").write_text(f"index,mid,display_name\n{rows}")
+    for split, listed in clips.items():
+        rows = "".join(f"{split}{i},0,10,{labels}\n" for i, (labels, _, _) in enumerate(listed))
+        (folder / "index" / f"{split}-0000.csv").write_text(f"ytid,start_s,end_s,labels\n{rows}")
+        with AudioShardWriter(folder / "audio" / f"{split}-0000.h5", sample_rate=32_000, settings={}) as shard:
+            for i, (_, status, reason) in enumerate(listed):
+                shard.add(f"{split}{i}", b"x" if status == "OK" else b"", status=Status[status], reason=reason)
+    out = folder / "availability"
+    availability(index=folder / "index", audio=folder / "audio", n_train_shards=1, n_eval_shards=1, out=out)
+    return out
+
+
 def write_results(tmp_path):
     """Everything that a run leaves, in small."""
     scores = [
@@ -96,20 +124,6 @@ def write_results(tmp_path):
             }
         )
     )
-    inventory = tmp_path / "audio" / "train.json"
-    inventory.parent.mkdir()
-    inventory.write_text(
-        json.dumps(
-            {
-                "kind": "audio",
-                "n_clips": 100,
-                "n_ok": 97,
-                "reasons": {"UNAVAILABLE": {"private video": 3}},
-                "clip_list_sha256": "e" * 64,
-                "shards": [{"name": "train-0000"}],
-            }
-        )
-    )
     benchmark = tmp_path / "benchmarks" / "distill" / "matpac" / "dymn.tsv"
     benchmark.parent.mkdir(parents=True)
     benchmark.write_text("s\th:m:s\tmax_rss\tmean_load\n3725.5\t1:02:05\t812.34\t99\n")
@@ -119,7 +133,7 @@ def write_results(tmp_path):
         "scores": scores,
         "histories": [history],
         "clusters": [metrics],
-        "inventories": [inventory],
+        "availability": write_availability(tmp_path),
         "benchmarks": tmp_path / "benchmarks",
         "rulegraph": {"all": ["distill", "embed"], "distill": ["embed"]},
         "out": tmp_path / "report.html",

@@ -51,16 +51,18 @@ def test_clips_are_counted_by_split_reason_and_class_and_listed(corpus: Path) ->
         "UNAVAILABLE": {"private": 1},
         "FAILED": {"truncated wav: only # s can be read": 2},
     }
+    assert (found["train"]["n_unavailable"], found["train"]["n_failed"], found["eval"]["n_failed"]) == (1, 2, 0)
+    endings = ("listed", "there", "unavailable", "failed")
     with (out / "availability.csv").open() as file:
         assert list(csv.reader(file)) == [
-            ["mid", "display_name", "train_listed", "train_there", "eval_listed", "eval_there"],
-            ["/m/a", "Speech", "2", "1", "0", "0"],
-            ["/m/b", "Music", "3", "0", "1", "1"],
+            ["mid", "display_name", *(f"train_{what}" for what in endings), *(f"eval_{what}" for what in endings)],
+            ["/m/a", "Speech", "2", "1", "0", "1", "0", "0", "0", "0"],
+            ["/m/b", "Music", "3", "0", "1", "2", "1", "1", "0", "0"],
         ]
     assert (out / "available-train.txt").read_text() == "a\ne\n"
     assert (out / "available-eval.txt").read_text() == "f\n"
     text = (out / "availability.md").read_text()
-    assert "| train | 5 | 2 | 40.0% |" in text
+    assert "| train | 5 | 2 | 40.0% | 1 | 2 |" in text
     assert "| train | private | no | 1 |" in text
     assert "| Music | 3 | 0 | 0.0% |" in text
     assert (out / "availability.png").read_bytes().startswith(b"\x89PNG")

@@ -116,7 +116,7 @@ def test_the_command_prints_a_table_and_is_no_rule(monkeypatch, tmp_path, caplog
     with caplog.at_level(logging.INFO, logger="ssondo"):
         costs.plan(configfile=[Path("profiles/demo/demo.yaml")])
     assert "rule " in caplog.messages[0]
-    assert caplog.messages[-1].startswith("plan: demo: 6,400 clips, 77 jobs")
+    assert caplog.messages[-1].startswith("plan: demo: 6,400 clips, 78 jobs")
     assert "YouTube" not in caplog.text
 
 

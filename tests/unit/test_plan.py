@@ -67,7 +67,7 @@ def test_stage_has_the_rules_of_its_file(plan: Plan) -> None:
     for rule, stage in plan.stage_of.items():
         stages[type(stage).__module__.rpartition(".")[2]].add(rule)
     assert stages == {name: set(re.findall(r"^rule (\w+):", text, re.MULTILINE)) for name, text in files.items()}
-    assert set(plan.stage_of) - {"availability"} == {*RULE_GRAPH, "compose", "list_folder", "download", "checkpoint"}
+    assert set(plan.stage_of) == {*RULE_GRAPH, "compose", "list_folder", "download", "checkpoint"}
 
 
 def test_options_of_a_rule_hold_no_other_rules_settings(plan: Plan) -> None:

@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from score_files import PIXEL, model, write_results, write_score
+from score_files import PIXEL, model, write_availability, write_results, write_score
 
 from ssondo.charts import ticks
 from ssondo.errors import SsondoError
+from ssondo.page_clips import clips_part
 from ssondo.page_run import duration, read_benchmarks
 from ssondo.report import report
 from ssondo.rulegraph import graph, layers_of, without_shortcuts
@@ -126,10 +127,46 @@ def test_training_clusters_clips_and_run_times_are_there(results):
     text = page.text
     assert "0.250 0.830 0.400 505" in text  # loss, cosine, constant, median speed
     assert "1 h 2 min" in text
-    assert "private video 3" in text
+    assert "private video train unavailable 3 3.00" in text
     assert "k3 3 60 1.5 – 1.25 33 10 30" in text
-    image = next(value for tag, name, value in page.attributes if tag == "img" and name == "src")
-    assert base64.b64decode(image.removeprefix("data:image/png;base64,")) == PIXEL
+    images = [value for tag, name, value in page.attributes if tag == "img" and name == "src"]
+    found = [base64.b64decode(image.removeprefix("data:image/png;base64,")) for image in images]
+    assert found == [PIXEL, (results["availability"] / "availability.png").read_bytes()]
+
+
+def test_clips_are_told_by_split_by_reason_and_by_class(results):
+    text = made(results).text
+    assert "train 100 97 97.0 3 0 " in text  # listed, there, per cent, unavailable, failed
+    assert "eval 2 1 50.0 0 1 " in text
+    assert "timeout eval failed 1 50.00" in text
+    assert "97 training clips" in text
+    # The class that lost most comes first, a class that a split lacks not at all.
+    train, evaluation = text.partition("Classes of the train clips")[2].split("Classes of the eval clips")
+    assert "failed Whoosh, swoosh, swish 3 0 0.0 3 0 Speech 97 97 100.0 0 0" in train
+    assert "failed Whoosh, swoosh, swish 2 1 50.0 0 1" in evaluation
+    assert "Speech" not in evaluation.partition("Rules")[0]
+
+
+def test_a_corpus_without_labels_or_gaps_has_neither_classes_nor_reasons(results, tmp_path):
+    (tmp_path / "bare").mkdir()
+    clips = {"train": [("", "OK", "")] * 4, "eval": []}
+    results["availability"] = write_availability(tmp_path / "bare", clips)
+    text = made(results).text
+    assert "train 4 4 100.0 0 0 " in text
+    assert "eval 0 0 – 0 0 " in text
+    assert "Classes of" not in text
+    assert "Reasons" not in text
+
+
+def test_audiosets_classes_make_no_heavy_page_and_stay_folded(tmp_path):
+    (tmp_path / "large").mkdir()
+    classes = [(f"/m/{i:06d}", f"A class with a name of some length, number {i}") for i in range(527)]
+    clips = {split: [(mid, "OK", "") for mid, _ in classes] for split in ("train", "eval")}
+    text = clips_part(write_availability(tmp_path / "large", clips, classes)).text
+    assert text.count("<tr>") > 2 * 527
+    assert len(text.encode()) < 500_000
+    titles = re.findall(r"<details( open)?><summary>(Classes[^<]*)", text)
+    assert titles == [("", f"Classes of the {split} clips, the one that lost most first: 527") for split in clips]
 
 
 def test_numbers_sort_by_value_and_not_by_their_text(results):
@@ -150,10 +187,10 @@ def test_the_rule_graph_is_drawn_with_job_counts_and_without_shortcuts(results):
 def test_names_from_data_are_text_and_never_markup(results, tmp_path):
     evil = "<script>alert(1)</script>&\"'"
     results["title"] = evil
-    inventory = results["inventories"][0]
-    value = json.loads(inventory.read_text())
-    value["reasons"]["FAILED"] = {evil: 1}
-    inventory.write_text(json.dumps(value))
+    path = results["availability"] / "availability.json"
+    value = json.loads(path.read_text())
+    value["train"]["reasons"]["FAILED"] = {evil: 1}
+    path.write_text(json.dumps(value))
     results["scores"].append(
         write_score(tmp_path / "audio", model("teacher", "x"), "t", [0.5], environment={"a": evil})
     )

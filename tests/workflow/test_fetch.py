@@ -1,7 +1,9 @@
 """The workflow fetches from a site: a server of this machine in YouTube's place."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from media_server import serving
@@ -14,6 +16,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 IDS = [f"_-{n:02d}abcdefg" for n in range(9)]
 PRIVATE, BROKEN = IDS[2], IDS[5]
+
+
+def counted(project: Project) -> dict[str, Any]:
+    """What there is of the training clips."""
+    found = json.loads((project.results / "data" / "availability" / "availability.json").read_text())
+    of_train: dict[str, Any] = found["train"]
+    return of_train
 
 
 def test_a_site_is_asked_once_whatever_makes_the_shards_anew(tmp_path: Path) -> None:
@@ -30,6 +39,10 @@ def test_a_site_is_asked_once_whatever_makes_the_shards_anew(tmp_path: Path) -> 
         assert server.times_asked() == dict.fromkeys(IDS, 1)
         expected = dict.fromkeys(IDS, "OK") | {PRIVATE: "UNAVAILABLE", BROKEN: "FAILED"}
         assert endings(project) == expected
+        project.snakemake("availability", "--quiet", "host", "reason")
+        reasons = counted(project)["reasons"]
+        assert {status: list(of.values()) for status, of in reasons.items()} == {"UNAVAILABLE": [1], "FAILED": [1]}
+        assert list(reasons["UNAVAILABLE"]) == ["removed (HTTP 410)"]
 
         # A changed shard of the pipeline, as a new version makes it, asks only for what may have passed.
         server.asked, server.behaviour = [], {}
@@ -46,3 +59,6 @@ def test_a_site_is_asked_once_whatever_makes_the_shards_anew(tmp_path: Path) -> 
         assert server.asked == [PRIVATE]
         assert set(endings(project).values()) == {"OK"}
         assert project.planned("--until", "resample") == {}
+        assert project.planned("availability") == {"availability": 1}
+        project.snakemake("availability", "--quiet", "host", "reason")
+        assert (counted(project)["n_ok"], counted(project)["reasons"]) == (8, {})

@@ -4,8 +4,10 @@ import io
 import os
 import re
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import soundfile
@@ -98,6 +100,57 @@ def test_a_touched_copy_runs_nothing_and_a_new_file_its_own_shard(imported: Proj
     project.snakemake("--until", "resample", "--quiet", "host", "reason")
     assert set(endings(project).values()) == {"OK"}
     assert planned(project) == {}
+
+
+def as_tar(folder: Path) -> dict:
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for path in (folder / "copy").iterdir():
+            tar.add(path, path.name)
+    return {"kind": "webdataset", "path": "0.tar"}
+
+
+def as_pack(folder: Path) -> dict:
+    files = sorted((folder / "copy").iterdir())
+    with h5py.File(folder / "0.h5", "w") as pack:
+        pack["audio_name"] = np.array([path.name.encode() for path in files], dtype="S20")
+        waveforms = [soundfile.read(path, dtype="int16")[0] for path in files]
+        pack["waveform"] = np.stack(waveforms)
+        pack.attrs["sample_rate"] = np.int32(8_000)
+    return {"kind": "hdf5", "path": "0.h5"}
+
+
+def as_parquet(folder: Path) -> dict:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    files = sorted((folder / "copy").iterdir())
+    cells = [{"bytes": path.read_bytes(), "path": path.name} for path in files]
+    ids = [path.stem.removeprefix("Y") for path in files]
+    parquet.write_table(pyarrow.table({"video_id": ids, "audio": cells}), folder / "0.parquet")
+    return {"kind": "parquet", "path": "0.parquet"}
+
+
+@pytest.mark.parametrize("form", [as_tar, as_pack, as_parquet], ids=lambda form: form.__name__)
+def test_every_form_of_a_copy_has_the_same_availability(
+    imported: Project, tmp_path: Path, form: Callable[[Path], dict]
+) -> None:
+    project = imported.copy(tmp_path / "project")
+    folder = project.results / "data" / "availability"
+
+    def counted() -> dict[str, bytes]:
+        project.snakemake("availability", "--quiet", "host", "reason")
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    before = counted()
+    assert set(before) == {
+        *(f"availability.{suffix}" for suffix in ("json", "md", "csv", "png")),
+        *("available-train.txt", "available-eval.txt"),
+    }
+    assert before["available-train.txt"].decode().split() == sorted({*IDS[:10]} - {ABSENT})
+    project.configure(lambda config: config["audioset"].update(source=form(project.folder)))
+    planned = project.planned("all")
+    assert (planned["availability"], planned["report"]) == (1, 1)
+    assert counted() == before
 
 
 def test_a_reason_is_opened_again_in_exactly_the_shards_that_have_it(imported: Project, tmp_path: Path) -> None:

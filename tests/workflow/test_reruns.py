@@ -53,6 +53,8 @@ def test_finished_workflow_has_nothing_to_do(finished: Project) -> None:
         ("shards/embedding.py", {"inventory", "embed", "cluster", *TRAINED, "supervise", "initialise"}),
         ("shards/clusters.py", {"cluster", *TRAINED}),
         ("scores.py", {"scores", *TABLES}),
+        ("availability.py", {"availability", "report"}),
+        ("page_clips.py", {"report"}),
         ("config/__init__.py", set()),
         ("config/audioset.py", set()),
         ("plan/audioset.py", set()),
@@ -158,7 +160,17 @@ def test_deleted_shard_is_made_again_with_what_depends_on_it(project: Project, s
     assert [planned.get(rule) for rule in chain] == [1] * len(chain)
     assert planned["cluster"] == 1
     assert planned["distill"] == 3
-    assert set(planned) <= {*chain, "inventory", "cluster", "supervise", "initialise", *TRAINED}
+    # What there is of the corpus is counted in the sound, not in embeddings of it.
+    assert planned.get("availability", 0) == (stage != "embeddings/yamnet")
+    assert set(planned) <= {*chain, "inventory", "availability", "cluster", "supervise", "initialise", *TRAINED}
+
+
+@pytest.mark.parametrize("name", ["availability.csv", "available-train.txt"])
+def test_deleted_file_of_the_availability_is_made_again_from_the_shards_that_are_there(
+    project: Project, name: str
+) -> None:
+    (project.results / "data" / "availability" / name).unlink()
+    assert set(project.planned()) == {"availability", "report"}
 
 
 def replace_clip(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -178,7 +190,7 @@ def test_changed_clip_reruns_its_shard_and_what_follows(project: Project) -> Non
     assert planned["resample"] == 1
     assert planned["embed"] == 1
     assert "fetch" not in planned
-    assert {"cluster", "distill", "supervise", "initialise", "probe", "table1"} <= set(planned)
+    assert {"availability", "cluster", "distill", "supervise", "initialise", "probe", "table1"} <= set(planned)
 
 
 def test_new_segment_in_a_list_changes_its_own_shard_only(project: Project) -> None:

@@ -15,7 +15,7 @@ from ssondo.plan.graph import RULE_GRAPH
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 # Rules that other data use: test_real_sound.py, test_archives.py and test_import.py here run them.
-ELSEWHERE = {"list_folder", "locate", "download", "availability"}
+ELSEWHERE = {"list_folder", "locate", "download"}
 
 
 def rules(project: Project) -> set[str]:
