@@ -12,7 +12,6 @@ Set OMP_NUM_THREADS to the cores that are free: more threads than cores slow bot
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssondo.environment import n_cores, processor
 from ssondo.shards.clusters import Clusters
 from ssondo.shards.embedding import EmbeddingShard, EmbeddingShardWriter
 
@@ -161,7 +161,7 @@ def main() -> None:
         f"{options.clips:,} x {options.dim:,} float16 in {N_SHARDS} shards, {options.clusters} clusters, "
         f"{options.iterations} iterations, {options.restarts} restart(s), seed {options.seed}, "
         f"memory_mb {options.memory_mb:,}, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'unset')}, "
-        f"{platform.machine()} with {os.cpu_count()} cores\n"
+        f"{processor()} with {n_cores()} cores\n"
     )
     print("| mixture | method | seconds | peak MB | mean squared distance | against MiniBatchKMeans |")
     print("|---|---|--:|--:|--:|--:|")

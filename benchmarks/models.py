@@ -15,17 +15,16 @@ gradients of inputs and of weights). Times are the fastest of several repeats. P
 import argparse
 import copy
 import os
-import platform
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssondo.environment import environment
 from ssondo.errors import SsondoError
 from ssondo.job import Job, half_type
 from ssondo.losses import Cosine
@@ -172,22 +171,15 @@ class Bench:
 
 def machine(device: torch.device) -> str:
     """What the numbers were measured on, in words."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = [f"{_cpu()}, {cores} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"]
-    if device.type == "cuda":
-        parts.append(f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}")
+    found = environment(str(device))
+    vectors = torch.backends.cpu.get_cpu_capability()
+    threads = f"{found['cores']} cores, {torch.get_num_threads()} threads"
+    parts = [f"{found['processor']} ({vectors}), {threads}, torch {found['torch']}"]
+    if "gpu" in found:
+        parts.append(f"{found['gpu']}, CUDA {found['cuda']}")
     if hasattr(os, "getloadavg"):
         parts.append(f"load average {os.getloadavg()[0]:.1f} when it began")
     return "; ".join(parts)
-
-
-def _cpu() -> str:
-    """The processor's model with its best vector instructions, as Linux says it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    vectors = torch.backends.cpu.get_cpu_capability()
-    return f"{model or platform.processor() or platform.machine()} ({vectors})"
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ssondo import losses
 from ssondo.artefacts import array_digest, clip_list_digest, content_digest, file_digest
 from ssondo.criterion import BinaryCrossEntropy
+from ssondo.environment import environment
 from ssondo.errors import SsondoError
 from ssondo.history import Journal, Row
 from ssondo.job import started_job
@@ -22,7 +23,6 @@ from ssondo.labels import multi_hot, read_classes, read_labels
 from ssondo.loader import AudioClips, TeacherEmbeddings, common
 from ssondo.mixup import Mix
 from ssondo.placement import place
-from ssondo.provenance import environment
 from ssondo.recipe import DEFAULT_RUNTIME, Outputs, Recipe, Runtime
 from ssondo.running import running_path, training_identity
 from ssondo.sampler import inverse_cluster_weights, uniform_weights
@@ -187,7 +187,7 @@ def distill(
                 **told,
                 "clip_list_sha256": clip_list_digest(known.clip_ids),
                 "center": None if known.mean is None else known.mean.tolist(),
-                "environment": environment(),
+                "environment": environment(str(job.device), job.world_size),
             },
             title=f"{name}, {loss}, k={n_clusters}, seed {recipe.seed}",
             scores=SCORES,

@@ -6,7 +6,6 @@ Decoding and resampling run in threads while the model works on the batch before
 """
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -21,11 +20,12 @@ from torch import Tensor
 from ssondo import teachers
 from ssondo.artefacts import clip_list_digest, file_digest
 from ssondo.audio import decode_mono, resample_to
+from ssondo.environment import environment, n_cores
 from ssondo.errors import SsondoError
 from ssondo.memory import keep_freed_memory
 from ssondo.progress import progress_bar
 from ssondo.shards.audio import AudioShard
-from ssondo.shards.embedding import EmbeddingShardWriter
+from ssondo.shards.embedding import ENVIRONMENT_OF, EmbeddingShardWriter
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,7 @@ def checkpoint_sha256(checkpoint: Path | None) -> str:
 
 def n_workers() -> int:
     """Threads that decode: as many as this process may use, within reason."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MAX_WORKERS, allowed)
+    return min(_MAX_WORKERS, n_cores())
 
 
 def _waveform(shard: AudioShard, row: int, blob: bytes, sample_rate: int) -> Tensor:
@@ -165,6 +164,7 @@ def embed(
             "audio_digest": shard.digest,
             "clip_list_sha256": clip_list_digest(clip_ids),
             "n_missing": len(shard) - len(clip_ids),
+            ENVIRONMENT_OF: {"embed": environment(model.device)},
         }
         name = f"embed {teacher['kind']} {audio.stem}"
         with (

@@ -19,11 +19,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ssondo.artefacts import clip_list_digest
 from ssondo.embed import batches, checkpoint_sha256, embed_batch, load_configured, read_waveforms
+from ssondo.environment import environment
 from ssondo.errors import SsondoError
 from ssondo.memory import keep_freed_memory
 from ssondo.progress import progress_bar
 from ssondo.shards.audio import AudioShard
-from ssondo.shards.embedding import EmbeddingShardWriter
+from ssondo.shards.embedding import ENVIRONMENT_OF, EmbeddingShardWriter
 from ssondo.teachers import device_of
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def embed_task(
             "n_missing": len(shard) - len(clip_ids),
             "clip_list_sha256": clip_list_digest(clip_ids),
             "audio_digest": shard.digest,
+            ENVIRONMENT_OF: {**model.made_with, "embed_task": environment(model.device)},
         }
         name = f"embed_task {model.name} {shard.settings['task']}"
         with (
@@ -124,6 +126,8 @@ class _Teacher:
     def __init__(self, teacher: dict[str, Any], checkpoint: Path | None, device: str) -> None:
         self._model = load_configured(teacher, checkpoint, device)
         self._device = device
+        self.device = self._model.device
+        self.made_with: dict[str, dict[str, str]] = {}
         self.name = str(teacher["kind"])
         self.settings = {"kind": self.name}
         self.n_parameters = self._model.n_parameters
@@ -151,7 +155,9 @@ class _Student:
         from ssondo.student_checkpoint import load_student
 
         self._model = load_student(checkpoint, device, architecture=architecture)
-        self._device = device
+        self._device = self.device = device
+        made = self._model.provenance
+        self.made_with = {made["verb"]: made["environment"]} if {"verb", "environment"} <= made.keys() else {}
         self.name = "student"
         self.settings = {"kind": self.name}
         self.n_parameters = sum(parameter.numel() for parameter in self._model.model.parameters())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ssondo.batchnorm import reestimate_batchnorm
+from ssondo.environment import environment
 from ssondo.errors import SsondoError
 from ssondo.loader import AudioClips
 from ssondo.sampler import Sampler, uniform_weights
@@ -71,6 +72,7 @@ def initialise(
         "seed": seed,
         "init": None if init is None else init.name,
         "reestimate_batches": reestimate_batches,
+        "environment": environment(),
     }
     save_student(out, built, provenance)
     log.info(

@@ -226,6 +226,13 @@ def made_with_part(cells: Cells) -> Html:
     """Versions of code and packages behind the scores, each with the number of scores."""
     sources = [source for cell in cells.values() for source in cell.sources]
     found = Counter((name, str(value)) for source in sources for name, value in source.get("environment", {}).items())
+    found.update(
+        (f"{name} ({verb})", str(environment[name]))
+        for source in sources
+        for verb, environment in source.get("environment_of", {}).items()
+        for name in ("gpu", "processor", "torch")
+        if name in environment
+    )
     found.update(("code of the probe", str(source.get("code", "–"))) for source in sources)
     rows: list[Line] = [[name, value, number(count)] for (name, value), count in sorted(found.items())]
     return table(["what", "version", "scores"], rows, labels=2)

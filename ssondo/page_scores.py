@@ -79,6 +79,49 @@ def _choices(source: Mapping[str, Any]) -> str:
     return "; ".join(f"{point} ({times}x)" for point, times in chosen.most_common())
 
 
+# A verb, and what the page says of where it computed.
+_COMPUTED = {
+    "distill": "trained on",
+    "supervise": "trained on",
+    "initialise": "initialised on",
+    "embed_task": "embedded on",
+    "probe": "scored on",
+}
+_OF_MACHINE = ("gpu", "gpu_memory", "driver", "cuda", "processes", "processor", "cores", "memory", "machine", "device")
+
+
+def made_with(source: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What computed a score: by verb, in the order of the workflow, the names and values of its environment."""
+    found = {**source.get("environment_of", {}), "probe": source.get("environment", {})}
+    return {verb: found[verb] for verb in _COMPUTED if found.get(verb)}
+
+
+def machine_text(environment: Mapping[str, str]) -> str:
+    """A machine in words: its GPU first, if that computed."""
+    said = {
+        "gpu": "{}",
+        "gpu_memory": "{}",
+        "driver": "driver {}",
+        "cuda": "CUDA {}",
+        "processor": "{}",
+        "cores": "{} cores",
+        "memory": "{}",
+        "machine": "{}",
+        "processes": "{} processes",
+    }
+    return ", ".join(form.format(environment[name]) for name, form in said.items() if name in environment)
+
+
+def _origins(source: Mapping[str, Any]) -> list[tuple[str, str | Html]]:
+    """Where each step to a score was computed, and with which packages it was scored."""
+    steps: list[tuple[str, str | Html]] = []
+    for verb, environment in made_with(source).items():
+        build = f"; torch {environment['torch']}" if "torch" in environment and verb != "probe" else ""
+        steps.append((_COMPUTED[verb], f"{machine_text(environment)}{build}" or "–"))
+    packages = {k: v for k, v in source.get("environment", {}).items() if k not in _OF_MACHINE}
+    return [*steps, ("environment", ", ".join(f"{name} {value}" for name, value in sorted(packages.items())))]
+
+
 def origin_box(cell: Cell) -> Html:
     """The box that says where a score comes from."""
     body = []
@@ -105,7 +148,7 @@ def origin_box(cell: Cell) -> Html:
             ("chosen", _choices(source) or "–"),
             ("protocol", str(source.get("protocol", "–")) + (" (optimistic)" if source.get("optimistic") else "")),
             ("code", code(source.get("code", "–"))),
-            ("environment", ", ".join(f"{k} {v}" for k, v in sorted(source.get("environment", {}).items()))),
+            *_origins(source),
             ("file", code(path)),
         ]
         body.append(definitions(pairs))

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from ssondo.artefacts import clip_list_digest, write_json
+from ssondo.environment import environment
 from ssondo.errors import SsondoError
 from ssondo.metrics import check_labels
-from ssondo.provenance import code_hash, environment
+from ssondo.provenance import code_hash
 from ssondo.selection import Development, Fitted, GridPoint, Head, Labelled, Schedule, bootstrap_scores, score, select
-from ssondo.shards.embedding import EmbeddingShard
+from ssondo.shards.embedding import ENVIRONMENT_OF, EmbeddingShard
 
 log = logging.getLogger(__name__)
 
@@ -345,7 +346,8 @@ def probe(
             "embeddings_digest": shard.digest,
             "options": options | {"bootstrap": bootstrap},
             "code": code_hash("ssondo.probe"),
-            "environment": environment() | {"device": runs_on.type},
+            "environment": environment(str(runs_on)),
+            ENVIRONMENT_OF: shard.settings.get(ENVIRONMENT_OF, {}),
         }
     if draws:
         # Folds are drawn each for itself; a draw of the task is one draw of every fold.

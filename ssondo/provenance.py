@@ -8,10 +8,8 @@ no other student train again.
 
 import ast
 import hashlib
-import platform
 import re
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,8 @@ _PACKAGE = _ROOT.name
 _TARGET = re.compile(rf"{_PACKAGE}(\.\w+)+:\w+")
 _OUTSIDE = {_PACKAGE, f"{_PACKAGE}.cli", f"{_PACKAGE}.__main__"}
 # What is at an address does not depend on how it is downloaded: an edit of that must not fetch a corpus again.
-_COMPUTES_NOTHING = {f"{_PACKAGE}.download"}
+# Nor does a result depend on the words for the machine that computed it.
+_COMPUTES_NOTHING = {f"{_PACKAGE}.download", f"{_PACKAGE}.environment"}
 
 
 @cache
@@ -156,14 +155,3 @@ def code_hash(*modules: str) -> str:
             continue
         digest.update(f"{module} {_parsed(module)[0]}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def environment() -> dict[str, str]:
-    """What a number was computed with: Python, the packages that matter, the machine."""
-    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    for package in ("ssondo", "torch", "numpy", "onnxruntime", "faiss-cpu", "scikit-learn", "soxr"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -12,6 +12,7 @@ import torch
 
 from ssondo.artefacts import clip_list_digest, content_digest, file_digest
 from ssondo.criterion import BinaryCrossEntropy
+from ssondo.environment import environment
 from ssondo.errors import SsondoError
 from ssondo.history import Journal, Row
 from ssondo.job import started_job
@@ -19,7 +20,6 @@ from ssondo.labels import multi_hot, read_classes, read_labels
 from ssondo.loader import AudioClips, common
 from ssondo.metrics import mean_average_precision
 from ssondo.placement import place
-from ssondo.provenance import environment
 from ssondo.recipe import DEFAULT_RUNTIME, Outputs, Recipe, Runtime
 from ssondo.running import running_path, training_identity
 from ssondo.sampler import class_balanced_weights, uniform_weights
@@ -123,7 +123,7 @@ def supervise(
                 "recipe": asdict(recipe),
                 **told,
                 "clip_list_sha256": clip_list_digest(known.clip_ids),
-                "environment": environment(),
+                "environment": environment(str(job.device), job.world_size),
             },
             title=f"{name}, seed {recipe.seed}",
             scores=SCORES,

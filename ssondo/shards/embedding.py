@@ -10,6 +10,9 @@ import numpy as np
 from ssondo.errors import SsondoError
 from ssondo.shards.shard import Reader, Writer
 
+ENVIRONMENT_OF = "environment_of"
+"""The setting that says what each verb behind embeddings computed with; no part of the digest."""
+
 
 class EmbeddingShardWriter(Writer):
     """Write an embedding shard batch by batch; it appears under its name when the block ends well.
@@ -77,6 +80,9 @@ class EmbeddingShardWriter(Writer):
     def add_extra(self, name: str, values: np.ndarray) -> None:
         """Add an array with one row a clip (labels, split, fold), in the order of `add`."""
         self._extra[name] = np.asarray(values)
+
+    def _settings_that_count(self) -> dict[str, Any]:
+        return {key: value for key, value in super()._settings_that_count().items() if key != ENVIRONMENT_OF}
 
     def _streamed_digests(self) -> dict[str, str]:
         return {"embedding": f"{self._rows.dtype.str}{self._rows.shape}{self._rows_digest.hexdigest()}"}

@@ -42,6 +42,8 @@ class Teacher(Protocol):
     """Size of an embedding."""
     n_parameters: int
     """Number of learned values; 0 if unknown."""
+    device: str
+    """What it computes on: cpu, cuda, cuda:1."""
 
     def __call__(self, waveforms: Tensor) -> Tensor:
         """Embed clips of one length: (batch, samples) -> (batch, embedding_dim), float32."""

@@ -28,6 +28,11 @@ class ExternalTeacher:
         embedding_dim: size of an embedding.
         n_parameters: number of learned values, 0 if unknown.
         device: where the function wants its waveforms.
+        computes_on: the device that computes, if it is another one.
+
+    Attributes:
+        sample_rate, embedding_dim, n_parameters: as above.
+        device: what it computes on.
     """
 
     def __init__(
@@ -39,10 +44,12 @@ class ExternalTeacher:
         embedding_dim: int,
         n_parameters: int = 0,
         device: str = "cpu",
+        computes_on: str | None = None,
     ) -> None:
         self._name = name
         self._function = function
         self._device = device
+        self.device = computes_on or device
         self.sample_rate = sample_rate
         self.embedding_dim = embedding_dim
         self.n_parameters = n_parameters
@@ -130,6 +137,7 @@ def load_onnx(
         sample_rate=sample_rate,
         embedding_dim=embedding_dim,
         n_parameters=_n_onnx_parameters(path),
+        computes_on=device if "CUDAExecutionProvider" in session.get_providers() else "cpu",
     )
 
 

@@ -146,6 +146,11 @@ class ViTTeacher(Encoder):
         """What the front-end leaves to the checkpoint: nothing, unless it says so."""
         return log_mel
 
+    @property
+    def device(self) -> str:
+        """What it computes on."""
+        return str(self.cls_token.device)
+
     def windows(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) -> (batch, windows, samples): clips longer than 10 s in pieces of 10 s."""
         window = _WINDOW_S * self.sample_rate

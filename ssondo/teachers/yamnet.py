@@ -49,6 +49,7 @@ class YamNet:
 
     sample_rate = YAMNET.sample_rate
     embedding_dim = 1024
+    device = "cpu"
 
     def __init__(self, model: "onnx.ModelProto", threads: int | None = None) -> None:
         import onnxruntime

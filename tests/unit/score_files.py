@@ -52,7 +52,21 @@ def write_score(folder, of, task, runs, **changes):
         "embeddings_digest": "c" * 64,
         "options": {"head": "linear", "epochs": 100},
         "code": "0123456789abcdef",
-        "environment": {"torch": "2.14.1", "python": "3.11"},
+        "environment": {"torch": "2.14.1", "python": "3.11", "processor": "A small one", "cores": "4", "device": "cpu"},
+        "environment_of": {
+            "distill": {
+                "gpu": "NVIDIA H100",
+                "gpu_memory": "80 GiB",
+                "driver": "570.1",
+                "cuda": "13.0",
+                "processes": "2",
+                "processor": "A large one",
+                "cores": "16",
+                "memory": "128 GiB",
+                "torch": "2.14.1",
+            },
+            "embed_task": {"processor": "A small one", "cores": "2", "processes": "2"},
+        },
         "parts": [
             {
                 "part": "test",

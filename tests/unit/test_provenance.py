@@ -98,11 +98,12 @@ def test_code_of_a_verb_does_not_cover_what_it_has_nothing_to_do_with(verbs: lis
     assert f"ssondo.{stranger}" in modules_of(f"ssondo.{stranger}")
 
 
-def test_an_edit_of_the_downloader_makes_nothing_run_again(library: Path) -> None:
-    (library / "a.py").write_text("from ssondo.download import retrieve\n")
-    (library / "download.py").write_text("from ssondo.c import X\n\ndef retrieve():\n    return X\n")
+@pytest.mark.parametrize("module", ["download", "environment"])
+def test_an_edit_of_what_computes_nothing_makes_nothing_run_again(library: Path, module: str) -> None:
+    (library / "a.py").write_text(f"from ssondo.{module} import retrieve\n")
+    (library / f"{module}.py").write_text("from ssondo.c import X\n\ndef retrieve():\n    return X\n")
     before = run(library, "code_hash('ssondo.a')")
-    (library / "download.py").write_text("from ssondo.c import X\n\ndef retrieve():\n    return X + 1\n")
+    (library / f"{module}.py").write_text("from ssondo.c import X\n\ndef retrieve():\n    return X + 1\n")
     assert run(library, "code_hash('ssondo.a')") == before
     # What it imports is another matter.
     (library / "c.py").write_text("X = 2\n")

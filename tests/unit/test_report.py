@@ -102,6 +102,9 @@ def test_every_score_has_its_origin_on_a_click(results):
         "rate 0.001, decay 0, batch 64 (2x)",
         "torch 2.14.1",
         "86.40, 86.40 %",
+        "trained on NVIDIA H100, 80 GiB, driver 570.1, CUDA 13.0, A large one, 16 cores, 128 GiB, 2 processes; torch 2",
+        "embedded on A small one, 2 cores, 2 processes",
+        "scored on A small one, 4 cores environment python 3.11, torch 2.14.1",
     ):
         assert said in text, said
 
@@ -182,6 +185,22 @@ def test_the_rule_graph_is_drawn_with_job_counts_and_without_shortcuts(results):
     assert drawing.count('class="node"') == 3
     assert drawing.count('class="edge"') == 2
     assert "1 job, 1 h 2 min" in drawing
+
+
+def test_what_computed_the_scores_is_counted(results):
+    text = made(results).text.partition("what version scores")[2]
+    assert "processor A small one 3" in text
+    assert "gpu (distill) NVIDIA H100 3" in text
+
+
+def test_score_that_says_nothing_of_a_machine_has_no_line_of_it(results):
+    for path in results["scores"]:
+        value = json.loads(path.read_text())
+        del value["environment_of"]
+        path.write_text(json.dumps(value | {"environment": {"python": "3.11"}}))
+    text = made(results).text
+    assert "trained on" not in text
+    assert "environment python 3.11" in text
 
 
 def test_names_from_data_are_text_and_never_markup(results, tmp_path):
