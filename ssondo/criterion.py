@@ -7,11 +7,25 @@ Every loss is computed in float32 or better, whatever autocast is on, because sq
 and sums over thousands of dimensions leave the range of float16.
 """
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssondo.mixup import Mix
+
+
+class Criterion(Protocol):
+    """What the training loop asks of a loss."""
+
+    def with_parts(
+        self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, a scalar, and by name the parts that it is a weighted sum of.
+
+        A part is a scalar without its weight and without a gradient; a loss that is no sum has none.
+        """
 
 
 class Loss(nn.Module):
@@ -45,6 +59,12 @@ class Loss(nn.Module):
             other_weight = other_weight * (1 - mix.weight)
             total = (weight + other_weight).sum().clamp(min=1e-12)
             return (weight * loss + other_weight * other_loss).sum() / total
+
+    def with_parts(
+        self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Criterion`."""
+        return self(output, target, clusters, mix), {}
 
 
 class BinaryCrossEntropy(Loss):

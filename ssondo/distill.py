@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ssondo import losses
@@ -289,18 +289,19 @@ class _Labels:
         return content_digest({c: str(classes) for c, classes in zip(self._clip_ids, self._classes, strict=True)})
 
 
-class _OnParts(nn.Module):
+class _OnParts:
     """A combined loss of outputs whose first `dim` are the teacher's, and the rest a logit for each class."""
 
     def __init__(self, combined: losses.Combined, dim: int) -> None:
-        super().__init__()
-        self.combined = combined
-        self.dim = dim
+        self._combined = combined
+        self._dim = dim
 
-    def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None, mix: Mix | None) -> Tensor:
-        """The loss of a batch, a scalar; output and target are (batch, dim + n_classes)."""
-        (mapped, logits), (teacher, labels) = ((x[:, : self.dim], x[:, self.dim :]) for x in (output, target))
-        return self.combined(logits, labels, mapped, teacher, clusters, mix)
+    def with_parts(
+        self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Criterion`; output and target are (batch, dim + n_classes)."""
+        (mapped, logits), (teacher, labels) = ((x[:, : self._dim], x[:, self._dim :]) for x in (output, target))
+        return self._combined.with_parts(logits, labels, mapped, teacher, clusters, mix)
 
 
 def _clusters_of(clip_ids: list[str], path: Path | None, n_clusters: int) -> np.ndarray:

@@ -15,6 +15,13 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, float | int | None]
 """An epoch's numbers by column; None is what was not measured."""
+LOSS_PART = "loss_"
+"""Columns of what the loss is a weighted sum of begin so; a part has no weight in it."""
+
+
+def _loss_parts(row: Row) -> dict[str, str]:
+    """Columns of a row that hold parts of the loss, each with its name in words."""
+    return {key: key.removeprefix(LOSS_PART).replace("_", " ") for key in row if key.startswith(LOSS_PART)}
 
 
 def write_history(path: Path, history: Sequence[Row]) -> None:
@@ -28,7 +35,7 @@ def write_history(path: Path, history: Sequence[Row]) -> None:
 
 
 def write_curves(path: Path, history: Sequence[Row], title: str, scores: Mapping[str, str]) -> None:
-    """Draw the loss, and beside it some scores, over the epochs, as a PNG.
+    """Draw the loss with its parts, and beside it some scores, over the epochs, as a PNG.
 
     Args:
         path: the PNG.
@@ -41,7 +48,12 @@ def write_curves(path: Path, history: Sequence[Row], title: str, scores: Mapping
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
     epochs = [row["epoch"] for row in history]
-    left.plot(epochs, [row["loss"] for row in history], marker=".")
+    left.plot(epochs, [row["loss"] for row in history], marker=".", label="loss")
+    parts = _loss_parts(history[-1])
+    for column, name in parts.items():
+        left.plot(epochs, [row[column] for row in history], marker=".", linestyle="--", label=name)
+    if parts:
+        left.legend()
     figure.suptitle(title)
     left.set(xlabel="epoch", ylabel="training loss")
     for column, label in scores.items():
@@ -124,11 +136,13 @@ class Journal:
         if self._outputs.events is not None:
             _append_event(self._outputs.events, history[-1])
         row = history[-1]
+        parts = [f"{name} {row[key]:.4g}" for key, name in _loss_parts(row).items()]
         judged = [f"{label} {row[key]:.3f}" for key, label in self.scores.items() if row.get(key) is not None]
         log.info(
-            "%s: epoch %d of %d: loss %.4g, learning rate %.2g, gradient norm %.3g, %s%.0f clips/s, "
+            "%s: epoch %d of %d: loss %.4g%s, learning rate %.2g, gradient norm %.3g, %s%.0f clips/s, "
             "the device waited for data %.0f %% of the time",
-            *(self.name, row["epoch"], self._n_epochs, row["loss"], row["learning_rate"]),
+            *(self.name, row["epoch"], self._n_epochs, row["loss"], f" ({', '.join(parts)})" if parts else ""),
+            row["learning_rate"],
             float("nan") if row["gradient_norm"] is None else row["gradient_norm"],
             "".join(f"{text}, " for text in judged),
             *(row["clips_per_s"], 100 * (row["wait_share"] or 0)),

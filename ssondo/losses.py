@@ -252,12 +252,26 @@ class Hybrid(Loss):
     ) -> None:
         super().__init__()
         self.parts = nn.ModuleList([Cosine(), ClusterAware(temperature, masking), CrossClusterGuidance()])
-        self.weights = (alignment_weight, contrastive_weight, cross_cluster_weight)
+        self.weights = {
+            "alignment": alignment_weight,
+            "contrastive": contrastive_weight,
+            "cross_cluster": cross_cluster_weight,
+        }
 
     def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None) -> Tensor:
         """See `Loss`."""
-        terms = [w * part(output, target, clusters, mix) for w, part in zip(self.weights, self.parts, strict=True)]
-        return torch.stack(terms).sum()
+        return self.with_parts(output, target, clusters, mix)[0]
+
+    def with_parts(
+        self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Criterion`; the parts are alignment, contrastive and cross_cluster."""
+        terms, parts = [], {}
+        for (name, weight), part in zip(self.weights.items(), self.parts, strict=True):
+            value = part(output, target, clusters, mix)
+            terms.append(weight * value)
+            parts[name] = value.detach()
+        return torch.stack(terms).sum(), parts
 
 
 class Combined(nn.Module):
@@ -289,12 +303,28 @@ class Combined(nn.Module):
         mix: Mix | None = None,
     ) -> Tensor:
         """The loss of a batch, a scalar; see the class for the shapes."""
-        terms = []
+        return self.with_parts(predictions, labels, output, teacher, clusters, mix)[0]
+
+    def with_parts(
+        self,
+        predictions: Tensor,
+        labels: Tensor,
+        output: Tensor,
+        teacher: Tensor,
+        clusters: Tensor | None = None,
+        mix: Mix | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts as `Criterion` has them: prediction, distillation and what that consists of."""
+        terms, parts = [], {}
         if self.prediction_weight > 0:
-            terms.append(self.prediction_weight * self.prediction(predictions, labels, None, mix))
+            prediction = self.prediction(predictions, labels, None, mix)
+            terms.append(self.prediction_weight * prediction)
+            parts["prediction"] = prediction.detach()
         if self.prediction_weight < 1:
-            terms.append((1 - self.prediction_weight) * self.distillation(output, teacher, clusters, mix))
-        return torch.stack(terms).sum()
+            distillation, its_parts = self.distillation.with_parts(output, teacher, clusters, mix)
+            terms.append((1 - self.prediction_weight) * distillation)
+            parts |= {"distillation": distillation.detach(), **its_parts}
+        return torch.stack(terms).sum(), parts
 
 
 LOSSES: dict[str, type[Loss]] = {

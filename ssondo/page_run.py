@@ -50,24 +50,28 @@ _NOT_SCORES = {
     "temperature",
     "seconds",
 }
+# Nor do these: what the loss is a weighted sum of.
+_LOSS_PART = "loss_"
 
 
 def training_part(paths: Sequence[Path]) -> Html:
     """How every training ended, and its loss and scores over the epochs."""
     histories = [read_table(path) for path in paths]
     names = _short_names(paths)
-    scored = list(dict.fromkeys(c for lines in histories if lines for c in lines[0] if c not in _NOT_SCORES))
+    columns_of = [list(lines[0]) if lines else [] for lines in histories]
+    known = dict.fromkeys(column for columns in columns_of for column in columns)
+    scored = [column for column in known if column not in _NOT_SCORES and not column.startswith(_LOSS_PART)]
     rows: list[Line] = []
     parts = []
-    for name, lines in zip(names, histories, strict=True):
-        columns = list(lines[0]) if lines else []
-        curves = {column: _curve(lines, column) for column in ["loss", *scored] if column in columns}
+    for name, lines, columns in zip(names, histories, columns_of, strict=True):
+        of_loss = [column for column in columns if column == "loss" or column.startswith(_LOSS_PART)]
+        curves = {column: _curve(lines, column) for column in [*of_loss, *scored] if column in columns}
         speeds = sorted(_curve(lines, "clips_per_s").y) if "clips_per_s" in columns else []
         last = [curves[column].y[-1] if column in curves and curves[column].y else None for column in ["loss", *scored]]
         median = speeds[len(speeds) // 2] if speeds else None
         rows.append([name, number(len(lines)), *(number(value, ".3f") for value in last), number(median)])
         charts = [
-            line_chart([curves["loss"]] if "loss" in curves else [], "epoch", "training loss"),
+            line_chart([curves[column] for column in of_loss], "epoch", "training loss"),
             line_chart([curves[column] for column in scored if column in curves], "epoch", "on eval clips"),
         ]
         parts.append(folded(name, plots(charts), open_=len(paths) <= 4))

@@ -1,5 +1,7 @@
 """Numbers of each step, on their way from the device to the log."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -9,18 +11,21 @@ from torch import Tensor
 
 from ssondo.job import Job
 
+_NO_PARTS: Mapping[str, float] = MappingProxyType({})
+
 
 class Reading(NamedTuple):
-    """A step's number, loss, norm of the gradient, and clips."""
+    """A step's number, loss, norm of the gradient, clips, and by name the parts of the loss."""
 
     step: int
     loss: float
     norm: float
     clips: np.ndarray
+    parts: Mapping[str, float] = _NO_PARTS
 
 
 class Readings:
-    """Loss, gradient norm and wish to stop of each step, on their way from the device.
+    """Loss and its parts, gradient norm and wish to stop of each step, on their way from the device.
 
     A step's numbers are looked at when the next step has been launched, so that a GPU never waits for Python to ask.
 
@@ -31,11 +36,13 @@ class Readings:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._pending: tuple[int, Tensor, torch.cuda.Event | None, np.ndarray] | None = None
+        self._pending: tuple[int, Tensor, torch.cuda.Event | None, np.ndarray, list[str]] | None = None
         self._wish = False
         self.stop = False
 
-    def push(self, step: int, loss: Tensor, norm: Tensor, stop: bool, clips: np.ndarray) -> Reading | None:
+    def push(
+        self, step: int, loss: Tensor, parts: Mapping[str, Tensor], norm: Tensor, stop: bool, clips: np.ndarray
+    ) -> Reading | None:
         """Take a step's numbers; return those of the step before."""
         before = self.flush()
         # Not at once in flush: the first process alone looks early, when it is about to save.
@@ -43,7 +50,7 @@ class Readings:
         wish = torch.tensor(float(stop), device=loss.device)
         if self._job.world_size > 1:
             dist.all_reduce(wish, dist.ReduceOp.MAX)
-        numbers = torch.stack([loss.detach().double(), norm.detach().double(), wish.double()])
+        numbers = torch.stack([number.detach().double() for number in (loss, norm, wish, *parts.values())])
         event = None
         if loss.device.type == "cuda":
             host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
@@ -51,20 +58,20 @@ class Readings:
             event = torch.cuda.Event()
             event.record()
             numbers = host
-        self._pending = (step, numbers, event, clips)
+        self._pending = (step, numbers, event, clips, list(parts))
         return before
 
     def flush(self) -> Reading | None:
         """Numbers of the step that has not been looked at yet."""
         if self._pending is None:
             return None
-        step, numbers, event, clips = self._pending
+        step, numbers, event, clips, names = self._pending
         self._pending = None
         if event is not None:
             event.synchronize()
-        loss, norm, wish = numbers.tolist()
+        loss, norm, wish, *parts = numbers.tolist()
         self._wish = wish > 0
-        return Reading(step, loss, norm, clips)
+        return Reading(step, loss, norm, clips, dict(zip(names, parts, strict=True)))
 
     def device_is_busy(self) -> bool:
         """Whether the device still works on the last step pushed; a CPU does not, it is what asks."""

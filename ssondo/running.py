@@ -31,6 +31,7 @@ class Progress:
         step: steps made.
         history: a row for each epoch that is over.
         loss_sum: of the epoch's steps, `n_losses` of them.
+        part_sums: likewise of each part of the loss, by name.
         norm_sum: norms of the gradient, of the `n_norms` steps in which it was finite.
         n_overflows: steps in a row, up to the last one, in which it was not.
         seconds: that the training took so far, in all its parts.
@@ -44,6 +45,7 @@ class Progress:
     n_norms: int = 0
     n_overflows: int = 0
     seconds: float = 0.0
+    part_sums: dict[str, float] = field(default_factory=dict)
 
 
 def running_path(out: Path) -> Path:

@@ -24,9 +24,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ssondo.batchnorm import reestimate_batchnorm
+from ssondo.criterion import Criterion
 from ssondo.errors import SsondoError, TransientError
 from ssondo.features import SpecAugment
-from ssondo.history import Journal, Row, write_curves
+from ssondo.history import LOSS_PART, Journal, Row, write_curves
 from ssondo.inputs import Inputs, Read
 from ssondo.job import Job, half_type
 from ssondo.loader import AudioClips
@@ -155,7 +156,7 @@ def _mixed(log_mel: Tensor, mix: Mix, job: Job) -> Tensor:
 
 def train(
     student: Student,
-    loss_function: nn.Module,
+    loss_function: Criterion,
     examples: Examples,
     judge: Callable[[], Row],
     recipe: Recipe,
@@ -170,7 +171,7 @@ def train(
 
     Args:
         student: on the job's device (`place`).
-        loss_function: (outputs, targets, clusters, mix) -> scalar.
+        loss_function: of the whole batch's outputs.
         examples: to learn from.
         judge: scores the student on clips that it does not learn from.
         recipe: how to learn.
@@ -230,7 +231,7 @@ def train(
             with torch.autocast(job.device.type, dtype=half, enabled=half is not None):
                 outputs = model(log_mel)
             clusters = None if batch.clusters is None else move(batch.clusters)
-            loss = loss_function(job.gather(outputs.float()), move(batch.targets), clusters, mix)
+            loss, parts = loss_function.with_parts(job.gather(outputs.float()), move(batch.targets), clusters, mix)
             # Each process has the gradient of its own outputs, and DDP takes the mean over processes.
             scaler.scale(loss * job.world_size).backward()
             scaler.unscale_(optimizer)
@@ -241,7 +242,7 @@ def train(
 
             at.step += 1
             bar.update()
-            _take(at, readings.push(step, loss, norm, terminated.is_set(), batch.clips), examples, half)
+            _take(at, readings.push(step, loss, parts, norm, terminated.is_set(), batch.clips), examples, half)
             stop = readings.stop
             last_of_epoch = at.step % recipe.steps_per_epoch == 0
             due = job.first and time.monotonic() - saved > 60 * runtime.checkpoint_minutes
@@ -301,6 +302,8 @@ def _take(at: Progress, reading: Reading | None, examples: Examples, half: torch
             f"learning_rate, try precision float32, or look at the clips of that batch: {clips}"
         )
     at.loss_sum += reading.loss
+    for name, part in reading.parts.items():
+        at.part_sums[name] = at.part_sums.get(name, 0.0) + part
     at.n_losses += 1
     if not overflow:
         at.norm_sum += reading.norm
@@ -313,11 +316,12 @@ def _epoch_row(at: Progress, recipe: Recipe, optimizer: torch.optim.Optimizer) -
         "epoch": at.step // recipe.steps_per_epoch,
         "step": at.step,
         "loss": at.loss_sum / at.n_losses,
+        **{f"{LOSS_PART}{name}": total / at.n_losses for name, total in at.part_sums.items()},
         "learning_rate": float(optimizer.param_groups[0]["lr"]),
         "gradient_norm": at.norm_sum / at.n_norms if at.n_norms else None,
         "seconds": at.seconds,
     }
-    at.loss_sum, at.norm_sum, at.n_losses, at.n_norms = 0.0, 0.0, 0, 0
+    at.loss_sum, at.part_sums, at.norm_sum, at.n_losses, at.n_norms = 0.0, {}, 0.0, 0, 0
     return row
 
 

@@ -119,8 +119,8 @@ def write_results(tmp_path):
     history = tmp_path / "students" / "a_name_that_is_too_long_for_a_phone" / "dymn" / "seed0" / "history.csv"
     history.parent.mkdir(parents=True)
     history.write_text(
-        "epoch,step,loss,learning_rate,clips_per_s,eval_cosine,constant_cosine\n"
-        "1,10,0.9,0.001,500,,\n2,20,0.5,0.001,510,0.71,0.4\n3,30,0.25,0.001,505,0.83,0.4\n"
+        "epoch,step,loss,loss_distillation,learning_rate,clips_per_s,eval_cosine,constant_cosine\n"
+        "1,10,0.9,0.8,0.001,500,,\n2,20,0.5,0.4,0.001,510,0.71,0.4\n3,30,0.25,0.2,0.001,505,0.83,0.4\n"
     )
     metrics = tmp_path / "clusters" / "k3" / "metrics.json"
     metrics.parent.mkdir(parents=True)

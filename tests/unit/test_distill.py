@@ -31,11 +31,16 @@ def labelled(corpus, out, weight):
 
 
 def test_loss_on_labels_and_on_the_teacher_are_weighed_against_each_other(corpus, tmp_path):
-    losses = {}
+    losses, rows = {}, {}
     for weight in (1e-9, 0.25, 1.0):
         run("distill", **labelled(corpus, tmp_path / str(weight), weight) | {"epochs": 1, "draws_per_epoch": 8})
-        losses[weight] = float(history(tmp_path / str(weight))[0]["loss"])
+        rows[weight] = history(tmp_path / str(weight))[0]
+        losses[weight] = float(rows[weight]["loss"])
     assert losses[0.25] == pytest.approx(0.25 * losses[1.0] + 0.75 * losses[1e-9], rel=1e-4)
+    # The parts stand in the history without their weights.
+    assert float(rows[0.25]["loss_prediction"]) == pytest.approx(losses[1.0], rel=1e-4)
+    assert float(rows[0.25]["loss_distillation"]) == pytest.approx(losses[1e-9], rel=1e-4)
+    assert "loss_distillation" not in rows[1.0]
     # A new student's logits are near 0: half a chance for each class.
     assert losses[1.0] == pytest.approx(np.log(2), abs=0.05)
     student = load_student(tmp_path / "0.25" / "student.ckpt")

@@ -1,6 +1,7 @@
 """What a training leaves of each epoch, read back with other people's readers."""
 
 import pytest
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_corpus import arguments, history, killed_at, run
 
@@ -25,6 +26,33 @@ def test_tensorboard_reads_the_numbers_of_the_csv(corpus, tmp_path):
     for tag, values in found.items():
         assert [step for step, _ in values] == [4, 8, 12]
         assert [value for _, value in values] == pytest.approx([float(row[tag]) for row in rows], rel=1e-5)
+
+
+def test_parts_of_the_loss_are_told_in_the_log_to_tensorboard_and_in_the_picture(corpus, tmp_path, monkeypatch, caplog):
+    legends = []
+    save = Figure.savefig
+
+    def note(figure, *arguments, **options):
+        legends.append([text.get_text() for axes in figure.axes[:1] for text in getattr(axes.legend_, "texts", [])])
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", note)
+    for loss in ("hybrid", "cosine"):
+        out = tmp_path / loss
+        settings = arguments(corpus, out, loss=loss, temperature=0.5, epochs=1, events=out / "history.tfevents")
+        with caplog.at_level("INFO"):
+            run("distill", **settings)
+    assert legends == [["loss", "alignment", "contrastive", "cross cluster"], []]
+    row = history(tmp_path / "hybrid")[0]
+    parts = {name: float(row[f"loss_{name}"]) for name in ("alignment", "contrastive", "cross_cluster")}
+    for name, value in parts.items():
+        assert scalars(tmp_path / "hybrid" / "history.tfevents")[f"loss_{name}"] == [
+            (4, pytest.approx(value, rel=1e-5))
+        ]
+    said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in parts.items())
+    told = [line for line in caplog.messages if "epoch 1 of 1" in line]
+    assert f" loss {float(row['loss']):.4g} ({said}), learning rate " in told[0]
+    assert "(" not in told[1].partition("learning rate")[0]
 
 
 def test_history_grows_while_the_training_runs_and_a_kill_leaves_each_epoch_once(corpus, tmp_path, monkeypatch):

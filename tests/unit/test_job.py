@@ -34,13 +34,16 @@ def on_two_processes(settings, folder, verb="distill"):
         ("distill", {"loss": "contrastive", "temperature": 0.5, "freq_mask": 20, "time_mask": 2}),
         ("distill", {"mixup_alpha": 0.3, "reestimate_batches": 3}),
         ("supervise", {"mixup_alpha": 0.3}),
+        ("distill", {"loss": "hybrid", "temperature": 0.5, "prediction_weight": 0.5}),
     ],
-    ids=["negatives", "mixup", "supervise"],
+    ids=["negatives", "mixup", "supervise", "parts"],
 )
 def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb, settings):
     """Everything is of the whole batch: its draws, statistics of batch norms, dropout, masks, partners, negatives."""
     of = {"distill": arguments, "supervise": supervise_arguments}[verb]
     settings = settings | {"learning_rate": 1e-4}
+    if "prediction_weight" in settings:
+        settings |= {"segments": [corpus / "one.csv", corpus / "two.csv"], "classes": corpus / "classes.csv"}
     run(verb, **of(corpus, tmp_path / "one", **settings))
     process = on_two_processes(of(corpus, tmp_path / "two", **settings), tmp_path, verb)
     output, _ = process.communicate(timeout=240)
@@ -61,7 +64,9 @@ def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb,
     rows = [history(tmp_path / name) for name in ("one", "two")]
     assert [len(part) for part in rows] == [2, 2]
     for left, right in zip(*rows, strict=True):
-        for column in ("loss", "gradient_norm", "learning_rate", "step"):
+        parts = [column for column in left if column.startswith("loss_")]
+        assert len(parts) == (5 if "prediction_weight" in settings else 0)
+        for column in ("loss", *parts, "gradient_norm", "learning_rate", "step"):
             assert float(right[column]) == pytest.approx(float(left[column]), rel=2e-4), column
 
 

@@ -157,6 +157,71 @@ def test_drawn_mix_keeps_the_larger_part_and_has_the_beta_distribution_s_mean():
     assert mix.weight.mean().item() == pytest.approx(expected, abs=0.005)
 
 
+def gradient_of(loss, output):
+    output = output.clone().requires_grad_()
+    loss(output).backward()
+    return output.grad
+
+
+def test_parts_of_the_hybrid_loss_are_its_three_losses_without_weights(pair):
+    loss = losses.Hybrid(0.5, 1.0, 0.5, 0.25)
+    alone = {
+        "alignment": losses.Cosine(),
+        "contrastive": losses.ClusterAware(0.5),
+        "cross_cluster": losses.CrossClusterGuidance(),
+    }
+    total, parts = loss.with_parts(*pair, CLUSTERS)
+    assert {name: part.item() for name, part in parts.items()} == {
+        name: part(*pair, CLUSTERS).item() for name, part in alone.items()
+    }
+    assert not any(part.requires_grad for part in parts.values())
+    assert total.item() == loss(*pair, CLUSTERS).item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_telling_the_parts_leaves_the_gradient_as_it_is_to_the_bit(pair, dtype):
+    output, target = (x.to(dtype) for x in pair)
+    labels = (target[:, :5] > 0).to(dtype)
+    weights = (1.0, 0.5, 0.25)
+    hybrid, cross_entropy = losses.Hybrid(0.5, *weights), BinaryCrossEntropy()
+    combined = losses.Combined(cross_entropy, hybrid, 0.25)
+
+    def plain_hybrid(x):
+        terms = [w * part(x, target, CLUSTERS) for w, part in zip(weights, hybrid.parts, strict=True)]
+        return torch.stack(terms).sum()
+
+    def plain_combined(x):
+        return torch.stack([0.25 * cross_entropy(x[:, :5], labels), (1 - 0.25) * plain_hybrid(x)]).sum()
+
+    pairs = [
+        (plain_hybrid, lambda x: hybrid.with_parts(x, target, CLUSTERS)[0]),
+        (plain_combined, lambda x: combined.with_parts(x[:, :5], labels, x, target, CLUSTERS)[0]),
+    ]
+    for plain, told in pairs:
+        assert torch.equal(gradient_of(plain, output), gradient_of(told, output))
+
+
+def test_parts_of_a_combined_loss_have_those_of_its_distillation_beside_them(pair):
+    labels = (pair[1][:, :5] > 0).double()
+    for weight, names in ((0.0, {"distillation"}), (0.5, {"prediction", "distillation"}), (1.0, {"prediction"})):
+        combined = losses.Combined(BinaryCrossEntropy(), losses.Cosine(), weight)
+        total, parts = combined.with_parts(pair[0][:, :5], labels, *pair)
+        assert set(parts) == names
+        weights = {"prediction": weight, "distillation": 1 - weight}
+        assert total.item() == pytest.approx(sum(weights[name] * part.item() for name, part in parts.items()))
+    nested = losses.Combined(BinaryCrossEntropy(), losses.Hybrid(0.5), 0.5)
+    _, parts = nested.with_parts(pair[0][:, :5], labels, *pair, CLUSTERS)
+    assert list(parts) == ["prediction", "distillation", "alignment", "contrastive", "cross_cluster"]
+
+
+@pytest.mark.parametrize("name", sorted(set(losses.LOSSES) - {"hybrid"}))
+def test_loss_that_is_no_sum_has_no_parts(name, pair):
+    loss = losses.build(name)
+    total, parts = loss.with_parts(*pair, CLUSTERS)
+    assert parts == {}
+    assert total.item() == loss(*pair, CLUSTERS).item()
+
+
 def test_bce_is_torch_s_mean_over_clips_and_classes(pair):
     labels = (pair[1] > 0.5).double()
     expected = torch.nn.BCEWithLogitsLoss()(pair[0], labels)

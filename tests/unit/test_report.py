@@ -137,6 +137,14 @@ def test_training_clusters_clips_and_run_times_are_there(results):
     assert found == [PIXEL, (results["availability"] / "availability.png").read_bytes()]
 
 
+def test_parts_of_the_loss_are_curves_beside_it_and_no_scores(results):
+    made(results)
+    charts = re.findall(r'<figure class="plot"><figcaption>([^<]*)(.*?)</figure>', results["out"].read_text())
+    curves = {title: re.findall(r"<span class=\"key[^>]*>([^<]*)", chart) for title, chart in charts}
+    assert curves["training loss"] == ["loss", "loss distillation"]
+    assert curves["on eval clips"] == ["eval cosine", "constant cosine"]
+
+
 def test_clips_are_told_by_split_by_reason_and_by_class(results):
     text = made(results).text
     assert "train 100 97 97.0 3 0 " in text  # listed, there, per cent, unavailable, failed

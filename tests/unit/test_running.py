@@ -16,6 +16,7 @@ from ssondo.errors import TransientError
 from ssondo.running import running_path
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+PARTS = ("", "_prediction", "_distillation", "_alignment", "_contrastive", "_cross_cluster")
 
 
 @pytest.mark.parametrize("step", [1, 4, 6])
@@ -34,6 +35,25 @@ def test_training_that_dies_goes_on_to_bit_identical_weights(corpus, tmp_path, m
         assert {k: v for k, v in left.items() if k not in measured} == {
             k: v for k, v in right.items() if k not in measured
         }
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_parts_of_the_loss_go_on_after_a_kill_as_the_loss_does(corpus, tmp_path, monkeypatch, step):
+    labels = {"segments": [corpus / "one.csv", corpus / "two.csv"], "classes": corpus / "classes.csv"}
+    settings = {"loss": "hybrid", "temperature": 0.5, "prediction_weight": 0.25, "mixup_alpha": 0.3, **labels}
+    run("distill", **arguments(corpus, tmp_path / "whole", **settings))
+    broken = arguments(corpus, tmp_path / "broken", checkpoint_minutes=0, **settings)
+    with monkeypatch.context() as patch, killed_at(patch, step):
+        run("distill", **broken)
+    run("distill", **broken)
+    assert digest(tmp_path / "broken") == digest(tmp_path / "whole")
+    columns = [f"loss{part}" for part in PARTS]
+    found = [[[row[column] for column in columns] for row in history(tmp_path / name)] for name in ("broken", "whole")]
+    assert found[0] == found[1]
+    for row in history(tmp_path / "broken"):
+        loss, prediction, distillation, alignment, contrastive, cross_cluster = (float(row[name]) for name in columns)
+        assert distillation == pytest.approx(alignment + 0.5 * contrastive + 0.25 * cross_cluster, rel=1e-4)
+        assert loss == pytest.approx(0.25 * prediction + 0.75 * distillation, rel=1e-4)
 
 
 def test_state_of_the_running_training_is_gone_after_it(corpus, tmp_path):

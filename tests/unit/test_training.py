@@ -14,6 +14,7 @@ from ssondo import training
 from ssondo.errors import SsondoError
 from ssondo.job import Job, half_type
 from ssondo.loader import AudioClips
+from ssondo.losses import Hybrid
 from ssondo.placement import place
 from ssondo.readings import Reading
 from ssondo.running import Progress
@@ -130,6 +131,29 @@ def test_history_has_a_row_for_each_epoch_with_the_learning_rate_and_the_speed(c
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx(expected, rel=1e-5)
     assert all(float(row["clips_per_s"]) > 0 and 0 <= float(row["wait_share"]) <= 1 for row in rows)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_history_of_a_loss_without_parts_has_the_columns_that_it_always_had(corpus, tmp_path):
+    run("distill", **arguments(corpus, tmp_path, epochs=1))
+    assert list(history(tmp_path)[0]) == [
+        *("epoch", "step", "loss", "learning_rate", "gradient_norm", "seconds", "clips_per_s", "wait_share"),
+        *("eval_cosine", "constant_cosine", "eval_nn_agreement"),
+    ]
+
+
+def test_telling_the_parts_of_the_loss_leaves_the_training_as_it_is_to_the_bit(corpus, tmp_path, monkeypatch):
+    settings = {"loss": "hybrid", "temperature": 0.5, "mixup_alpha": 0.3}
+    run("distill", **arguments(corpus, tmp_path / "told", **settings))
+    with monkeypatch.context() as patch:
+        with_parts = Hybrid.with_parts
+        patch.setattr(Hybrid, "with_parts", lambda *args: (with_parts(*args)[0], {}))
+        run("distill", **arguments(corpus, tmp_path / "untold", **settings))
+    told, untold = history(tmp_path / "told"), history(tmp_path / "untold")
+    assert {column for column in told[0] if column.startswith("loss")} - set(untold[0]) == {
+        *("loss_alignment", "loss_contrastive", "loss_cross_cluster"),
+    }
+    assert [row["loss"] for row in told] == [row["loss"] for row in untold]
+    assert digest(tmp_path / "told") == digest(tmp_path / "untold")
 
 
 def test_each_epoch_is_told_in_the_log_with_the_share_of_waiting(corpus, tmp_path, caplog):
