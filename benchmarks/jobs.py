@@ -24,7 +24,8 @@ from ssondo.audio import decode_file, encode_flac, fit, resample_to, to_mono
 from ssondo.distill import distill
 from ssondo.embed import embed, n_workers, read_waveforms
 from ssondo.recipe import PRECISIONS, Outputs, Recipe, Runtime
-from ssondo.shards import AudioShard, AudioShardWriter, EmbeddingShardWriter
+from ssondo.shards.audio import AudioShard, AudioShardWriter
+from ssondo.shards.embedding import EmbeddingShardWriter
 from ssondo.students import ARCHITECTURES
 from ssondo.teachers.vit import Matpac
 

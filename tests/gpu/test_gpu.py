@@ -11,7 +11,8 @@ from small_students import SMALL, filled, noise
 from toy_corpus import STUDENT, arguments, command, digest, history, killed_at, run, supervise_arguments
 
 from ssondo.embed import embed
-from ssondo.shards import AudioShard, AudioShardWriter, EmbeddingShard
+from ssondo.shards.audio import AudioShard, AudioShardWriter
+from ssondo.shards.embedding import EmbeddingShard
 from ssondo.student import new_student
 from ssondo.student_checkpoint import load_student, save_student
 
