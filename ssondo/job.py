@@ -94,7 +94,7 @@ def started_job(device: str) -> Iterator[Job]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Nothing here reads memory that it has not written, so none has to be filled first.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     else:
         keep_freed_memory()
     if world_size == 1:
