@@ -46,7 +46,7 @@ def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb,
         settings |= {"segments": [corpus / "one.csv", corpus / "two.csv"], "classes": corpus / "classes.csv"}
     run(verb, **of(corpus, tmp_path / "one", **settings))
     process = on_two_processes(of(corpus, tmp_path / "two", **settings), tmp_path, verb)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     assert output.count("48 training clips have sound and") == 1
     one, two = (load_student(tmp_path / name / "student.ckpt").state_dict() for name in ("one", "two"))
@@ -77,7 +77,7 @@ def test_two_processes_that_are_terminated_stop_at_one_step_and_go_on_from_it(co
     process = on_two_processes(settings, tmp_path)
     until(state.is_file, process)
     process.terminate()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode != 0
     stopped = {line.partition("step ")[2] for line in output.splitlines() if "stopped by SIGTERM" in line}
     assert len(stopped) == 1, output

@@ -144,7 +144,7 @@ def started(settings):
     return subprocess.Popen(command(settings), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def until(condition, process, seconds=120):
+def until(condition, process, seconds=600):
     """Wait until something is so, or the process (of subprocess or multiprocessing) is over."""
     limit = time.monotonic() + seconds
     alive = process.is_alive if hasattr(process, "is_alive") else lambda: process.poll() is None
