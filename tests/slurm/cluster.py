@@ -59,7 +59,7 @@ SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=5
-MinJobAge=900
+MinJobAge=7200
 GresTypes=gpu
 NodeName=DEFAULT CPUs={cpus} CoresPerSocket={cpus} RealMemory={mem_mb} Gres=gpu:{gpus} State=UNKNOWN
 {node_lines}

@@ -70,7 +70,7 @@ class Run:
     def text(self) -> str:
         return self.output.read_text()
 
-    def end(self, seconds: float = 600) -> int:
+    def end(self, seconds: float = 1800) -> int:
         """Its exit code, once it has ended."""
         return self.process.wait(seconds)
 

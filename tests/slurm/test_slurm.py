@@ -24,7 +24,7 @@ LOCAL = {"all", "checkpoint", "compose", "inventory", "availability", "scores", 
 ON_GPU = {"embed", "embed_task", "distill", "supervise"}
 
 
-def until(condition: Callable[[], object], run: Run, seconds: float = 600) -> None:
+def until(condition: Callable[[], object], run: Run, seconds: float = 1800) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert run.process.poll() is None, f"it ended before:\n{run.text[-3000:]}"
