@@ -1,31 +1,14 @@
 """A pretend cluster and a finished small workflow, each made once for all tests, also of several workers."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from project import Project
+from project import Project, locked
 from site_profile import THREADS, Run, make, start
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Only one of pytest's workers at a time."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of this run of pytest have in common."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
@@ -54,14 +37,12 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def local(cluster: Cluster, shared: Path) -> Project:
     """The small workflow, run on this machine without SLURM; change only copies of it."""
-    folder = shared / "local"
-    with locked(shared / "local.lock"):
-        if not (folder / "finished").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            project = make(folder)
-            project.snakemake("--quiet", "host", "reason", "--set-threads", *(f"{k}={v}" for k, v in THREADS.items()))
-            (folder / "finished").touch()
-    return Project.at(folder)
+
+    def run(folder: Path) -> None:
+        threads = (f"{rule}={n}" for rule, n in THREADS.items())
+        make(folder).snakemake("--quiet", "host", "reason", "--set-threads", *threads)
+
+    return Project.once(shared / "local", run)
 
 
 @pytest.fixture

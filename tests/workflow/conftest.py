@@ -1,4 +1,4 @@
-"""A finished tiny workflow, made once."""
+"""A finished tiny workflow, made once for all tests, also of several workers."""
 
 from pathlib import Path
 
@@ -7,11 +7,13 @@ from project import Project
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny workflow, run to its end once for all tests; change only copies of it."""
-    project = Project.make(tmp_path_factory.mktemp("workflow") / "finished")
-    project.snakemake("--quiet", "host", "reason")
-    return project
+def finished(shared: Path) -> Project:
+    """The tiny workflow, run to its end once for all tests; run and change only copies of it."""
+
+    def make(folder: Path) -> None:
+        Project.make(folder).snakemake("--quiet", "host", "reason")
+
+    return Project.once(shared / "finished", make)
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """A copy of the project in a folder of its own, and snakemake runs in it."""
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +29,14 @@ if __name__ == "__main__":
     (folder / f"{{sys.argv[1]}}-{{uuid.uuid4().hex}}.json").write_text(json.dumps(names))
     sys.exit(code)
 """
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one of pytest's workers at a time."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @dataclass
@@ -66,6 +76,17 @@ class Project:
             "SSONDO_MODULES": str(folder / "modules"),
         }
         return project
+
+    @classmethod
+    def once(cls, folder: Path, make: Callable[[Path], None]) -> "Project":
+        """The project that `make` makes in `folder`, made by the first of pytest's workers that needs it."""
+        mark = folder.with_name(f"{folder.name}.finished")
+        with locked(folder.with_name(f"{folder.name}.lock")):
+            if not mark.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                mark.touch()
+        return cls.at(folder)
 
     def command(self, *arguments: str) -> list[str]:
         return [

@@ -89,7 +89,7 @@ def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(condition: object, seconds: float = 60) -> None:
+def wait_until(condition: object, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():  # type: ignore[operator]
@@ -116,9 +116,9 @@ def test_interrupted_run_goes_on_from_where_it_was(finished: Project, tmp_path: 
     clusters = "clusters/yamnet/k3/clusters.h5"
     running = start(fresh, f"results/tiny/{clusters}")
     # Where there is a resampled shard, Snakemake has noted that its fetching is done.
-    wait_until(lambda: len(list(fresh.results.glob("data/audio/*.h5"))) >= 1, seconds=180)
+    wait_until(lambda: len(list(fresh.results.glob("data/audio/*.h5"))) >= 1)
     os.killpg(running.pid, signum)
-    running.wait(60)
+    running.wait(600)
     assert running.returncode != 0
     complete(fresh)
     if signum == signal.SIGKILL:
@@ -141,7 +141,7 @@ def test_second_run_in_one_folder_says_so_and_harms_nothing(finished: Project, t
     second = fresh.snakemake("results/tiny/data/audio/train.json", check=False)
     assert second.returncode != 0
     assert "LockException" in second.stderr or "locked" in second.stderr
-    first.wait(120)
+    first.wait(600)
     assert first.returncode == 0
     complete(fresh)
     digest = "data/audio/train-0000.h5.digest"

@@ -49,19 +49,23 @@ def sound(n: int) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("import")
-    (folder / "import.yaml").write_text(CONFIG)
-    project = Project.make(folder / "project", folder / "import.yaml")
-    for name, part in (("train", IDS[:10]), ("eval", IDS[10:])):
-        (project.folder / f"{name}.csv").write_text("".join(f"{clip},30,31,\n" for clip in part))
-    (project.folder / "copy").mkdir()
-    for n, clip in enumerate(IDS):
-        if clip != ABSENT:
-            (project.folder / "copy" / f"Y{clip}.flac").write_bytes(sound(n))
-    project.snakemake("--until", "resample", "--quiet", "host", "reason")
-    return project
+@pytest.fixture(scope="session")
+def imported(shared: Path) -> Project:
+    """A small copy, imported once for all tests; run and change only copies of it."""
+
+    def make(folder: Path) -> None:
+        configfile = shared / "import.yaml"
+        configfile.write_text(CONFIG)
+        project = Project.make(folder, configfile)
+        for name, part in (("train", IDS[:10]), ("eval", IDS[10:])):
+            (folder / f"{name}.csv").write_text("".join(f"{clip},30,31,\n" for clip in part))
+        (folder / "copy").mkdir()
+        for n, clip in enumerate(IDS):
+            if clip != ABSENT:
+                (folder / "copy" / f"Y{clip}.flac").write_bytes(sound(n))
+        project.snakemake("--until", "resample", "--quiet", "host", "reason")
+
+    return Project.once(shared / "imported", make)
 
 
 def planned(project: Project) -> dict[str, int]:
@@ -81,12 +85,12 @@ def endings(project: Project) -> dict[str, str]:
     return found
 
 
-def test_clips_are_read_in_place(imported: Project) -> None:
+def test_clips_are_read_in_place(imported: Project, tmp_path: Path) -> None:
     assert endings(imported) == {clip: "UNAVAILABLE" if clip == ABSENT else "OK" for clip in IDS}
     for path in (imported.results / "data" / "fetched").glob("*.h5"):
         with AudioShard(path) as shard:
             assert not any(shard.blob(row) for row in range(len(shard)))
-    assert planned(imported) == {}
+    assert planned(imported.copy(tmp_path / "project")) == {}
 
 
 def test_a_touched_copy_runs_nothing_and_a_new_file_its_own_shard(imported: Project, tmp_path: Path) -> None:

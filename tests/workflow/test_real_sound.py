@@ -64,19 +64,23 @@ fig2: null
 """
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("real")
-    (folder / "real.yaml").write_text(CONFIG)
-    project = Project.make(folder / "project", folder / "real.yaml")
-    esc50 = sorted((SHARED / "esc50" / "audio").iterdir())
-    digits = sorted((SHARED / "fsdd").glob("*.flac"))
-    for name, files in {"esc50": esc50, "digits": digits, "corpus": esc50 + digits}.items():
-        (project.folder / name).mkdir()
-        for file in files:
-            (project.folder / name / file.name).symlink_to(file)
-    project.snakemake("--quiet", "host", "reason")
-    return project
+@pytest.fixture(scope="session")
+def real(shared: Path) -> Project:
+    """The workflow of real sound, run to its end once for all tests; run and change only copies of it."""
+
+    def make(folder: Path) -> None:
+        configfile = shared / "real.yaml"
+        configfile.write_text(CONFIG)
+        project = Project.make(folder, configfile)
+        esc50 = sorted((SHARED / "esc50" / "audio").iterdir())
+        digits = sorted((SHARED / "fsdd").glob("*.flac"))
+        for name, files in {"esc50": esc50, "digits": digits, "corpus": esc50 + digits}.items():
+            (folder / name).mkdir()
+            for file in files:
+                (folder / name / file.name).symlink_to(file)
+        project.snakemake("--quiet", "host", "reason")
+
+    return Project.once(shared / "real", make)
 
 
 def scores(project: Project) -> dict[tuple[str, str], float]:

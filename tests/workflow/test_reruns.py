@@ -32,8 +32,8 @@ def append(project: Project, module: str) -> None:
     path.write_text(path.read_text() + "\n_CHANGED = 1\n")
 
 
-def test_finished_workflow_has_nothing_to_do(finished: Project) -> None:
-    assert finished.planned() == {}
+def test_finished_workflow_has_nothing_to_do(project: Project) -> None:
+    assert project.planned() == {}
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ def rules(project: Project) -> set[str]:
     return {rule for rule in listed if re.fullmatch(r"[a-z_0-9]+", rule)} - {"all"}
 
 
-def test_every_rule_ran_its_own_command(finished: Project) -> None:
-    assert rules(finished) - ELSEWHERE == set(finished.modules())
+def test_every_rule_ran_its_own_command(project: Project) -> None:
+    assert rules(project) - ELSEWHERE == set(project.modules())
 
 
 def test_code_hash_of_each_rule_covers_what_its_command_imported(finished: Project) -> None:
@@ -106,21 +106,21 @@ def drawn(project: Project, *arguments: str) -> set[tuple[str, str]]:
     return {edge for edge in edges if "all" not in edge}
 
 
-def test_rule_graph_of_the_report_is_the_workflows(finished: Project, tmp_path: Path) -> None:
+def test_rule_graph_of_the_report_is_the_workflows(project: Project, tmp_path: Path) -> None:
     # The tiny workflow renders its corpus, the paper's downloads data sets and starts students from published weights.
     paper = Project.make(tmp_path / "paper", ROOT / "config.yaml")
     known = {(source, rule) for rule, sources in RULE_GRAPH.items() for source in sources}
-    assert drawn(finished) | drawn(paper) == {edge for edge in known if not (ELSEWHERE - {"download"}) & set(edge)}
+    assert drawn(project) | drawn(paper) == {edge for edge in known if not (ELSEWHERE - {"download"}) & set(edge)}
 
 
-def test_a_single_command_line_can_be_repeated_by_hand(finished: Project) -> None:
-    done = finished.snakemake("--dry-run", "--printshellcmds", "--force", "results/tiny/data/audio/eval-0000.h5")
+def test_a_single_command_line_can_be_repeated_by_hand(project: Project) -> None:
+    done = project.snakemake("--dry-run", "--printshellcmds", "--force", "results/tiny/data/audio/eval-0000.h5")
     command = re.search(r"^\s*(?:Shell command: )?(ssondo resample .*)$", done.stdout + done.stderr, re.MULTILINE)
     assert command is not None
     words = command[1].replace("results/tiny/data/audio/eval-0000.h5", "again.h5").split()
-    assert finished.ssondo(*words[1:]).returncode == 0
-    again = (finished.folder / "again.h5.digest").read_text()
-    assert again == (finished.results / "data" / "audio" / "eval-0000.h5.digest").read_text()
+    assert project.ssondo(*words[1:]).returncode == 0
+    again = (project.folder / "again.h5.digest").read_text()
+    assert again == (project.results / "data" / "audio" / "eval-0000.h5.digest").read_text()
 
 
 @pytest.mark.parametrize("profile", ["slurm"])
