@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
+# Side by side on one thread each; a worker that has nothing left takes over tests of another.
+TEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 # All side by side, because they mostly wait for SLURM.
 TEST_SLURM = $(BIN)/python -m pytest tests/slurm -m slurm -n 6
+SLURM_OUTPUT = $(VENV)/test-slurm.txt
 
-.PHONY: install demo test test-fast test-slurm bench format clean
+.PHONY: install demo test test-here test-fast test-slurm test-slurm-aside bench format clean
 
 install: $(VENV)/.installed
 
@@ -21,11 +24,19 @@ demo: install
 	@cat results/demo/table1.md
 	@echo "The report: results/demo/report.html"
 
-# Tests side by side on one thread each, then whole workflows, which use all cores themselves, then those on SLURM.
+# Those on SLURM run beside the others and are printed after them; each has its own last line, and either may fail.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not workflow and not slurm" -n auto --maxprocesses 4
-	$(BIN)/python -m pytest -m workflow
-	$(TEST_SLURM)
+	@rm -f $(SLURM_OUTPUT)
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-here test-slurm-aside; status=$$?; \
+	  echo "The tests on SLURM:"; cat $(SLURM_OUTPUT); \
+	  if [ $$status = 0 ]; then echo "make test: passed"; else echo "make test: FAILED"; exit 1; fi
+
+# Without those on SLURM.
+test-here: install
+	$(TEST) -m "not slurm"
+
+test-slurm-aside: install
+	@$(TEST_SLURM) >$(SLURM_OUTPUT) 2>&1
 
 # On a pretend cluster: needs root and Debian's SLURM packages, and is skipped without them.
 test-slurm: install
@@ -33,7 +44,7 @@ test-slurm: install
 
 # Without the tests that run whole workflows or train.
 test-fast: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not workflow and not slurm" -n auto --maxprocesses 4
+	$(TEST) -m "not slow and not workflow and not slurm"
 
 # Measures the rates that `ssondo plan` counts with, on this machine.
 bench: install
