@@ -133,12 +133,12 @@ def test_interrupted_run_goes_on_from_where_it_was(finished: Project, tmp_path: 
 def test_second_run_in_one_folder_says_so_and_harms_nothing(finished: Project, tmp_path: Path) -> None:
     fresh = Project.make(tmp_path / "fresh")
     first = start(fresh, "results/tiny/data/audio/train.json")
-    wait_until(
-        lambda: (
-            (fresh.folder / ".snakemake" / "locks").exists() and any((fresh.folder / ".snakemake" / "locks").iterdir())
-        )
-    )
-    second = fresh.snakemake("results/tiny/data/audio/train.json", check=False)
+    wait_until((fresh.results / "data" / "corpus" / "train.csv").exists)
+    os.killpg(first.pid, signal.SIGSTOP)  # so that it is not over before the second one looks
+    try:
+        second = fresh.snakemake("results/tiny/data/audio/train.json", check=False)
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
     assert second.returncode != 0
     assert "LockException" in second.stderr or "locked" in second.stderr
     first.wait(600)
