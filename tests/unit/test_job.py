@@ -67,7 +67,9 @@ def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb,
         parts = [column for column in left if column.startswith("loss_")]
         assert len(parts) == (5 if "prediction_weight" in settings else 0)
         for column in ("loss", *parts, "gradient_norm", "learning_rate", "step"):
-            assert float(right[column]) == pytest.approx(float(left[column]), rel=2e-4), column
+            # Halves of a batch may go through other kernels than the whole; a gradient magnifies their rounding.
+            near = 1e-2 if column == "gradient_norm" else 2e-4
+            assert float(right[column]) == pytest.approx(float(left[column]), rel=near), column
 
 
 @pytest.mark.slow
