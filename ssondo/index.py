@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import islice
@@ -233,6 +234,8 @@ def _keep_manifest(splits: dict[str, _List], path: Path) -> None:
         content.clips = kept
 
 
+# Each file is on the disk before the next is begun by the same thread, which is mostly waiting.
+_WRITERS = 16
 _ODDITIES = {
     "duplicates": "rows of a video that was there already",
     "overlapping": "of these overlapping the first in part",
@@ -258,12 +261,16 @@ def _write_shards(out: Path, split: str, content: _List, n_shards: int) -> dict[
     for ytid in content.clips:
         shards[shard_of(ytid, n_shards)].append(ytid)
     times_text = cache(lambda times: f"{_seconds(times[0])},{_seconds(times[1])}")
-    for shard, clips in enumerate(shards):
-        lines = [header]
-        for ytid in sorted(clips):
-            times, labels = content.clips[ytid]
-            lines.append(f"{_quoted(ytid)},{times_text(times)},{labels}\n")
-        write_text(out / f"{shard_name(split, shard)}.csv", "".join(lines))
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        writing = []
+        for shard, clips in enumerate(shards):
+            lines = [header]
+            for ytid in sorted(clips):
+                times, labels = content.clips[ytid]
+                lines.append(f"{_quoted(ytid)},{times_text(times)},{labels}\n")
+            writing.append(pool.submit(write_text, out / f"{shard_name(split, shard)}.csv", "".join(lines)))
+        for written in writing:
+            written.result()
     return {
         "rows": content.counts["rows"],
         "clips": len(content.clips),
