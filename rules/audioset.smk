@@ -103,6 +103,7 @@ rule fetch:
         paths.log("fetch/{split}-{shard}"),
     benchmark:
         paths.benchmark("fetch/{split}-{shard}")
+    priority: FIRST
     conda:
         "../envs/ssondo.yaml"
     threads: 1
@@ -133,6 +134,7 @@ rule resample:
         paths.log("resample/{split}-{shard}"),
     benchmark:
         paths.benchmark("resample/{split}-{shard}")
+    priority: FIRST
     conda:
         "../envs/ssondo.yaml"
     threads: 4
@@ -156,6 +158,7 @@ rule inventory:
         paths.inventory,
     log:
         paths.log("inventory/{stage}-{split}"),
+    priority: FIRST
     conda:
         "../envs/ssondo.yaml"
     params:

@@ -13,6 +13,7 @@ rule cluster:
         paths.log("cluster/{teacher}/k{n_clusters}"),
     benchmark:
         paths.benchmark("cluster/{teacher}/k{n_clusters}")
+    priority: FIRST
     conda:
         "../envs/ssondo.yaml"
     threads: 8

@@ -21,6 +21,8 @@ except SsondoError as error:
 paths = plan.paths
 atexit.register(watch.save)
 failures = Failures()
+# Distillations take longest, so what they wait for runs before everything else.
+FIRST, NEXT = 2, 1
 logging.getLogger("snakemake.logging").addFilter(failures)
 if plan.config.audioset.source.kind == "youtube":
     # Each fetch job keeps its part of the rate, so no more of them may run at once.

@@ -25,6 +25,7 @@ rule distill:
         paths.log("distill/{teacher}/{student}/{loss}-k{n_clusters}-seed{seed}"),
     benchmark:
         paths.benchmark("distill/{teacher}/{student}/{loss}-k{n_clusters}-seed{seed}")
+    priority: FIRST
     conda:
         "../envs/ssondo.yaml"
     threads: 16
@@ -72,6 +73,7 @@ rule supervise:
         paths.log("supervise/{student}/seed{seed}"),
     benchmark:
         paths.benchmark("supervise/{student}/seed{seed}")
+    priority: NEXT
     conda:
         "../envs/ssondo.yaml"
     threads: 16

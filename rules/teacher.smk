@@ -34,6 +34,7 @@ rule embed:
         paths.log("embed/{teacher}/{split}-{shard}"),
     benchmark:
         paths.benchmark("embed/{teacher}/{split}-{shard}")
+    priority: FIRST
     conda:
         "../envs/ssondo.yaml"
     threads: 8
