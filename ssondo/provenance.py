@@ -67,6 +67,7 @@ def _registry(node: ast.stmt) -> tuple[str, dict[str, str]] | None:
     return None
 
 
+@cache
 def registered(module: str, registry: str) -> dict[str, str]:
     """The modules that a registry of `module` names, by key; read from its source, not imported."""
     path = _source(module)
