@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssondo.audio import decode_file, decode_mono, encode_flac, resample_to, to_mono
+from ssondo.audio import decode_file, decode_pcm16, encode_flac, resample_to, to_mono
 from ssondo.loader import AudioClips
 from ssondo.prefetch import prefetch
 from ssondo.sampler import Sampler, inverse_cluster_weights
@@ -76,7 +76,7 @@ def main() -> None:
             n_read = len(steps) * BATCH
         began = time.process_time()
         for n in range(0, n_read, 20):
-            decode_mono(blobs[n % len(blobs)], RATE)
+            decode_pcm16(blobs[n % len(blobs)], RATE)
         decoding = (time.process_time() - began) * 20
         print(
             f"| {n_shards} | {n_read / seconds:,.0f} | {1000 * cpu / n_read:.2f} | {min(1.0, decoding / cpu):.0%} |",

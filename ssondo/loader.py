@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ssondo.audio import decode_mono
+from ssondo.audio import decode_pcm16
 from ssondo.errors import SsondoError
 from ssondo.shards.audio import AudioShard
 from ssondo.shards.embedding import EmbeddingShard
@@ -165,7 +165,7 @@ class AudioClips:
         number = int(self._shard[row])
         blob = self._blobs[number].read(self._files.descriptor(number), int(self._start[row]), int(self._stop[row]))
         try:
-            waveform = decode_mono(blob, self.sample_rate)
+            waveform = decode_pcm16(blob, self.sample_rate)
         except SsondoError as error:
             raise SsondoError(f"clip {self.clip_ids[row]}: {error}") from None
         if self.n_samples is None:
@@ -175,7 +175,7 @@ class AudioClips:
                 f"clip {self.clip_ids[row]} has {len(waveform)} samples, others have {self.n_samples}; "
                 "make all audio shards with one clip length"
             )
-        return np.rint(waveform * np.float32(32768)).clip(-32768, 32767).astype(np.int16)
+        return waveform
 
 
 class TeacherEmbeddings:

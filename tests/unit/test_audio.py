@@ -1,5 +1,6 @@
 import io
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +206,42 @@ def test_a_broken_clip_of_a_shard_is_an_error_not_silence() -> None:
         audio.decode_mono(b"fLaC garbage", 32_000)
     with pytest.raises(SsondoError, match="2 channels"):
         audio.decode_flac_mono(file_of(tone(channels=2), container="FLAC"))
+
+
+@pytest.mark.parametrize("codec", audio.CODECS)
+@pytest.mark.parametrize("memory_files", ["yes", "refused", "unknown"])
+def test_samples_are_the_same_as_int16_and_however_libsndfile_gets_them(
+    codec: str, memory_files: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = audio.encode(np.random.default_rng(0).normal(scale=0.3, size=32_000).astype("f4"), 32_000, codec)
+    expected = np.rint(np.float64(32768) * soundfile.read(io.BytesIO(blob), dtype="float32")[0])
+
+    def refuse(name: str) -> int:
+        raise OSError(24, "Too many open files")
+
+    if memory_files == "refused":
+        monkeypatch.setattr(audio.os, "memfd_create", refuse)
+    elif memory_files == "unknown":
+        monkeypatch.delattr(audio.os, "memfd_create")
+    found = audio.decode_pcm16(blob, 32_000)
+    assert found.dtype == np.int16
+    np.testing.assert_array_equal(found, np.rint(32768 * audio.decode_mono(blob, 32_000)).clip(-32768, 32767))
+    if codec != "opus":  # which is kept at 48 kHz
+        np.testing.assert_array_equal(found, expected.clip(-32768, 32767))
+
+
+def test_a_clip_at_another_rate_is_resampled_as_int16_too() -> None:
+    found = audio.decode_pcm16(audio.encode(tone(1.0, 16_000)[:, 0], 16_000), 32_000)
+    assert found.shape == (32_000,)
+    np.testing.assert_allclose(found[2_000:-2_000] / 32768, tone(1.0, 32_000)[2_000:-2_000, 0], atol=1e-3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs a system that lists its descriptors")
+def test_decoding_leaves_no_file_open_whether_it_works_or_not() -> None:
+    blob = audio.encode(tone(1.0, 32_000)[:, 0], 32_000)
+    before = set(Path("/proc/self/fd").iterdir())
+    for data in (blob, b"fLaC garbage", blob[:500], file_of(tone(channels=2), container="FLAC")):
+        for decode in (audio.decode_mono, audio.decode_pcm16):
+            with suppress(SsondoError):
+                decode(data, 32_000)
+    assert set(Path("/proc/self/fd").iterdir()) == before
