@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssondo.environment import environment
 from ssondo.errors import SsondoError
-from ssondo.job import Job, half_type
+from ssondo.job import Job, half_type, use_deterministic_algorithms
 from ssondo.losses import Cosine
 from ssondo.memory import keep_freed_memory
 from ssondo.placement import for_training, place
@@ -195,10 +195,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="default: torch's choice, OMP_NUM_THREADS or all cores")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
     parser.add_argument("--compile", action="store_true", help="train with torch.compile")
+    parser.add_argument("--deterministic", action="store_true", help="as training jobs on a GPU are")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: 16 bit on a GPU")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.deterministic:
+        use_deterministic_algorithms()
     device = torch.device(options.device)
     if device.type == "cpu":
         keep_freed_memory()  # as the commands do

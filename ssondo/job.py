@@ -90,11 +90,7 @@ def started_job(device: str) -> Iterator[Job]:
         if chosen.index is None:
             chosen = torch.device("cuda", torch.cuda.current_device())
         torch.cuda.set_device(chosen)
-        # cuBLAS reads it when it starts; without it two runs may differ in the last bits.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # Nothing here reads memory that it has not written, so none has to be filled first.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        use_deterministic_algorithms()
     else:
         keep_freed_memory()
     if world_size == 1:
@@ -108,6 +104,15 @@ def started_job(device: str) -> Iterator[Job]:
         yield Job(chosen, rank, world_size)
     finally:
         dist.destroy_process_group()
+
+
+def use_deterministic_algorithms() -> None:
+    """Let two trainings on one kind of GPU end with the same bits; call it before the first product of matrices."""
+    # cuBLAS reads it when it starts; without it two runs may differ in the last bits.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing here reads memory that it has not written, so none has to be filled first.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def half_type(precision: str, device: torch.device) -> torch.dtype | None:
