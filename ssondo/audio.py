@@ -199,6 +199,8 @@ def _read_av(data: bytes) -> Decoded | None:
             if not container.streams.audio:
                 return None
             stream = container.streams.audio[0]
+            if stream.codec_context is None:  # of a codec that is not known here
+                return None
             for packet in container.demux(stream):
                 try:
                     for frame in packet.decode():
@@ -217,10 +219,11 @@ def _read_av(data: bytes) -> Decoded | None:
     # Noise is taken for a stream of broken packets now and then.
     if not frames.samples or not sample_rate or n_bad > n_good:
         return None
-    whole = frames.read()
-    waveform = np.concatenate([part.to_ndarray() for part in av.AudioResampler(format="fltp").resample(whole)], axis=1)
+    # Packed, not planar: PyAV counts more planes than there are in a frame of more than seven channels.
+    parts = av.AudioResampler(format="flt").resample(frames.read())
+    waveform = np.concatenate([part.to_ndarray().reshape(-1, part.layout.nb_channels).T for part in parts], axis=1)
     truncated = n_bad > 0 or waveform.shape[1] / sample_rate < declared_s - _DURATION_SLACK_S
-    return Decoded(waveform.astype(np.float32, copy=False), sample_rate, truncated)
+    return Decoded(np.ascontiguousarray(waveform, dtype=np.float32), sample_rate, truncated)
 
 
 def _declared_s(container: "InputContainer", stream: "AudioStream") -> float:

@@ -1,6 +1,7 @@
 """Bring the clips of a fetched shard to one sample rate, one channel and one length."""
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssondo.audio import decode_file, encode, fit, resample_to, to_mono
-from ssondo.errors import SsondoError
+from ssondo.errors import SsondoError, TransientError
 from ssondo.origins import Origin, OriginChanged, read_origin
 from ssondo.pool import ordered_map
 from ssondo.progress import progress
@@ -61,6 +62,7 @@ def resample(
     Raises:
         SsondoError: if the shard is missing or broken, the codec unknown, or sound that lies outside
             the shard not there any more.
+        TransientError: if sound that lies outside the shard may not be read, or the disk fails.
     """
     began = time.monotonic()
     counts: Counter[Status] = Counter()
@@ -104,15 +106,21 @@ def _sound(clip: _Clip, folder: Path) -> bytes:
     """The clip's file, from the shard or from where it lies.
 
     Raises:
-        SsondoError: if it lies elsewhere and cannot be read there.
+        SsondoError: if it lies elsewhere and is damaged there.
         OriginChanged: if it is not there any more, or not what it was.
+        TransientError: if the system does not let it be read.
     """
     if clip.origin is None:
         return clip.blob
     try:
         return read_origin(clip.origin, folder)
     except OSError as error:
-        raise SsondoError(f"cannot be read: {error.strerror or type(error).__name__}") from None
+        if error.errno is None:  # HDF5's, of a damaged row
+            raise SsondoError(f"cannot be read: {type(error).__name__}") from None
+        raise TransientError(
+            f"{folder / clip.origin.path}: cannot be read ({os.strerror(error.errno)}); see to the disk or the rights, "
+            "then the same command goes on"
+        ) from None
 
 
 def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: int, codec: str) -> _Clip:
@@ -121,8 +129,10 @@ def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: in
         return clip._replace(blob=b"")
     try:
         decoded = decode_file(_sound(clip, folder))
+    except TransientError:
+        # Like the next: else a disk that is not mounted would make a shard without sound.
+        raise
     except OriginChanged as error:
-        # Else a disk that is not mounted would make a shard without sound.
         raise OriginChanged(
             f"{error}; what was noted of it is out of date: snakemake --forcerun locate fetch"
         ) from None

@@ -26,12 +26,12 @@ def file_of(waveform: np.ndarray, rate: int = RATE, container: str = "WAV", subt
     return buffer.getvalue()
 
 
-def ffmpeg_file(waveform: np.ndarray, path: Path, *options: str) -> bytes:
+def ffmpeg_file(waveform: np.ndarray, path: Path, *options: str, rate: int = RATE) -> bytes:
     """A file of the kind that `path`'s extension says, made by the ffmpeg program."""
     binary = audio.ffmpeg_binary()
     assert binary
     wav = path.with_suffix(".source.wav")
-    wav.write_bytes(file_of(waveform))
+    wav.write_bytes(file_of(waveform, rate))
     subprocess.run([binary, "-v", "error", "-y", "-i", wav, *options, path], check=True)
     return path.read_bytes()
 
@@ -55,6 +55,56 @@ def test_mono_is_the_mean_of_all_six_channels() -> None:
     waveform, _ = audio.decode(file_of(expected, subtype="FLOAT"))
     # Levels 1, 1/2, ... 1/32 of the first channel: their mean is 63/192 of it.
     np.testing.assert_allclose(audio.to_mono(waveform), expected[:, 0] * 63 / 192, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "channels"), [("a.m4a", "aac", 8), ("a.webm", "libopus", 8), ("a.mka", "pcm_s16le", 16)]
+)
+def test_more_channels_than_seven_are_all_heard(tmp_path: Path, name: str, codec: str, channels: int) -> None:
+    t = np.arange(48_000) / 48_000
+    levels = np.linspace(0.1, 0.8, channels)
+    sound = np.stack([level * np.sin(2 * np.pi * 60 * t) for level in levels], axis=1).astype("f4")
+    waveform, _ = audio.decode(ffmpeg_file(sound, tmp_path / name, "-c:a", codec, "-b:a", "512k", rate=48_000))
+    assert waveform.shape[0] == channels
+    # Containers order their channels each in its way.
+    found = np.sort(np.sqrt(2 * (waveform[:, 5_000:-5_000] ** 2).mean(axis=1)))
+    # The channel for low frequencies may come out a little weaker.
+    np.testing.assert_allclose(found, levels, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "known", "unknown"),
+    [("a.webm", "libopus", b"A_OPUS", b"A_OPUZ"), ("a.wav", "pcm_s16le", b"fmt \x10\0\0\0\x01\0", None)],
+)
+def test_a_codec_that_nobody_knows_is_one_line(
+    tmp_path: Path, name: str, codec: str, known: bytes, unknown: bytes | None
+) -> None:
+    data = ffmpeg_file(tone(1.0), tmp_path / name, "-c:a", codec)
+    assert known in data
+    with pytest.raises(SsondoError, match="no sound can be read"):
+        audio.decode(data.replace(known, unknown or known[:-2] + b"\x34\x12"))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.wav", "pcm_s16le"), ("a.flac", "flac"), ("a.mp3", "libmp3lame"), ("a.m4a", "aac"), ("a.webm", "libopus")],
+)
+def test_a_damaged_file_is_sound_or_one_line_and_never_anything_else(tmp_path: Path, name: str, codec: str) -> None:
+    whole = ffmpeg_file(tone(0.5), tmp_path / name, "-c:a", codec)
+    rng = np.random.default_rng(0)
+    n_heard, messages = 0, []
+    for n in range(60):
+        data = bytearray(whole)
+        # Headers first: what follows is mostly sound, and hides damage.
+        reach = 400 if n % 2 else len(data)
+        for place in rng.integers(min(reach, len(data)), size=rng.integers(1, 8)):
+            data[place] = rng.integers(256)
+        try:
+            n_heard += audio.decode_file(bytes(data)).waveform.size > 0
+        except SsondoError as error:
+            messages.append(str(error))
+    assert n_heard > 10
+    assert not any("\n" in message for message in messages)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A lab's own copy in every form: folder, HDF5 packs, parquet, WebDataset tars."""
 
 import csv
+import errno
 import io
 import json
 import logging
@@ -9,6 +10,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 import soundfile
 
 from ssondo.audio import decode_flac_mono, ffmpeg_binary
-from ssondo.errors import SsondoError
+from ssondo.errors import SsondoError, TransientError
 from ssondo.fetch import fetch
 from ssondo.index import index
 from ssondo.locate import locate
@@ -268,6 +270,29 @@ def test_a_file_without_permission_or_sound_is_a_failed_clip(tmp_path: Path) -> 
     assert found[IDS[0]][:2] == ("FAILED", "cannot be read")
     assert found[IDS[1]][:2] == ("FAILED", "empty file")
     assert len(heard(found)) == 4
+
+
+def test_sound_that_may_not_be_read_now_stops_the_job_and_makes_no_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "copy").mkdir()
+    imported(tmp_path / "work", as_folder(tmp_path / "copy"))
+    file = next((tmp_path / "copy").rglob("*YYYYYYYYYYY*"))
+    read = Path.open
+
+    def refuse(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path.name == file.name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)  # the superuser, as whom tests may run, may read all
+    fetched, out = tmp_path / "work/fetched/eval-0000.h5", tmp_path / "x.h5"
+    with pytest.raises(TransientError, match=rf"{file.name}: cannot be read \(Permission denied\); see to the disk"):
+        resample(audio=fetched, out=out, sample_rate=RATE, clip_s=1.0)
+    assert not out.exists()
+    monkeypatch.undo()
+    resample(audio=fetched, out=out, sample_rate=RATE, clip_s=1.0)
+    assert out.exists()
 
 
 def test_a_pack_needs_a_sample_rate_for_its_waveforms(tmp_path: Path) -> None:
