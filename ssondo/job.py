@@ -7,7 +7,7 @@ with started_job("auto") as job:      # joins the processes that torchrun starte
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssondo.errors import SsondoError
 from ssondo.memory import keep_freed_memory
@@ -48,6 +48,28 @@ class Job:
         dist.all_gather(parts, outputs.detach().contiguous())
         parts[self.rank] = outputs
         return torch.cat(parts)
+
+    @torch.no_grad()
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Give every process the sum of all processes' gradients.
+
+        Not by DistributedDataParallel: it puts gradients together in the order in which they were ready when it began,
+        and three or more numbers are not the same in any order. A training that goes on would end with other bits.
+        """
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.world_size == 1 or not gradients:
+            return
+        total = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(total)
+        parts = total.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def share(self, model: nn.Module) -> None:
+        """Give every process the first one's weights and statistics."""
+        if self.world_size > 1:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, 0)
 
     def from_first(self, make: Callable[[], T]) -> T:
         """What `make` gives in the first process, in all of them; the others need not see its files."""

@@ -12,19 +12,18 @@ from ssondo.whole_batch import over_whole_batches
 
 
 def for_training(student: Student, job: Job, *, compile: bool) -> Callable[[Tensor], Tensor]:
-    """`student` as the loop calls it: across processes, compiled."""
-    model: nn.Module = student
-    if job.world_size > 1:
-        devices = [job.device] if job.device.type == "cuda" else None
-        # Statistics of batch norms are the same in all processes already.
-        model = nn.parallel.DistributedDataParallel(student, device_ids=devices, broadcast_buffers=False)
-    return _compiled(model) if compile else model
+    """`student` as the loop calls it: the same in all processes, compiled."""
+    job.share(student)
+    return _compiled(student) if compile else student
 
 
 def _compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """`model` through torch.compile, which fails at the first call where it fails."""
+    from torch import _inductor
     from torch._dynamo.exc import TorchDynamoException
 
+    # Dropout as it is drawn without the compiler, which is no part of what determines a result.
+    _inductor.config.fallback_random = True
     compiled = torch.compile(model)
 
     def call(log_mel: Tensor) -> Tensor:

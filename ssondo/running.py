@@ -1,5 +1,6 @@
 """The state of a running training: what survives a kill, so that the same command goes on from it."""
 
+import inspect
 import json
 import logging
 import pickle
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ssondo.artefacts import content_digest, replacing
+from ssondo.artefacts import content_digest, file_digest, replacing
 from ssondo.history import Row
 from ssondo.job import Job
 from ssondo.provenance import code_hash
@@ -88,10 +90,18 @@ def resume(
     state = job.from_first(lambda: _read(path, identity))
     if state is None:
         return None
+    # The code of a user's own student may have changed where no digest sees it.
+    if _shapes(state["student"]) != _shapes(student.state_dict()):
+        log.warning("%s: of a student with other layers; starting anew", path)
+        return None
     student.load_state_dict(state["student"])
     optimizer.load_state_dict(state["optimizer"])
     scaler.load_state_dict(state["scaler"])
     return Progress(**state["progress"])
+
+
+def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def _read(path: Path, identity: str) -> dict[str, Any] | None:
@@ -131,9 +141,11 @@ def training_identity(student: Student, recipe: Recipe, *modules: str, **parts: 
         modules: of this project, whose code computes the result, with all that they import.
         parts: plain values: digests of the data, the loss and its options.
     """
-    architecture = type(student.model).__module__
-    if architecture.startswith(f"{__package__}."):
-        modules = (*modules, architecture)
+    kind = type(student.model)
+    if kind.__module__.startswith(f"{__package__}."):
+        modules = (*modules, kind.__module__)
+    else:
+        parts["student_code"] = file_digest(Path(inspect.getfile(kind)))
     settings = {"student": student.settings, "recipe": asdict(recipe), **parts}
     return content_digest(
         {

@@ -232,8 +232,9 @@ def train(
                 outputs = model(log_mel)
             clusters = None if batch.clusters is None else move(batch.clusters)
             loss, parts = loss_function.with_parts(job.gather(outputs.float()), move(batch.targets), clusters, mix)
-            # Each process has the gradient of its own outputs, and DDP takes the mean over processes.
-            scaler.scale(loss * job.world_size).backward()
+            scaler.scale(loss).backward()
+            # Each process has the gradient of its own outputs.
+            job.sum_gradients(student.parameters())
             scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(student.parameters(), recipe.gradient_clip)
             scaler.step(optimizer)

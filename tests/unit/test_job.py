@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from toy_corpus import STUDENT, arguments, command, history, run, supervise_arguments, until
+from toy_corpus import STUDENT, arguments, command, digest, history, run, supervise_arguments, until
 
 from ssondo.running import running_path
 from ssondo.student import new_student
@@ -15,8 +15,8 @@ from ssondo.student_checkpoint import load_student
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def on_two_processes(settings, folder, verb="distill"):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+def on_processes(n, settings, folder, verb="distill"):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}", "-m"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), "SSONDO_PROGRESS_LINES": "1"}
     return subprocess.Popen(
         [*torchrun, *command(settings, verb)[2:]],
@@ -45,7 +45,7 @@ def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb,
     if "prediction_weight" in settings:
         settings |= {"segments": [corpus / "one.csv", corpus / "two.csv"], "classes": corpus / "classes.csv"}
     run(verb, **of(corpus, tmp_path / "one", **settings))
-    process = on_two_processes(of(corpus, tmp_path / "two", **settings), tmp_path, verb)
+    process = on_processes(2, of(corpus, tmp_path / "two", **settings), tmp_path, verb)
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     assert output.count("48 training clips have sound and") == 1
@@ -76,7 +76,7 @@ def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb,
 def test_two_processes_that_are_terminated_stop_at_one_step_and_go_on_from_it(corpus, tmp_path):
     settings = arguments(corpus, tmp_path / "stopped", epochs=40, checkpoint_minutes=1e-9)
     state = running_path(settings["out"])
-    process = on_two_processes(settings, tmp_path)
+    process = on_processes(2, settings, tmp_path)
     until(state.is_file, process)
     process.terminate()
     output, _ = process.communicate(timeout=600)
@@ -85,3 +85,21 @@ def test_two_processes_that_are_terminated_stop_at_one_step_and_go_on_from_it(co
     assert len(stopped) == 1, output
     at = torch.load(state, weights_only=True)["progress"]["step"]
     assert stopped.pop().startswith(f"{at} of 160")
+
+
+@pytest.mark.slow
+def test_three_processes_that_are_stopped_go_on_to_the_bits_of_three_that_are_not(corpus, tmp_path):
+    """Three, since the sum of two gradients is the same in any order."""
+    for name in ("whole", "stopped"):
+        settings = arguments(corpus, tmp_path / name, epochs=10, batch_size=6, checkpoint_minutes=1e-9)
+        process = on_processes(3, settings, tmp_path)
+        if name == "stopped":
+            until(running_path(settings["out"]).is_file, process)
+            process.terminate()
+            process.communicate(timeout=600)
+            assert process.returncode != 0
+            process = on_processes(3, settings, tmp_path)
+        output, _ = process.communicate(timeout=900)
+        assert process.returncode == 0, output
+        assert (" going on at step " in output) == (name == "stopped")
+    assert digest(tmp_path / "stopped") == digest(tmp_path / "whole")

@@ -1,17 +1,19 @@
 """That no kill can spoil a training: it goes on to the weights of an uninterrupted one."""
 
+import importlib
 import logging
 import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from toy_corpus import arguments, digest, history, killed_at, run, started, until
 
-from ssondo import training
+from ssondo import running, training
 from ssondo.errors import TransientError
 from ssondo.running import running_path
 
@@ -188,3 +190,47 @@ def test_command_that_is_terminated_exits_with_75(corpus, tmp_path):
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 75, output.decode()
     assert "stopped by SIGTERM at step" in output.decode().splitlines()[-1]
+
+
+OWN_STUDENT = """
+from torch import nn
+
+from ssondo.students.backbone import Backbone
+
+
+class Own(Backbone):
+    def __init__(self):
+        super().__init__()
+        self.embedding_dim, self.hidden_dim = CHANNELS, 8
+        self.layer = nn.Conv2d(1, CHANNELS, 3)
+
+    def embed_windows(self, log_mel):
+        return self.layer(log_mel[:, None]).REDUCE((2, 3))
+"""
+
+
+def test_a_state_of_an_own_student_is_not_resumed_after_its_code_changed(corpus, tmp_path, monkeypatch, caplog):
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def trained(folder, channels, reduce):
+        code = OWN_STUDENT.replace("CHANNELS", str(channels)).replace("REDUCE", reduce)
+        (tmp_path / "own_student.py").write_text(code)
+        importlib.invalidate_caches()
+        sys.modules.pop("own_student", None)
+        student = {"architecture": "own_student:Own", "window_s": 0.128}
+        return arguments(corpus, tmp_path / folder, checkpoint_minutes=0, student=student)
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    with monkeypatch.context() as patch, killed_at(patch, 3):
+        run("distill", **trained("a", 4, "mean"))
+    with caplog.at_level(logging.INFO), monkeypatch.context() as patch, killed_at(patch, 3):
+        run("distill", **trained("a", 4, "amax"))
+    assert "other settings, data or code; starting anew" in caplog.text
+    # What the student imports is in no digest.
+    monkeypatch.setattr(running, "file_digest", lambda path: "the same")
+    with monkeypatch.context() as patch, killed_at(patch, 3):
+        run("distill", **trained("b", 4, "mean"))
+    run("distill", **trained("b", 6, "mean"))
+    assert "of a student with other layers; starting anew" in caplog.text
+    run("distill", **trained("c", 6, "mean"))
+    assert digest(tmp_path / "b") == digest(tmp_path / "c")
