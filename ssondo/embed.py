@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 _MAX_WORKERS = 8
 # Sound that is held at once, in seconds; bounds memory where clips are minutes long.
 _BATCH_SECONDS = 1800
+_HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+PRECISIONS = ("auto", "float32", *_HALF)
 
 
 def load_configured(teacher: dict[str, Any], checkpoint: Path | None, device: str) -> teachers.Teacher:
@@ -129,6 +132,7 @@ def embed(
     checkpoint: Path | None = None,
     batch_size: int = 32,
     dtype: str = "float16",
+    precision: str = "auto",
     device: str = "auto",
 ) -> None:
     """Embed every clip of an audio shard with a teacher.
@@ -140,6 +144,8 @@ def embed(
         checkpoint: the teacher's weights.
         batch_size: clips at once.
         dtype: of the embeddings on disk, float16 or float32.
+        precision: of the arithmetic on a GPU: float32, fp16, bf16, or auto for fp16 where the teacher is
+            known to bear it, which those built in are; a CPU computes in float32.
         device: cuda, cpu, or auto for a GPU if there is one.
 
     Raises:
@@ -149,6 +155,8 @@ def embed(
     started = time.monotonic()
     if dtype not in ("float16", "float32"):
         raise SsondoError(f"embed: dtype {dtype!r} is not float16 or float32")
+    if precision not in PRECISIONS:
+        raise SsondoError(f"embed: precision {precision!r} is unknown; one of {', '.join(PRECISIONS)}")
     if batch_size < 1:
         raise SsondoError(f"embed: batch_size {batch_size} is not positive")
     device = teachers.device_of(device)
@@ -180,7 +188,8 @@ def embed(
         ):
             clips = read_waveforms(shard, model.sample_rate, ahead=2 * batch_size)
             for rows, waveforms in batches(clips, model.sample_rate, batch_size):
-                writer.add([shard.clip_ids[row] for row in rows], embed_batch(model, waveforms, batch_size, device))
+                embeddings = embed_batch(model, waveforms, batch_size, device, precision)
+                writer.add([shard.clip_ids[row] for row in rows], embeddings)
                 bar.update(len(rows))
     if not clip_ids:
         log.warning("%s: no clip of %d is there, %s is empty", audio, len(shard), out)
@@ -192,7 +201,29 @@ def embed(
     )
 
 
-def embed_batch(model: teachers.Teacher, waveforms: list[Tensor], batch_size: int, device: str) -> np.ndarray:
-    """Embeddings of clips, shape (len(waveforms), embedding_dim), float32; half precision inside a GPU."""
-    with torch.inference_mode(), torch.autocast("cuda", dtype=torch.float16, enabled=device.startswith("cuda")):
+def half_of(model: teachers.Teacher, precision: str, device: str) -> torch.dtype | None:
+    """The 16-bit type that a teacher computes in, or None for float32."""
+    if not device.startswith("cuda"):
+        return None
+    return _HALF.get("fp16" if precision == "auto" and model.bears_float16 else precision)
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Convolutions on a GPU multiply float32 with all its bits, not TF32's ten after the point, torch's default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def embed_batch(
+    model: teachers.Teacher, waveforms: list[Tensor], batch_size: int, device: str, precision: str
+) -> np.ndarray:
+    """Embeddings of clips, shape (len(waveforms), embedding_dim), float32."""
+    half = half_of(model, precision, device)
+    arithmetic = whole_float32() if half is None else torch.autocast("cuda", dtype=half)
+    with torch.inference_mode(), arithmetic:
         return model.embed(waveforms, batch_size).float().numpy()

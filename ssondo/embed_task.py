@@ -7,8 +7,6 @@ A module of its own: what embeds AudioSet does not depend on any student.
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ssondo.artefacts import clip_list_digest
-from ssondo.embed import batches, checkpoint_sha256, embed_batch, load_configured, read_waveforms
+from ssondo.embed import (
+    PRECISIONS,
+    batches,
+    checkpoint_sha256,
+    embed_batch,
+    load_configured,
+    read_waveforms,
+    whole_float32,
+)
 from ssondo.environment import environment
 from ssondo.errors import SsondoError
 from ssondo.memory import keep_freed_memory
@@ -41,6 +47,7 @@ def embed_task(
     checkpoint: Path | None = None,
     student: Path | None = None,
     architecture: str | None = None,
+    precision: str = "auto",
     batch_size: int = 32,
     device: str = "auto",
 ) -> None:
@@ -54,6 +61,7 @@ def embed_task(
         checkpoint: the teacher's weights.
         student: a student's checkpoint instead of a teacher.
         architecture: the student's, if it is a class of your own: package.module:Class.
+        precision: of a teacher's arithmetic on a GPU (see `ssondo.embed.embed`); a student's is float32.
         batch_size: clips at once.
         device: cuda, cpu, or auto for a GPU if there is one.
 
@@ -64,6 +72,8 @@ def embed_task(
     started = time.monotonic()
     if (teacher is None) == (student is None):
         raise SsondoError("embed_task: give a teacher or a student, one of them")
+    if precision not in PRECISIONS:
+        raise SsondoError(f"embed_task: precision {precision!r} is unknown; one of {', '.join(PRECISIONS)}")
     if batch_size < 1:
         raise SsondoError(f"embed_task: batch_size {batch_size} is not positive")
     device = device_of(device)
@@ -76,7 +86,7 @@ def embed_task(
         model: _Student | _Teacher = (
             _Student(student, device, architecture)
             if student is not None
-            else _Teacher(teacher or {}, checkpoint, device)
+            else _Teacher(teacher or {}, checkpoint, device, precision)
         )
         settings = {
             **shard.settings,
@@ -123,9 +133,9 @@ def _extras(shard: AudioShard) -> dict[str, np.ndarray]:
 
 
 class _Teacher:
-    def __init__(self, teacher: dict[str, Any], checkpoint: Path | None, device: str) -> None:
+    def __init__(self, teacher: dict[str, Any], checkpoint: Path | None, device: str, precision: str) -> None:
         self._model = load_configured(teacher, checkpoint, device)
-        self._device = device
+        self._device, self._precision = device, precision
         self.device = self._model.device
         self.made_with: dict[str, dict[str, str]] = {}
         self.name = str(teacher["kind"])
@@ -135,18 +145,7 @@ class _Teacher:
         self.sample_rate = self._model.sample_rate
 
     def embed(self, waveforms: list[Tensor], batch_size: int) -> np.ndarray:
-        return embed_batch(self._model, waveforms, batch_size, self._device)
-
-
-@contextmanager
-def _whole_float32() -> Iterator[None]:
-    """Convolutions on a GPU multiply float32 with all its bits, not TF32's ten after the point, torch's default."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+        return embed_batch(self._model, waveforms, batch_size, self._device, self._precision)
 
 
 class _Student:
@@ -171,7 +170,7 @@ class _Student:
         for start in range(0, len(waveforms), batch_size):
             chosen = by_length[start : start + batch_size]
             clips = [waveforms[index] for index in chosen]
-            with torch.inference_mode(), _whole_float32():
+            with torch.inference_mode(), whole_float32():
                 padded = pad_sequence(clips, batch_first=True).to(self._device)
                 embeddings[chosen] = self._model.embed(padded, [len(clip) for clip in clips]).cpu().numpy()
         return embeddings

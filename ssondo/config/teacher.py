@@ -66,3 +66,5 @@ class Embed(Section):
 
     dtype: Literal["float16", "float32"] = "float16"
     """Of embeddings on disk."""
+    precision: Literal["auto", "float32", "fp16", "bf16"] = "auto"
+    """Of a teacher's arithmetic on a GPU. auto: fp16 for the teachers built in, float32 for your own."""

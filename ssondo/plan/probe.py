@@ -72,7 +72,12 @@ class ProbeStage(Stage):
         parsed = Model.parse(model)
         teacher = self.teacher.teacher_spec(parsed.teacher) if parsed.row_kind == "teacher" else None
         architecture = self.config.students[parsed.student].architecture if parsed.student else ""
-        return {"teacher": teacher, "architecture": architecture if ":" in architecture else None}
+        precision = self.config.embed.precision if teacher else None
+        return {
+            "teacher": teacher,
+            "architecture": architecture if ":" in architecture else None,
+            "precision": precision,
+        }
 
     def _probe(self, model: str, task: str) -> dict[str, Any]:
         return {"model": Model.parse(model).__dict__, **self.config.probe.model_dump()}

@@ -36,7 +36,7 @@ class TeacherStage(Stage):
 
     def _embed(self, teacher: str, split: str, shard: str) -> dict[str, Any]:
         settings = self.config.embed
-        return {"teacher": self.teacher_spec(teacher), "dtype": settings.dtype}
+        return {"teacher": self.teacher_spec(teacher), "dtype": settings.dtype, "precision": settings.precision}
 
     def modules(self, rule: str, **wildcards: str) -> list[str]:
         """The teacher's module."""

@@ -68,7 +68,7 @@ class EmbeddingShardWriter(Writer):
             bad = clip_ids[int(np.argmin(finite))]
             raise SsondoError(
                 f"{self.path}: the embedding of clip {bad} has a NaN or is too large for {rows.dtype}; "
-                "check the checkpoint and that clip's sound, or store embeddings as float32"
+                "check the checkpoint and that clip's sound, or set dtype and precision of embed to float32"
             )
         n = len(self)
         self._rows.resize(n + len(rows), axis=0)

@@ -44,6 +44,8 @@ class Teacher(Protocol):
     """Number of learned values; 0 if unknown."""
     device: str
     """What it computes on: cpu, cuda, cuda:1."""
+    bears_float16: bool
+    """Whether its embeddings stay what they are where torch computes matrix products on a GPU in float16."""
 
     def __call__(self, waveforms: Tensor) -> Tensor:
         """Embed clips of one length: (batch, samples) -> (batch, embedding_dim), float32."""

@@ -35,6 +35,9 @@ class ExternalTeacher:
         device: what it computes on.
     """
 
+    # Its front-end, say, may square samples, which leaves the range of float16.
+    bears_float16 = False
+
     def __init__(
         self,
         name: str,

@@ -118,6 +118,7 @@ class ViTTeacher(Encoder):
 
     sample_rate: int
     embedding_dim: int
+    bears_float16 = True
 
     def __init__(self, front_end: LogMel, n_frames: int = 608, patch: tuple[int, int] = (16, 16)) -> None:
         super().__init__()

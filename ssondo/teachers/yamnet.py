@@ -50,6 +50,7 @@ class YamNet:
     sample_rate = YAMNET.sample_rate
     embedding_dim = 1024
     device = "cpu"
+    bears_float16 = False
 
     def __init__(self, model: "onnx.ModelProto", threads: int | None = None) -> None:
         import onnxruntime

@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soxr
+import torch
 
 from ssondo.artefacts import digest_path, file_digest
 from ssondo.audio import encode, encode_flac
-from ssondo.embed import embed
+from ssondo.embed import embed, half_of
 from ssondo.errors import SsondoError
 from ssondo.provenance import modules_of
 from ssondo.shards.audio import AudioShard, AudioShardWriter
 from ssondo.shards.embedding import EmbeddingShard
 from ssondo.shards.status import Status
+from ssondo.teachers.external import ExternalTeacher
+from ssondo.teachers.vit import Matpac
 
 TEACHER = {"kind": "callable", "callable": "teacher_for_tests:embed", "sample_rate": 16000, "embedding_dim": 4}
 
@@ -205,3 +208,27 @@ def test_the_code_of_teacher_embedding_reaches_no_student():
     reached = modules_of("ssondo.embed", "ssondo.teachers.vit", "ssondo.teachers.yamnet", "ssondo.teachers.external")
     assert not [module for module in reached if "student" in module or module in ("ssondo.model", "ssondo.embed_task")]
     assert not {"ssondo.teachers.vit", "ssondo.teachers.yamnet"} & set(modules_of("ssondo.embed"))
+
+
+@pytest.mark.parametrize(
+    ("builtin", "precision", "device", "half"),
+    [
+        (True, "auto", "cuda", torch.float16),
+        (True, "auto", "cuda:1", torch.float16),
+        (True, "float32", "cuda", None),
+        (True, "bf16", "cuda", torch.bfloat16),
+        (True, "fp16", "cpu", None),
+        (False, "auto", "cuda", None),
+        (False, "fp16", "cuda", torch.float16),
+    ],
+)
+def test_16_bit_is_for_gpus_and_for_teachers_that_bear_it_or_are_told_to(builtin, precision, device, half):
+    own = ExternalTeacher("own", lambda x: x[:, :4], sample_rate=16_000, embedding_dim=4)
+    with torch.device("meta"):
+        teacher = Matpac() if builtin else own
+    assert half_of(teacher, precision, device) == half
+
+
+def test_an_unknown_precision_is_named(audio, tmp_path):
+    with pytest.raises(SsondoError, match="precision 'fp8' is unknown; one of auto, float32, fp16, bf16"):
+        run(audio, tmp_path, precision="fp8")
