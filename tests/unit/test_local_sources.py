@@ -353,6 +353,39 @@ def test_a_second_search_of_parquet_reads_only_what_changed(tmp_path: Path, capl
         assert [record.message.split(": ")[1] for record in caplog.records] == ["unpacked 3 of 4 clips"]
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"file_name": [f"{clip}.flac" for clip in IDS]},
+        {"id": [str(n) for n in range(len(IDS))]},
+        {"id": [*IDS[:3], "x", "y", "z"]},
+    ],
+    ids=["file names", "row numbers", "ids of some"],
+)
+def test_a_longer_list_finds_rows_of_parquet_by_whichever_name_they_have(tmp_path: Path, columns: dict) -> None:
+    cells = [{"bytes": encoded(n, "FLAC"), "path": f"{clip}.flac"} for n, clip in enumerate(IDS)]
+    parquet.write_table(pyarrow.table({**columns, "audio": cells}), tmp_path / "0.parquet")
+    source = {"kind": "parquet", "path": str(tmp_path)}
+    first = [IDS[0], IDS[3]]
+    assert heard(imported(tmp_path / "work", source, clips=first)) == {clip: ALL[clip] for clip in first}
+    assert heard(imported(tmp_path / "work", source)) == ALL
+    assert heard(imported(tmp_path / "work", source, clips=IDS[1:])) == {clip: ALL[clip] for clip in IDS[1:]}
+
+
+def test_notes_of_an_earlier_form_beside_unpacked_parquet_are_made_again(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    source = as_parquet(tmp_path / "copy")
+    imported(tmp_path / "work", source)
+    for notes in (tmp_path / "work/located/unpacked").glob("*.json"):
+        known = json.loads(notes.read_text())
+        del known["form"]
+        # One name a row, and the first row passed over.
+        known["rows"] = [[row[0][0], *row[1:]] for row in known["rows"]]
+        known["rows"][0] = ["0", 0, 0, "", "", False]
+        notes.write_text(json.dumps(known))
+    assert heard(imported(tmp_path / "work", source)) == ALL
+
+
 def test_parquet_of_other_columns_of_bytes_and_of_files_beside_it(tmp_path: Path) -> None:
     (tmp_path / "copy" / "sounds").mkdir(parents=True)
     cells = [{"bytes": None, "path": f"sounds/{clip}.flac"} for clip in IDS]
