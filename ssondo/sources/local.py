@@ -9,7 +9,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from glob import glob
+from glob import glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from ssondo.segments import Segment
 from ssondo.shards.status import Status
 from ssondo.sources import Fetched
 from ssondo.sources.names import is_start, readings
+from ssondo.walk import cannot_list, walk
 
 _HEADER = "ytid,cut,origin"
 
@@ -159,7 +160,7 @@ def files_of(path: str, suffixes: Iterable[str], what: str) -> list[Path]:
     """The files of a source's path, sorted: the file itself, those of a pattern, or all below a folder.
 
     Raises:
-        SsondoError: if there are none.
+        SsondoError: if there are none, or a folder cannot be listed.
     """
     wanted = tuple(suffixes)
     if Path(path).is_file():
@@ -167,23 +168,26 @@ def files_of(path: str, suffixes: Iterable[str], what: str) -> list[Path]:
     elif Path(path).is_dir():
         found = [file for file in walk(Path(path)) if file.name.lower().endswith(wanted)]
     else:
+        _check_listable(path)
         found = [Path(name) for name in glob(path, recursive=True) if Path(name).is_file()]  # noqa: PTH207
     if not found:
         raise SsondoError(f"audioset.source.path: {path} holds no {what} ({', '.join(wanted)})")
     return sorted(Path(os.path.abspath(file)) for file in found)  # noqa: PTH100 (a link stays one)
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """Every file below a folder, links followed, no folder twice."""
-    seen: set[tuple[int, int]] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        stat = os.stat(folder)  # noqa: PTH116
-        if (stat.st_dev, stat.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        for name in names:
-            yield Path(folder, name)
+def _check_listable(pattern: str) -> None:
+    """Raise where a pattern passes a folder that cannot be listed; glob takes such a one for empty."""
+    parts = Path(pattern).parts
+    for n, part in enumerate(parts):
+        if has_magic(part):
+            above = os.path.join("", *parts[: n + (part == "**")])  # noqa: PTH118 (nothing before a pattern of names)
+            for folder in glob(above, recursive=True):  # noqa: PTH207
+                try:
+                    os.scandir(folder).close()
+                except (NotADirectoryError, FileNotFoundError):
+                    continue
+                except OSError as error:
+                    cannot_list(error)
 
 
 def _cut(data: bytes, segment: Segment) -> Fetched:

@@ -27,6 +27,7 @@ from ssondo.resample import resample
 from ssondo.shards.audio import AudioShard
 from ssondo.shards.status import Status
 from ssondo.sources.local import Place, read_places, write_places
+from ssondo.watch import Watch
 
 pyarrow = pytest.importorskip("pyarrow")
 from pyarrow import parquet  # noqa: E402
@@ -293,6 +294,25 @@ def test_sound_that_may_not_be_read_now_stops_the_job_and_makes_no_shard(
     monkeypatch.undo()
     resample(audio=fetched, out=out, sample_rate=RATE, clip_s=1.0)
     assert out.exists()
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*.hdf"])
+def test_a_folder_that_cannot_be_listed_is_a_fault_not_an_empty_one(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "copy" / "a").mkdir(parents=True)
+    source = as_mp3_packs(tmp_path / "copy" / "a")
+    # No permission is denied to root; a path can be too long for anybody.
+    for _ in range(17):
+        (tmp_path / "around").mkdir()
+        (tmp_path / "copy").rename(tmp_path / "around" / ("x" * 250))
+        (tmp_path / "around").rename(tmp_path / "copy")
+    as_mp3_packs(tmp_path / "copy")
+    source["path"] = str(tmp_path / "copy") + pattern
+    with pytest.raises(SsondoError, match=r"x: this folder cannot be listed \(File name too long\), and all"):
+        imported(tmp_path / "work", source)
+    with pytest.raises(SsondoError, match="this folder cannot be listed"):
+        imported(tmp_path / "work", {"kind": "folder", "path": str(tmp_path / "copy")})
+    with pytest.raises(SsondoError, match="this folder cannot be listed"):
+        Watch(tmp_path / "digests.json").tree(str(tmp_path / "copy"))
 
 
 def test_a_pack_needs_a_sample_rate_for_its_waveforms(tmp_path: Path) -> None:
