@@ -19,7 +19,7 @@ from ssondo.artefacts import write_json, write_text
 from ssondo.download import retrieve
 from ssondo.errors import SsondoError
 from ssondo.manifest import read_manifest
-from ssondo.segments import HEADER, SOUND_SUFFIXES, hash64, shard_name, shard_of
+from ssondo.segments import HEADER, SOUND_SUFFIXES, hash64, seconds_text, shard_name, shard_of
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +128,10 @@ def _csv_parts(line: str) -> list[str]:
 
 @cache
 def _times(start: str, end: str) -> _Times | None:
-    """Start and end in seconds; None if they are none of a segment."""
+    """Start and end in seconds, to the millisecond as all lists have them; None if they are none of a segment."""
     start_s, end_s = float(start), float(end)
-    return (start_s, end_s) if 0 <= start_s < end_s < math.inf else None
+    rounded = round(start_s, 3), round(end_s, 3)
+    return rounded if start_s >= 0 and rounded[0] < rounded[1] < math.inf else None
 
 
 def _labels(text: str, known: set[str] | None) -> tuple[str, int]:
@@ -260,7 +261,7 @@ def _write_shards(out: Path, split: str, content: _List, n_shards: int) -> dict[
     shards: list[list[str]] = [[] for _ in range(n_shards)]
     for ytid in content.clips:
         shards[shard_of(ytid, n_shards)].append(ytid)
-    times_text = cache(lambda times: f"{_seconds(times[0])},{_seconds(times[1])}")
+    times_text = cache(lambda times: f"{seconds_text(times[0])},{seconds_text(times[1])}")
     with ThreadPoolExecutor(_WRITERS) as pool:
         writing = []
         for shard, clips in enumerate(shards):
@@ -277,11 +278,6 @@ def _write_shards(out: Path, split: str, content: _List, n_shards: int) -> dict[
         **{key: content.counts[key] for key in _ODDITIES},
         "clips_of_shard": [len(clips) for clips in shards],
     }
-
-
-def _seconds(value: float) -> str:
-    """Seconds to the millisecond, as short as they are: 30, 0.5."""
-    return f"{value:.0f}" if value.is_integer() else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _quoted(ytid: str) -> str:
@@ -365,7 +361,7 @@ def list_folder(
     for stem in sorted(files):
         # Another hash than the shard's, or a shard would be all of one split.
         is_eval = hash64(f"split of {stem}") < eval_share * 2**64
-        rows[out_eval if is_eval else out_train].append((stem, "0", _seconds(clip_s), ""))
+        rows[out_eval if is_eval else out_train].append((stem, "0", seconds_text(clip_s), ""))
     for path, listed in rows.items():
         write_text(path, _csv_text([_LIST_HEADER, *listed]))
     log.info("list_folder: %d train and %d eval files of %s", len(rows[out_train]), len(rows[out_eval]), folder)

@@ -1,25 +1,26 @@
 """Which clips an experiment used: a list that is frozen, handed on, and compared with what is there later.
 
-A manifest is a CSV `split,ytid,start_s,end_s`. Its head has for each split the number of clips and the
-hash of their list, the same that inventories and scores carry.
+A manifest is a CSV `split,ytid,start_s,end_s`. Its head has for each split the number of clips, the hash of
+their list, the same that inventories and scores carry, and the hash of the list with the times.
 """
 
 import csv
 import io
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from ssondo.artefacts import clip_list_digest, write_text
 from ssondo.errors import SsondoError
-from ssondo.segments import read_segments
+from ssondo.segments import read_segments, seconds_text
 from ssondo.shards.audio import AudioShard
 
 log = logging.getLogger(__name__)
 
-_TITLE = "# ssondo manifest 1"
+_TITLE = "# ssondo manifest 2"
+_NOTED = re.compile(r"# (\w+): \d+ clips, sha256 (\w+), with times (\w+)$")
 _HEADER = ["split", "ytid", "start_s", "end_s"]
 _SPLITS = ("train", "eval")
 
@@ -29,7 +30,7 @@ class Manifest(NamedTuple):
 
     Attributes:
         times: start and end in seconds of each clip, by split and id.
-        digests: hash of each split's list of clips.
+        digests: hash of each split's list of clips, without their times.
     """
 
     times: dict[str, dict[str, tuple[float, float]]]
@@ -47,14 +48,23 @@ def freeze(*, audio: Path, index: Path, out: Path) -> None:
         out: CSV file to write.
 
     Raises:
-        SsondoError: if there are no such shards, or their lists are missing.
+        SsondoError: if there are no such shards, their lists are missing, or a clip is in two of them.
     """
     rows: list[tuple[str, str, float, float]] = []
+    shard_of_clip: dict[str, Path] = {}
     for split in _SPLITS:
         for path in sorted(audio.glob(f"{split}-*.h5")):
             times = {segment.ytid: segment[1:3] for segment in read_segments(index / f"{path.stem}.csv")}
             with AudioShard(path) as shard:
-                there = [shard.clip_ids[row] for row in shard.ok]
+                clips = shard.clip_ids
+                there = [clips[row] for row in shard.ok]
+            for clip in clips:
+                first = shard_of_clip.setdefault(clip, path)
+                if first is not path:
+                    raise SsondoError(
+                        f"{path}: clip {clip} is in {first.name} too; one of them was made with another number of "
+                        f"shards or other lists; remove from {audio} the shards that the run does not have any more"
+                    )
             absent = [clip for clip in there if clip not in times]
             if absent:
                 raise SsondoError(f"{path}: clip {absent[0]} is not in {index / path.stem}.csv; they are of two runs")
@@ -71,12 +81,18 @@ def _text(rows: Iterable[tuple[str, str, float, float]]) -> str:
     text = io.StringIO()
     text.write(f"{_TITLE}\n")
     for split in _SPLITS:
-        clips = [row[1] for row in rows if row[0] == split]
-        text.write(f"# {split}: {len(clips)} clips, sha256 {clip_list_digest(clips)}\n")
+        times = {clip: (start, end) for name, clip, start, end in rows if name == split}
+        digests = f"sha256 {clip_list_digest(times)}, with times {_times_digest(times)}"
+        text.write(f"# {split}: {len(times)} clips, {digests}\n")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_HEADER)
-    writer.writerows((split, clip, f"{start:g}", f"{end:g}") for split, clip, start, end in rows)
+    writer.writerows((split, clip, seconds_text(start), seconds_text(end)) for split, clip, start, end in rows)
     return text.getvalue()
+
+
+def _times_digest(times: Mapping[str, tuple[float, float]]) -> str:
+    """SHA-256 of a set of clips and their times."""
+    return clip_list_digest(f"{clip},{seconds_text(start)},{seconds_text(end)}" for clip, (start, end) in times.items())
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -91,7 +107,7 @@ def read_manifest(path: Path) -> Manifest:
         raise SsondoError(f"{path}: no such manifest; make one with: ssondo freeze") from None
     except UnicodeDecodeError:
         lines = []
-    noted = {found[1]: found[2] for line in lines[1:3] if (found := re.match(r"# (\w+): .* sha256 (\w+)$", line))}
+    noted = {found[1]: (found[2], found[3]) for line in lines[1:3] if (found := _NOTED.match(line))}
     if not lines or lines[0] != _TITLE or set(noted) != set(_SPLITS) or lines[3:4] != [",".join(_HEADER)]:
         raise SsondoError(f"{path}: not a manifest of this project; make one with: ssondo freeze")
     times: dict[str, dict[str, tuple[float, float]]] = {split: {} for split in _SPLITS}
@@ -101,6 +117,6 @@ def read_manifest(path: Path) -> Manifest:
     except (ValueError, KeyError, csv.Error) as error:
         raise SsondoError(f"{path}: a broken manifest ({error})") from None
     for split in _SPLITS:
-        if clip_list_digest(times[split]) != noted[split]:
+        if (clip_list_digest(times[split]), _times_digest(times[split])) != noted[split]:
             raise SsondoError(f"{path}: its {split} clips are not those that its hash is of; it was edited or cut")
-    return Manifest(times, noted)
+    return Manifest(times, {split: digest for split, (digest, _) in noted.items()})

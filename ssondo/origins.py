@@ -8,8 +8,10 @@ import hashlib
 import io
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -99,6 +101,31 @@ def read_origin(origin: Origin, folder: Path) -> bytes:
         raise OriginChanged(f"{path}: is gone") from None
     _check(path, origin, size, data)
     return data
+
+
+@contextmanager
+def open_origin(origin: Origin, folder: Path) -> Iterator[BinaryIO]:
+    """The sound as a file to read from; a file of its own is opened where it lies, and need not fit into memory.
+
+    Args:
+        origin: where it lies.
+        folder: of the shard, for a path that is not absolute.
+
+    Raises:
+        OriginChanged: as `read_origin`.
+        OSError: if it cannot be read.
+    """
+    if origin.part:
+        yield io.BytesIO(read_origin(origin, folder))
+        return
+    path = folder / origin.path
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise OriginChanged(f"{path}: is gone") from None
+    with file:
+        _check(path, origin, os.fstat(file.fileno()).st_size, b"")
+        yield file
 
 
 def _check(path: Path, origin: Origin, size: int, data: bytes) -> None:

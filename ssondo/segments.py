@@ -49,6 +49,11 @@ def shard_name(split: str, shard: int) -> str:
     return f"{split}-{shard:04d}"
 
 
+def seconds_text(value: float) -> str:
+    """Seconds to the millisecond, as short as they are: 30, 0.5."""
+    return f"{value:.0f}" if value.is_integer() else f"{value:.3f}".rstrip("0").rstrip(".")
+
+
 def read_segments(path: Path) -> list[Segment]:
     """Read one shard's list, as `index` wrote it.
 

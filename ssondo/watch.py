@@ -5,7 +5,6 @@ their content, kept by path, size and time of change, sees every change and noth
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from glob import glob
@@ -15,20 +14,16 @@ from pathlib import Path
 from ssondo.artefacts import file_digest, write_text
 from ssondo.segments import shard_of
 from ssondo.sources.names import clip_ids_of
+from ssondo.walk import walk
 
 MOST_FILES = 20_000
 
 
 def _walk(folder: str) -> Iterator[Path]:
-    """Every file below `folder`, through links too, but into no folder twice; links to nothing are left out."""
-    seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        stat = Path(root).stat()
-        if (stat.st_dev, stat.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        yield from (path for name in names if (path := Path(root, name)).is_file())
+    """Every file below `folder`, through links too; none if there is no such folder. Links to nothing are left out."""
+    if not Path(folder).is_dir():
+        return iter(())
+    return (path for path in walk(folder) if path.is_file())
 
 
 def _stamps(path: str) -> dict[str, str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from ssondo.errors import SsondoError
 from ssondo.origins import Origin
 from ssondo.segments import SOUND_SUFFIXES, Segment
-from ssondo.sources.local import Candidate, Local, walk
+from ssondo.sources.local import Candidate, Local
 from ssondo.sources.names import clip_ids_of
+from ssondo.walk import walk
 
 __all__ = ["Folder", "clip_ids_of"]
 
@@ -59,7 +60,7 @@ class Folder(Local):
         """Every sound file below the folder.
 
         Raises:
-            SsondoError: if there is none.
+            SsondoError: if there is none, or a folder cannot be listed.
         """
         root = os.path.abspath(self.path)  # noqa: PTH100 (a link stays one)
         n_files = 0

@@ -9,18 +9,20 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from glob import glob
+from glob import glob, has_magic
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ssondo.artefacts import replacing
-from ssondo.audio import decode_file, encode_flac, to_mono
+from ssondo.audio import encode_flac, to_mono
 from ssondo.errors import SsondoError
-from ssondo.origins import Origin, file_stamp, read_origin, stamped_size
+from ssondo.origins import Origin, file_stamp, open_origin, read_origin, stamped_size
 from ssondo.segments import Segment
 from ssondo.shards.status import Status
 from ssondo.sources import Fetched
+from ssondo.sources.excerpt import decode_excerpt
 from ssondo.sources.names import is_start, readings
+from ssondo.walk import cannot_list, walk
 
 _HEADER = "ytid,cut,origin"
 
@@ -139,12 +141,13 @@ class Local:
         if not cuts and not self._copies:
             return Fetched(Status.OK, origin=origin)
         try:
+            if cuts:
+                with open_origin(origin, Path()) as video:
+                    return _cut(video, segment)
             data = read_origin(origin, Path())
         except OSError as error:
             return Fetched(Status.FAILED, f"cannot be read: {error.strerror}")
-        if not data:
-            return Fetched(Status.FAILED, "empty file")
-        return _cut(data, segment) if cuts else Fetched(Status.OK, "", data)
+        return Fetched(Status.OK, "", data) if data else Fetched(Status.FAILED, "empty file")
 
 
 def _clip_of(name: str, starts: Mapping[str, float]) -> tuple[int, str, bool] | None:
@@ -159,7 +162,7 @@ def files_of(path: str, suffixes: Iterable[str], what: str) -> list[Path]:
     """The files of a source's path, sorted: the file itself, those of a pattern, or all below a folder.
 
     Raises:
-        SsondoError: if there are none.
+        SsondoError: if there are none, or a folder cannot be listed.
     """
     wanted = tuple(suffixes)
     if Path(path).is_file():
@@ -167,41 +170,39 @@ def files_of(path: str, suffixes: Iterable[str], what: str) -> list[Path]:
     elif Path(path).is_dir():
         found = [file for file in walk(Path(path)) if file.name.lower().endswith(wanted)]
     else:
+        _check_listable(path)
         found = [Path(name) for name in glob(path, recursive=True) if Path(name).is_file()]  # noqa: PTH207
     if not found:
         raise SsondoError(f"audioset.source.path: {path} holds no {what} ({', '.join(wanted)})")
     return sorted(Path(os.path.abspath(file)) for file in found)  # noqa: PTH100 (a link stays one)
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """Every file below a folder, links followed, no folder twice."""
-    seen: set[tuple[int, int]] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        stat = os.stat(folder)  # noqa: PTH116
-        if (stat.st_dev, stat.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        for name in names:
-            yield Path(folder, name)
+def _check_listable(pattern: str) -> None:
+    """Raise where a pattern passes a folder that cannot be listed; glob takes such a one for empty."""
+    parts = Path(pattern).parts
+    for n, part in enumerate(parts):
+        if has_magic(part):
+            above = os.path.join("", *parts[: n + (part == "**")])  # noqa: PTH118 (nothing before a pattern of names)
+            for folder in glob(above, recursive=True):  # noqa: PTH207
+                try:
+                    os.scandir(folder).close()
+                except (NotADirectoryError, FileNotFoundError):
+                    continue
+                except OSError as error:
+                    cannot_list(error)
 
 
-def _cut(data: bytes, segment: Segment) -> Fetched:
+def _cut(video: BinaryIO, segment: Segment) -> Fetched:
     """The segment's part of a whole video, as mono FLAC at the video's own rate."""
     try:
-        decoded = decode_file(data)
+        decoded = decode_excerpt(video, segment.start_s, segment.end_s)
     except SsondoError as error:
         return Fetched(Status.FAILED, str(error))
-    start, end = (round(time_s * decoded.sample_rate) for time_s in (segment.start_s, segment.end_s))
-    part = to_mono(decoded.waveform[:, start:end])
+    part = to_mono(decoded.waveform)
     if not part.size:
         reason = "truncated before the segment" if decoded.truncated else "video ends before the segment"
         return Fetched(Status.FAILED if decoded.truncated else Status.UNAVAILABLE, reason)
-    return Fetched(
-        Status.OK,
-        "truncated" if decoded.truncated and len(part) < end - start else "",
-        encode_flac(part, decoded.sample_rate),
-    )
+    return Fetched(Status.OK, "truncated" if decoded.truncated else "", encode_flac(part, decoded.sample_rate))
 
 
 def write_places(path: Path, places: Mapping[str, Place]) -> None:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _ID_COLUMNS = ("video_id", "ytid", "youtube_id", "YTID", "audio_name", "file_name", "filename", "key", "id")
 _ROWS_AT_ONCE = 64
+# Of the notes beside what was unpacked; notes of another form are made again.
+_NOTES_FORM = 2
 
 
 class Parquet(Local):
@@ -67,11 +69,13 @@ class Parquet(Local):
         """
         for file in files_of(self.path, (".parquet",), "parquet files"):
             unpacked = self._unpacked_name(file)
-            for row, (name, start, length, stamp, path) in enumerate(self._rows(file, unpacked, is_wanted)):
+            for row, (names, start, length, stamp, path) in enumerate(self._rows(file, unpacked, is_wanted)):
+                wanted = _first_wanted(names, is_wanted)
+                name = wanted or next(iter(names), "")
                 origin = Origin(path) if path else Origin(str(unpacked), f"{start}+{length}", stamp)
                 if stamp or path:
                     yield Candidate(name, f"{file}{row:012d}", origin)
-                elif not is_wanted(name):
+                elif not wanted:
                     yield Candidate(name, "", Origin(""))
 
     def _unpacked_name(self, file: Path) -> Path:
@@ -80,31 +84,33 @@ class Parquet(Local):
         return Path(os.path.abspath(folder / f"{file.stem}-{where}.sound"))  # noqa: PTH100
 
     def _rows(self, file: Path, unpacked: Path, is_wanted: Callable[[str], bool]) -> list[list[Any]]:
-        """Name, start, length, stamp and path of each row; the sound of the wanted ones is in `unpacked`."""
+        """Names, start, length, stamp and path of each row; the sound of the wanted ones is in `unpacked`."""
         notes = unpacked.with_suffix(".json")
         stamp = file_stamp(file)
         if notes.is_file() and unpacked.is_file():
             known = json.loads(notes.read_text(encoding="utf-8"))
-            complete = known["stamp"] == stamp and known["size"] == unpacked.stat().st_size
+            complete = known.get("form") == _NOTES_FORM and known["stamp"] == stamp
+            complete = complete and known["size"] == unpacked.stat().st_size
             rows: list[list[Any]] = known["rows"]
-            if complete and all(row[3] or row[4] or row[5] or not is_wanted(row[0]) for row in rows):
+            if complete and all(row[3] or row[4] or row[5] or not _first_wanted(row[0], is_wanted) for row in rows):
                 return [row[:5] for row in rows]
         rows = []
         with replacing(unpacked) as temporary, temporary.open("wb") as sound:
-            for name, data, path in self._read(file, is_wanted):
+            for names, data, path in self._read(file):
                 start = sound.tell()
-                if data and is_wanted(name):
+                # All names are noted: another list may want the row by another of them.
+                if data and _first_wanted(names, is_wanted):
                     sound.write(data)
-                    rows.append([name, start, len(data), part_stamp(data), "", False])
+                    rows.append([names, start, len(data), part_stamp(data), "", False])
                 else:
-                    rows.append([name, 0, 0, "", path, not data])
+                    rows.append([names, 0, 0, "", path, not data])
             size = sound.tell()
-        write_text(notes, json.dumps({"stamp": stamp, "size": size, "rows": rows}))
+        write_text(notes, json.dumps({"form": _NOTES_FORM, "stamp": stamp, "size": size, "rows": rows}))
         log.info("%s: unpacked %d of %d clips", file, sum(bool(row[3]) for row in rows), len(rows))
         return [row[:5] for row in rows]
 
-    def _read(self, file: Path, is_wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes, str]]:
-        """Name, bytes and path of each row's sound; the path is empty unless the sound lies there."""
+    def _read(self, file: Path) -> Iterator[tuple[list[str], bytes, str]]:
+        """Names, bytes and path of each row's sound; the path is empty unless the sound lies there."""
         try:
             import pyarrow as arrow
             from pyarrow import parquet
@@ -125,7 +131,7 @@ class Parquet(Local):
                 for batch in opened.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
                     ids = batch.column(id_column).to_pylist() if id_column else [None] * len(batch)
                     for cell, clip in zip(batch.column(self._audio_column).to_pylist(), ids, strict=True):
-                        yield _row(file, cell, clip, is_wanted)
+                        yield _row(file, cell, clip)
         except arrow.ArrowException as error:
             raise SsondoError(f"{file}: not a readable parquet file ({str(error).splitlines()[0]})") from None
 
@@ -140,12 +146,17 @@ class Parquet(Local):
         return self._id_column
 
 
-def _row(file: Path, cell: Any, clip: Any, is_wanted: Callable[[str], bool]) -> tuple[str, bytes, str]:
-    """A row's name, its bytes, and the path of its sound if that lies beside the parquet file."""
+def _first_wanted(names: Sequence[str], is_wanted: Callable[[str], bool]) -> str:
+    """The first of a row's names that may be a clip; "" if none."""
+    return next((name for name in names if is_wanted(name)), "")
+
+
+def _row(file: Path, cell: Any, clip: Any) -> tuple[list[str], bytes, str]:
+    """A row's names, its bytes, and the path of its sound if that lies beside the parquet file."""
     data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-    names = [PurePosixPath(str(clip)).name if clip is not None else "", PurePosixPath(path or "").stem]
+    name = PurePosixPath(str(clip)).name if clip is not None else ""
     # An id column may hold whole file names.
-    names.insert(1, PurePosixPath(names[0]).stem)
-    name = next((name for name in names if name and is_wanted(name)), next(filter(None, names), ""))
+    names = [name, PurePosixPath(name).stem, PurePosixPath(path or "").stem]
     outside = file.parent / path if path and not data else None
-    return name, data or b"", str(outside) if outside is not None and outside.is_file() else ""
+    there = str(outside) if outside is not None and outside.is_file() else ""
+    return list(dict.fromkeys(filter(None, names))), data or b"", there

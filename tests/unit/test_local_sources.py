@@ -27,6 +27,7 @@ from ssondo.resample import resample
 from ssondo.shards.audio import AudioShard
 from ssondo.shards.status import Status
 from ssondo.sources.local import Place, read_places, write_places
+from ssondo.watch import Watch
 
 pyarrow = pytest.importorskip("pyarrow")
 from pyarrow import parquet  # noqa: E402
@@ -295,6 +296,25 @@ def test_sound_that_may_not_be_read_now_stops_the_job_and_makes_no_shard(
     assert out.exists()
 
 
+@pytest.mark.parametrize("pattern", ["", "/**/*.hdf"])
+def test_a_folder_that_cannot_be_listed_is_a_fault_not_an_empty_one(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "copy" / "a").mkdir(parents=True)
+    source = as_mp3_packs(tmp_path / "copy" / "a")
+    # No permission is denied to root; a path can be too long for anybody.
+    for _ in range(17):
+        (tmp_path / "around").mkdir()
+        (tmp_path / "copy").rename(tmp_path / "around" / ("x" * 250))
+        (tmp_path / "around").rename(tmp_path / "copy")
+    as_mp3_packs(tmp_path / "copy")
+    source["path"] = str(tmp_path / "copy") + pattern
+    with pytest.raises(SsondoError, match=r"x: this folder cannot be listed \(File name too long\), and all"):
+        imported(tmp_path / "work", source)
+    with pytest.raises(SsondoError, match="this folder cannot be listed"):
+        imported(tmp_path / "work", {"kind": "folder", "path": str(tmp_path / "copy")})
+    with pytest.raises(SsondoError, match="this folder cannot be listed"):
+        Watch(tmp_path / "digests.json").tree(str(tmp_path / "copy"))
+
+
 def test_a_pack_needs_a_sample_rate_for_its_waveforms(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     source = as_waveform_pack(tmp_path / "copy")
@@ -351,6 +371,39 @@ def test_a_second_search_of_parquet_reads_only_what_changed(tmp_path: Path, capl
         # More clips are wanted of the second file alone.
         assert heard(imported(tmp_path / "work", source)) == ALL
         assert [record.message.split(": ")[1] for record in caplog.records] == ["unpacked 3 of 4 clips"]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"file_name": [f"{clip}.flac" for clip in IDS]},
+        {"id": [str(n) for n in range(len(IDS))]},
+        {"id": [*IDS[:3], "x", "y", "z"]},
+    ],
+    ids=["file names", "row numbers", "ids of some"],
+)
+def test_a_longer_list_finds_rows_of_parquet_by_whichever_name_they_have(tmp_path: Path, columns: dict) -> None:
+    cells = [{"bytes": encoded(n, "FLAC"), "path": f"{clip}.flac"} for n, clip in enumerate(IDS)]
+    parquet.write_table(pyarrow.table({**columns, "audio": cells}), tmp_path / "0.parquet")
+    source = {"kind": "parquet", "path": str(tmp_path)}
+    first = [IDS[0], IDS[3]]
+    assert heard(imported(tmp_path / "work", source, clips=first)) == {clip: ALL[clip] for clip in first}
+    assert heard(imported(tmp_path / "work", source)) == ALL
+    assert heard(imported(tmp_path / "work", source, clips=IDS[1:])) == {clip: ALL[clip] for clip in IDS[1:]}
+
+
+def test_notes_of_an_earlier_form_beside_unpacked_parquet_are_made_again(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    source = as_parquet(tmp_path / "copy")
+    imported(tmp_path / "work", source)
+    for notes in (tmp_path / "work/located/unpacked").glob("*.json"):
+        known = json.loads(notes.read_text())
+        del known["form"]
+        # One name a row, and the first row passed over.
+        known["rows"] = [[row[0][0], *row[1:]] for row in known["rows"]]
+        known["rows"][0] = ["0", 0, 0, "", "", False]
+        notes.write_text(json.dumps(known))
+    assert heard(imported(tmp_path / "work", source)) == ALL
 
 
 def test_parquet_of_other_columns_of_bytes_and_of_files_beside_it(tmp_path: Path) -> None:
