@@ -29,7 +29,7 @@ CODECS = ("flac", "pcm16", "opus")
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 _BLOCK = 1 << 16
 # Encoders round to frames, so a header may promise a little more than there is.
-_DURATION_SLACK_S = 0.25
+DURATION_SLACK_S = 0.25
 _SHORTEST_REMAINS_S = 0.1
 _MAGIC = {
     "wav": (0, b"RIFF"),
@@ -148,11 +148,11 @@ def _ends_early(data: bytes) -> bool:
         return len(data) < declared < 0x7FFF_0000
     if kind == "ogg":
         page = data.rfind(b"OggS")
-        return page + 5 >= len(data) or not data[page + 5] & 4 or _last_page_is_cut(data, page)
+        return page + 5 >= len(data) or not data[page + 5] & 4 or last_page_is_cut(data, page)
     return False
 
 
-def _last_page_is_cut(data: bytes, page: int) -> bool:
+def last_page_is_cut(data: bytes, page: int) -> bool:
     """Whether the Ogg page that begins at `page` is longer than what is left of `data`."""
     table = page + 27
     if table > len(data):
@@ -181,7 +181,7 @@ def _read_soundfile(data: bytes) -> Decoded | None:
         return None
     waveform = np.concatenate([np.zeros((0, channels), dtype=np.float32), *blocks]).T
     missing_s = (declared - waveform.shape[1]) / sample_rate
-    truncated = damaged or _ends_early(data) or missing_s > _DURATION_SLACK_S
+    truncated = damaged or _ends_early(data) or missing_s > DURATION_SLACK_S
     return Decoded(np.ascontiguousarray(waveform), sample_rate, truncated)
 
 
@@ -211,7 +211,7 @@ def _read_av(data: bytes) -> Decoded | None:
                     continue
                 n_good += 1
             sample_rate = stream.codec_context.sample_rate
-            declared_s = _declared_s(container, stream)
+            declared_s = declared_length_s(container, stream)
     except (av.FFmpegError, ValueError):
         if not frames.samples:
             return None
@@ -222,11 +222,11 @@ def _read_av(data: bytes) -> Decoded | None:
     # Packed, not planar: PyAV counts more planes than there are in a frame of more than seven channels.
     parts = av.AudioResampler(format="flt").resample(frames.read())
     waveform = np.concatenate([part.to_ndarray().reshape(-1, part.layout.nb_channels).T for part in parts], axis=1)
-    truncated = n_bad > 0 or waveform.shape[1] / sample_rate < declared_s - _DURATION_SLACK_S
+    truncated = n_bad > 0 or waveform.shape[1] / sample_rate < declared_s - DURATION_SLACK_S
     return Decoded(np.ascontiguousarray(waveform, dtype=np.float32), sample_rate, truncated)
 
 
-def _declared_s(container: "InputContainer", stream: "AudioStream") -> float:
+def declared_length_s(container: "InputContainer", stream: "AudioStream") -> float:
     """Length in seconds that the container declares; 0 where it only guesses one from the bit rate."""
     if not set(container.format.name.split(",")) & {"mp4", "matroska", "flac", "ogg"}:
         return 0.0

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from ssondo.audio import _DURATION_SLACK_S, Decoded, _declared_s, _last_page_is_cut, decode_file
+from ssondo.audio import DURATION_SLACK_S, Decoded, declared_length_s, last_page_is_cut, decode_file
 from ssondo.errors import SsondoError
 
 _BLOCK = 1 << 16
@@ -154,7 +154,7 @@ def _with_soundfile(reader: _Reader, start_s: float, end_s: float, *, jump: bool
     except soundfile.LibsndfileError:
         return None
     missing_s = declared / part.sample_rate - part.total_s
-    part.truncated = not part.full and (damaged or missing_s > _DURATION_SLACK_S or _ends_early(reader))
+    part.truncated = not part.full and (damaged or missing_s > DURATION_SLACK_S or _ends_early(reader))
     return part
 
 
@@ -193,13 +193,13 @@ def _with_av(reader: _Reader, start_s: float, end_s: float) -> _Part | None:
                 if part.full:
                     break
             else:
-                declared_s = _declared_s(container, stream)
+                declared_s = declared_length_s(container, stream)
     except (av.FFmpegError, ValueError):
         pass
     # Noise is taken for a stream of broken packets now and then.
     if part is None or n_bad > n_good:
         return None
-    part.truncated = not part.full and (n_bad > 0 or part.total_s < declared_s - _DURATION_SLACK_S)
+    part.truncated = not part.full and (n_bad > 0 or part.total_s < declared_s - DURATION_SLACK_S)
     return part
 
 
@@ -215,5 +215,5 @@ def _ends_early(reader: _Reader) -> bool:
         reader.seek(max(0, size - _TAIL))
         tail = reader.readall() or b""
         page = tail.rfind(b"OggS")
-        return page + 5 >= len(tail) or not tail[page + 5] & 4 or _last_page_is_cut(tail, page)
+        return page + 5 >= len(tail) or not tail[page + 5] & 4 or last_page_is_cut(tail, page)
     return False
