@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssondo.check import check
 from ssondo.config.loading import load_config
+from ssondo.data_folder import check_data_folder
 from ssondo.errors import SsondoError
 from ssondo.failures import Failures
 from ssondo.plan import Plan
@@ -15,6 +16,7 @@ try:
     watch = Watch(Path(".snakemake/ssondo/content.json"))
     plan = Plan(load_config(config), watch)
     check(plan.config)
+    check_data_folder(plan.config, plan.paths)
 except SsondoError as error:
     sys.exit(f"error: {error}")
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from ssondo.audio import DURATION_SLACK_S, Decoded, declared_length_s, last_page_is_cut, decode_file
+from ssondo.audio import DURATION_SLACK_S, Decoded, declared_length_s, decode_file, last_page_is_cut
 from ssondo.errors import SsondoError
 
 _BLOCK = 1 << 16

@@ -211,3 +211,15 @@ def test_changed_metric_of_a_task_changes_its_digest(tmp_path: Path) -> None:
             writer.add("a", b"sound")
         digests.add(digest_path(path).read_text())
     assert len(digests) == 2
+
+
+def test_sound_of_another_working_directory_is_made_again_by_nobody_and_named(project: Project) -> None:
+    """Snakemake compares settings with its own records only."""
+    project.configure(lambda values: values["audioset"].update(clip_s=1.5))
+    assert project.planned()["resample"] > 0
+    (project.folder / ".snakemake").rename(project.folder / "elsewhere")
+    refused = project.snakemake("--dry-run", check=False)
+    assert refused.returncode == 1
+    (line,) = [line for line in refused.stderr.splitlines() if "error" in line]
+    assert line.startswith("error: config: audioset.clip_s is 1.5, and ")
+    assert line.endswith("/data/audio")

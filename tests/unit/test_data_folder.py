@@ -1,0 +1,71 @@
+"""Sound that another configuration made is not taken for this one's."""
+
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+import pytest
+
+from ssondo.audio import encode_flac
+from ssondo.config.loading import load_config
+from ssondo.data_folder import check_data_folder
+from ssondo.errors import SsondoError
+from ssondo.paths import Paths
+from ssondo.shards.audio import AudioShardWriter
+
+PAPER = Path(__file__).parents[2] / "config.yaml"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a shard of sound as the paper's configuration has it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "audio").mkdir(parents=True)
+    settings = {"clip_s": 10.0, "codec": "flac", "through_rate": None}
+    with AudioShardWriter(Path("data/audio/train-0000.h5"), sample_rate=32_000, settings=settings) as shard:
+        shard.add("a", encode_flac([0.0] * 100, 32_000))
+    return tmp_path
+
+
+def checked(**audioset: object) -> None:
+    from yaml import safe_load
+
+    values = safe_load(PAPER.read_text())
+    values["audioset"] |= audioset
+    check_data_folder(load_config(values), Paths("data", "results/paper"))
+
+
+def test_sound_made_with_these_settings_or_none_is_no_fault(folder: Path) -> None:
+    checked()
+    Path("data/audio/train-0000.h5").write_bytes(b"broken, as the jobs that read it will say")
+    checked()
+    Path("data/audio/train-0000.h5").unlink()
+    checked(clip_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "found"),
+    [("clip_s", 2.0, "10.0"), ("codec", "pcm16", "flac"), ("through_rate", 16_000, "None")],
+)
+def test_sound_of_another_working_directory_with_other_settings_is_named(
+    folder: Path, setting: str, value: object, found: str
+) -> None:
+    sentence = (
+        rf"config: audioset.{setting} is {value}, and data/audio/train-0000.h5 has {found}: it was made in another "
+        r"working directory .*; give another paths.data, or remove data/audio"
+    )
+    with pytest.raises(SsondoError, match=sentence):
+        checked(**{setting: value})
+
+
+def test_more_shards_than_are_asked_for_are_named(folder: Path) -> None:
+    checked(n_train_shards=1)
+    Path("data/audio/train-0001.h5").touch()
+    with pytest.raises(SsondoError, match=r"audioset\.n_train_shards is 1, and data/audio has more"):
+        checked(n_train_shards=1)
+
+
+def test_what_snakemake_has_on_record_it_makes_again_by_itself(folder: Path) -> None:
+    record = urlsafe_b64encode(b"data/audio/train-0000.h5").decode()
+    (folder / ".snakemake" / "metadata").mkdir(parents=True)
+    (folder / ".snakemake" / "metadata" / record).write_text("{}")
+    checked(clip_s=2.0)
