@@ -389,6 +389,7 @@ class _YtDlpError(Exception):
             "copyright",
         ),
         ("ERROR: [youtube] abc: This live event will begin in 3 days.", "live"),
+        ("ERROR: [youtube] abc: This video is DRM protected", "protected"),
         ("ERROR: [youtube] abc: Video unavailable", "unavailable"),
     ],
 )
@@ -413,6 +414,48 @@ def test_reasons_that_last_are_unavailable(text: str, reason: str) -> None:
 )
 def test_faults_of_the_network_and_unknown_ones_may_pass(text: str, status: int | None, reason: str) -> None:
     assert _classified(_YtDlpError(text, status)) == Fetched(Status.FAILED, reason)
+
+
+HOSTILE_IDS = [
+    "drm",
+    "xXdRmXx-_Ab",
+    "abc-DRM-def",
+    "copyright-x",
+    "terminated",
+    "purchase-_1",
+    "captcha-abc",
+    "timeout",
+]
+
+
+@pytest.mark.parametrize("ytid", HOSTILE_IDS)
+@pytest.mark.parametrize(
+    ("text", "words_of_ffmpeg", "reason"),
+    [
+        ("ERROR: [youtube] {}: Unable to download API page: HTTP Error 403: Forbidden", "", "HTTP 403"),
+        ("ERROR: [youtube] {}: strange answer for {}", "", "strange answer for"),
+        ("ERROR: [youtube] {}: Failed to ask https://x.org/watch?v={}&sig=a{}z", "", "Failed to ask"),
+        (
+            "ERROR: ffmpeg exited with code 8",
+            "https://x.org/{}?sig=AdRm-{}: Input/output error",
+            "ffmpeg exited with code 8",
+        ),
+        ("ERROR: ffmpeg exited with code 8", "[in#0] removed by terminated drm copyright", "ffmpeg exited with code 8"),
+    ],
+)
+def test_a_reason_is_never_read_from_names_addresses_or_ffmpeg(
+    ytid: str, text: str, words_of_ffmpeg: str, reason: str
+) -> None:
+    error = _YtDlpError(text.replace("{}", ytid), 403 if "403" in text else None)
+    assert _classified(error, words_of_ffmpeg.replace("{}", ytid), ytid) == Fetched(Status.FAILED, reason)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["abc-DRM-xyz", "copyright-x"])
+def test_a_refusal_stays_one_whatever_words_are_in_the_address(server: Server, name: str) -> None:
+    server.behaviour, server.only_sound = {name: 403}, {name}
+    url = server.url.replace("{ytid}", "sig-drm-copyright/{ytid}")
+    assert Youtube(url_template=url).fetch(Segment(name, 0, 1)) == Fetched(Status.FAILED, "HTTP 403")
 
 
 @pytest.mark.parametrize(
