@@ -6,6 +6,7 @@ for is not decided here (`ssondo.pace`).
 """
 
 import json
+import logging
 import os
 import re
 import signal
@@ -23,6 +24,8 @@ from ssondo.errors import SsondoError
 from ssondo.segments import Segment
 from ssondo.shards.status import Status
 from ssondo.sources import Fetched, RateLimited
+
+log = logging.getLogger(__name__)
 
 # Videos declare whole seconds.
 _SHORTER_S = 1.0
@@ -204,6 +207,11 @@ class Youtube:
                 return _classified(error, words.read().decode("utf-8", "replace"), segment.ytid)
             except OSError as error:
                 return Fetched(Status.FAILED, f"connection lost: {error.strerror or type(error).__name__}")
+            except Exception as error:
+                # As where an extractor meets an answer of a new shape: one clip must not hold up its shard.
+                log.warning("%s: yt-dlp has a bug here; the clip has failed", segment.ytid, exc_info=True)
+                words_of_bug = _without_names(f"{type(error).__name__}: {error}", segment.ytid)
+                return Fetched(Status.FAILED, f"yt-dlp: {words_of_bug[:100]}")
             files = list(Path(folder).iterdir())
             if len(files) != 1:
                 return Fetched(Status.FAILED, "nothing was downloaded")

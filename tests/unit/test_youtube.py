@@ -361,6 +361,30 @@ def test_a_shard_killed_twenty_times_is_the_undisturbed_one_and_no_clip_was_fetc
     assert sound(shards["killed"], min(set(names) - gone)) == sound(shards["whole"], min(set(names) - gone))
 
 
+@pytest.mark.slow
+def test_a_bug_of_yt_dlp_costs_the_clip_that_it_meets_and_no_other(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from yt_dlp.extractor.generic import GenericIE
+
+    extract = GenericIE._real_extract
+
+    def meets_a_new_shape(self: GenericIE, url: str) -> dict:
+        if "strange" in url:
+            raise TypeError("'NoneType' object is not subscriptable")
+        return extract(self, url)
+
+    monkeypatch.setattr(GenericIE, "_real_extract", meets_a_new_shape)
+    segments, out = segment_list(tmp_path, ["a", "strange", "b"]), tmp_path / "out.h5"
+    with caplog.at_level(logging.WARNING):
+        fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE, max_failed_share=0.5)
+    bug = "yt-dlp: TypeError: 'NoneType' object is not subscriptable"
+    assert endings(out) == {"a": ("OK", ""), "strange": ("FAILED", bug), "b": ("OK", "")}
+    assert "meets_a_new_shape" in caplog.text
+    entries = read_ledger(ledger_path(out))
+    assert entries["strange", 0, 1].reason == bug
+
+
 class _YtDlpError(Exception):
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
