@@ -67,8 +67,11 @@ class _Unavailable(Exception):
     """A reason that will not change, found before anything was downloaded."""
 
 
-class _TooLong(Exception):
-    """The clip is not there after the time that one may take."""
+class _TooLong(BaseException):
+    """The clip is not there after the time that one may take.
+
+    No Exception: yt-dlp takes any that comes while it waits for an answer for a fault of its own, and asks again.
+    """
 
 
 class Youtube:

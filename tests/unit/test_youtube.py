@@ -83,6 +83,7 @@ ANSWERS = [
     ("html", ("FAILED", "not sound")),
     ("stall", ("FAILED", "damaged on the way")),
     ("drip", ("FAILED", "timeout")),
+    ("head", ("FAILED", "timeout")),
     ("loop", ("FAILED", "HTTP 302")),
     (429, ("rate limited", "7")),
 ]
@@ -96,7 +97,7 @@ ANSWERS_FOR_SOUND = {
 }
 # Of one read and of a whole clip in seconds, where they decide; elsewhere there is time, also on a busy machine. What
 # is slow takes longer than one read may and is no stall, nor are bytes for ever.
-LIMITS = {"stall": (0.3, 120), "slow": (0.7, 120), "drip": (2, 3)}
+LIMITS = {"stall": (0.3, 120), "slow": (0.7, 120), "drip": (2, 3), "head": (2, 3)}
 
 
 @pytest.mark.slow
