@@ -144,7 +144,7 @@ def _dear(
     source: Source, identity: str, segments: Sequence[Segment], out: Path, pace: Pace, scratch: Path
 ) -> Iterator[Fetched]:
     """Each segment's clip, in order; asked for only if the ledger does not have it."""
-    with Ledger(ledger_path(out), identity) as ledger:
+    with Ledger(ledger_path(out), identity, check_sound=True) as ledger:
         # What a killed job left of the clip that it was at.
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()

@@ -18,7 +18,8 @@ from ssondo.audio import decode, ffmpeg_binary
 from ssondo.errors import TransientError
 from ssondo.fetch import fetch
 from ssondo.ledger import ledger_path, read_ledger
-from ssondo.origins import Origin, read_origin
+from ssondo.origins import Origin, OriginChanged, read_origin
+from ssondo.resample import resample
 from ssondo.segments import Segment
 from ssondo.shards.audio import AudioShard
 from ssondo.shards.status import Status
@@ -243,6 +244,28 @@ def test_a_shard_that_is_made_again_asks_only_for_what_failed(tmp_path: Path, se
     fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
     assert server.asked == ["c"]
     assert endings(out) == {"a": ("OK", ""), "b": ("UNAVAILABLE", "removed (HTTP 404)"), "c": ("OK", "")}
+
+
+@pytest.mark.slow
+def test_a_clip_whose_sound_was_damaged_on_the_disk_is_fetched_again_and_it_alone(
+    tmp_path: Path, server: Server
+) -> None:
+    segments, out = segment_list(tmp_path, ["a", "b", "c"]), tmp_path / "out.h5"
+    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    whole = sound(out, "b")
+    ledger = ledger_path(out)
+    damaged = bytearray(ledger.read_bytes())
+    damaged[read_ledger(ledger)["b", 0, 1].start + 1_000] ^= 0xFF
+    ledger.write_bytes(damaged)
+    with pytest.raises(OriginChanged, match="--forcerun locate fetch"):
+        resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
+    server.asked = []
+    out.unlink()
+    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    assert server.asked == ["b"]
+    assert sound(out, "b") == whole
+    resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
+    assert set(endings(tmp_path / "resampled.h5").values()) == {("OK", "")}
 
 
 @pytest.mark.slow
