@@ -52,21 +52,26 @@ class Pace:
         self.retries = retries
         self.in_a_row = in_a_row
         self._interval_s = max(3600 * max_jobs / requests_per_hour, sleep_s)
+        self._sleep_s = sleep_s
         self._pauses_s = list(pauses_s)
         self._backoff_s = backoff_s
         self._random = random.Random(seed)
         self._slowness = 1.0
         self._n_pauses = 0
         # A job that ended just now may have asked just now.
-        self._next_s = time.monotonic() + self._interval_s
+        self._last_s = time.monotonic()
+        self._next_s = self._last_s + self._interval_s
 
     def wait(self) -> None:
         """Sleep until the next request may be made.
 
-        Requests lie on a grid of the rate, each moved back by chance: the rate is never passed.
+        Requests lie on a grid of the rate, each moved back by chance: the rate is never passed. Where that brings
+        two close to each other, the second waits for the least time between them.
         """
         chance_s = self._random.uniform(0, self._interval_s / 2)
-        time.sleep(max(0.0, self._next_s + chance_s - time.monotonic()))
+        due_s = max(self._next_s + chance_s, self._last_s + self._sleep_s)
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        self._last_s = time.monotonic()
         self._next_s = max(self._next_s, time.monotonic() - self._interval_s) + self._interval_s * self._slowness
 
     def answered(self) -> None:

@@ -73,8 +73,15 @@ def test_requests_are_not_evenly_spaced(clock: Clock) -> None:
     assert min(gaps) >= 6
 
 
-def test_the_least_sleep_is_kept_whatever_the_rate(clock: Clock) -> None:
-    assert len(requests(clock, Pace(requests_per_hour=100_000, sleep_s=5, seed=0), hours=1)) <= 720
+@pytest.mark.parametrize("requests_per_hour", [300, 720, 100_000])
+@pytest.mark.parametrize("longest_answer_s", [0, 1, 40])
+def test_the_least_time_between_two_requests_is_kept_whatever_the_rate(
+    clock: Clock, requests_per_hour: float, longest_answer_s: float
+) -> None:
+    pace = Pace(requests_per_hour=requests_per_hour, sleep_s=5, seed=0)
+    times = requests(clock, pace, hours=3, longest_answer_s=longest_answer_s)
+    assert len(times) > 100
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 5 - 1e-6
 
 
 def test_pauses_grow_and_after_the_last_the_job_gives_up(clock: Clock) -> None:
