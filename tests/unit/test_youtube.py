@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,10 +18,10 @@ from media_server import RATE, Server, ramp, serving, wait_until
 from ssondo.audio import decode, ffmpeg_binary
 from ssondo.errors import TransientError
 from ssondo.fetch import fetch
-from ssondo.ledger import ledger_path, read_ledger
+from ssondo.ledger import Ledger, ledger_path, read_ledger
 from ssondo.origins import Origin, OriginChanged, read_origin
 from ssondo.resample import resample
-from ssondo.segments import Segment
+from ssondo.segments import Segment, read_segments
 from ssondo.shards.audio import AudioShard
 from ssondo.shards.status import Status
 from ssondo.sources import Fetched, RateLimited
@@ -191,13 +192,38 @@ def test_many_refusals_one_after_the_other_are_throttling_and_no_endings(
     server.behaviour = dict.fromkeys(names[2:], 403)
     server.only_sound = set(names)
     with caplog.at_level(logging.WARNING):
-        with pytest.raises(TransientError, match="one clip after the other: HTTP 403"):
+        with pytest.raises(TransientError, match="6 clips in a row failed: HTTP 403; the server may limit the rate"):
             fetch(segments=segments, out=out, source=source(server), manner={**AT_ONCE, "in_a_row": 3})
         assert sum("pausing" in record.message for record in caplog.records) == 3
     # It was over before long: the clips are there, none was marked for what the server did.
     server.behaviour = {}
     fetch(segments=segments, out=out, source=source(server), manner={**AT_ONCE, "in_a_row": 3})
     assert set(endings(out).values()) == {("OK", "")}
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_way_out_is_told_soon_and_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"clip{n}" for n in range(9)]
+    segments, out = segment_list(tmp_path, names), tmp_path / "out.h5"
+    with socket.socket() as nobody, caplog.at_level(logging.WARNING):
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/{{ytid}}.wav"
+        with pytest.raises(TransientError, match=r"^4 clips in a row failed: connection lost; check the network"):
+            fetch(
+                segments=segments,
+                out=out,
+                source={"kind": "youtube", "url_template": url},
+                manner={**AT_ONCE, "in_a_row": 3},
+            )
+    assert [record.message.partition(";")[0] for record in caplog.records] == [
+        "3 clips in a row failed: connection lost"
+    ]
+    with Ledger(ledger_path(out), f'youtube "{url}"') as ledger:
+        assert ledger.entries
+        assert not any(map(ledger.finished, read_segments(segments)))
+    assert not out.exists()
 
 
 @pytest.mark.slow
@@ -312,7 +338,7 @@ import logging, os, random, signal, sys, time
 from pathlib import Path
 import yt_dlp.extractor.extractors
 from ssondo.fetch import fetch
-from ssondo.ledger import ledger_path, read_ledger
+from ssondo.ledger import Ledger, ledger_path, read_ledger
 from ssondo.sources.youtube import Youtube
 segments, out, url, n_kills = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 logging.disable(logging.CRITICAL)
