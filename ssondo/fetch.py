@@ -144,7 +144,7 @@ def _dear(
     source: Source, identity: str, segments: Sequence[Segment], out: Path, pace: Pace, scratch: Path
 ) -> Iterator[Fetched]:
     """Each segment's clip, in order; asked for only if the ledger does not have it."""
-    with Ledger(ledger_path(out), identity) as ledger:
+    with Ledger(ledger_path(out), identity, check_sound=True) as ledger:
         # What a killed job left of the clip that it was at.
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
@@ -172,6 +172,7 @@ class _Row:
     """
 
     def __init__(self, length: int) -> None:
+        self.n_failed = 0
         self._length = self._needed = length
         self._reason = ""
         self._turns: list[_Turn] = []
@@ -179,14 +180,18 @@ class _Row:
 
     def broken(self) -> None:
         """Note a clip that did not fail."""
-        self._reason, self._turns, self._needed = "", [], self._length
+        self._begin("")
+
+    def _begin(self, reason: str) -> None:
+        self._reason, self._turns, self._needed, self.n_failed = reason, [], self._length, 0
 
     def add(self, turn: _Turn, reason: str) -> list[_Turn]:
         """Note a clip that failed; returns those to be asked for again after a pause, if it is time for one."""
         if turn.number in self._spared:
             return []
         if reason != self._reason:
-            self._reason, self._turns, self._needed = reason, [], self._length
+            self._begin(reason)
+        self.n_failed += 1
         self._turns.append(turn)
         if len(self._turns) < self._needed:
             return []
@@ -203,7 +208,7 @@ def _ask(source: Source, ledger: Ledger, wanted: Sequence[Segment], pace: Pace, 
     A clip that fails waits its turn behind the others. One that is throttled has not been asked for.
 
     Raises:
-        TransientError: if the server limits the rate for too long.
+        TransientError: if the server limits the rate for too long, or clip after clip fails.
     """
     queue = [_Turn(0.0, number, 1, segment) for number, segment in enumerate(wanted)]
     retries = pace.retries
@@ -224,7 +229,7 @@ def _ask(source: Source, ledger: Ledger, wanted: Sequence[Segment], pace: Pace, 
                 pace.answered()
             elif spared := row.add(turn, fetched.reason):
                 _put_back(queue, spared)
-                pace.pause(f"one clip after the other: {fetched.reason}")
+                pace.stall(row.n_failed, fetched.reason, refused=fetched.reason.startswith("HTTP "))
                 continue
             ledger.add(turn.segment, fetched)
             if fetched.status is Status.FAILED and turn.tries < pace.attempts and retries > 0:

@@ -6,6 +6,7 @@ sound lies in it, and the fetched shard only says where.
 
 A record is a head, a note (JSON) and sound. Each is on the disk before the next clip is asked for.
 After a power cut the file may end in the middle of a record; it is cut behind the last good one.
+Each names its source, so that damage costs the record that it is in and no other.
 """
 
 import fcntl
@@ -85,23 +86,24 @@ class Ledger:
     Args:
         path: the file; made if it is missing.
         source: the identity of the source. Clips of another are kept and not used.
+        check_sound: read all the sound too; a clip whose sound is damaged is not finished.
 
     Raises:
         TransientError: if another process has it open.
         SsondoError: if the disk is full.
     """
 
-    def __init__(self, path: Path, source: str) -> None:
+    def __init__(self, path: Path, source: str, *, check_sound: bool = False) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         try:
             self._lock()
             self._source = source
-            self.entries, end, source_now = _read(self._file, source, check_last=True)
+            self.entries, end, source_now = _read(self._file, source, check_sound=check_sound)
             self._file.truncate(end)
             if source_now != source:
-                self._write({"source": source})
+                self._write({})
         except BaseException:
             self._file.close()
             raise
@@ -126,7 +128,7 @@ class Ledger:
 
     def _write(self, note: dict[str, Any], data: bytes = b"") -> int:
         """Append a record, see it on the disk, and return where its sound begins."""
-        text = json.dumps(note, separators=(",", ":")).encode()
+        text = json.dumps({"source": self._source, **note}, separators=(",", ":")).encode()
         start = self._file.seek(0, os.SEEK_END)
         head = _HEAD.pack(_MAGIC, zlib.crc32(text), zlib.crc32(data), len(text), len(data))
         try:
@@ -176,21 +178,23 @@ class Ledger:
 def read_ledger(path: Path) -> dict[_Key, Entry]:
     """How the clips of a ledger ended, of its latest source; a process that writes it is not disturbed."""
     with path.open("rb") as file:
-        return _read(file, None, check_last=False)[0]
+        return _read(file, None)[0]
 
 
 def latest_source(path: Path) -> str:
     """The identity of the source that a ledger was last written for."""
     with path.open("rb") as file:
-        return _read(file, None, check_last=False)[2] or ""
+        return _read(file, None)[2] or ""
 
 
-def _read(file: BinaryIO, source: str | None, *, check_last: bool) -> tuple[dict[_Key, Entry], int, str | None]:
+def _read(
+    file: BinaryIO, source: str | None, *, check_sound: bool = False
+) -> tuple[dict[_Key, Entry], int, str | None]:
     """The entries of one source (None: the latest), where the last good record ends, and the latest source."""
     by_source: dict[str | None, dict[_Key, Entry]] = {}
     now: str | None = None
     end = 0
-    for record in _records(file, check_last=check_last):
+    for record in _records(file, check_sound=check_sound):
         end = record.end
         note = record.note
         if "source" in note:
@@ -206,25 +210,30 @@ def _read(file: BinaryIO, source: str | None, *, check_last: bool) -> tuple[dict
     return by_source.get(now if source is None else source, {}), end, now
 
 
-def _records(file: BinaryIO, *, check_last: bool) -> Iterator[_Record]:
-    """The good records, in order. Damage in the middle costs the records that it is in, and no other."""
+def _records(file: BinaryIO, *, check_sound: bool) -> Iterator[_Record]:
+    """The good records, in order. Damage in the middle costs the records that it is in, and no other.
+
+    All sound is read only for `check_sound`. Else that of a record is if no other follows it: sound was on the disk
+    before the next record was begun, so only the last may lack some, and a wrong length leads astray.
+    """
     size = file.seek(0, os.SEEK_END)
     at = 0
-    waiting: _Record | None = None
     while at < size:
         record = _record_at(file, at, size)
-        if record is None:
-            found = _next_magic(file, at + 1, size)
-            if found < size:
-                log.warning("%s: damaged at byte %d; clips there are fetched again", file.name, at)
-            at = found
+        if record is not None and not ((check_sound or not _begins_at(file, record.end)) and _is_damaged(file, record)):
+            yield record
+            at = record.end
             continue
-        if waiting is not None:
-            yield waiting
-        waiting, at = record, record.end
-    # Sound was on the disk before the next record was begun, so only the last may lack some.
-    if waiting is not None and not (check_last and _is_torn(file, waiting)):
-        yield waiting
+        # Not behind the sound: its length may be what is wrong.
+        found = _next_magic(file, at + 1, size)
+        if found < size:
+            log.warning("%s: damaged at byte %d; a clip that was there is fetched again", file.name, at)
+        at = found
+
+
+def _begins_at(file: BinaryIO, at: int) -> bool:
+    file.seek(at)
+    return file.read(len(_MAGIC)) == _MAGIC
 
 
 def _record_at(file: BinaryIO, at: int, size: int) -> _Record | None:
@@ -242,11 +251,16 @@ def _record_at(file: BinaryIO, at: int, size: int) -> _Record | None:
     return _Record(at, json.loads(text), at + _HEAD.size + n_note, n_data)
 
 
-def _is_torn(file: BinaryIO, record: _Record) -> bool:
+def _is_damaged(file: BinaryIO, record: _Record) -> bool:
+    """Whether a record's sound is not what was written."""
     file.seek(record.at)
-    data_sum = _HEAD.unpack(file.read(_HEAD.size))[2]
+    expected, found, left = _HEAD.unpack(file.read(_HEAD.size))[2], 0, record.length
     file.seek(record.start)
-    return zlib.crc32(file.read(record.length)) != data_sum
+    while left > 0:
+        block = file.read(min(left, _BLOCK))
+        found = zlib.crc32(block, found)
+        left -= len(block) or left
+    return found != expected
 
 
 def _next_magic(file: BinaryIO, at: int, size: int) -> int:

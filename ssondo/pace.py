@@ -52,26 +52,33 @@ class Pace:
         self.retries = retries
         self.in_a_row = in_a_row
         self._interval_s = max(3600 * max_jobs / requests_per_hour, sleep_s)
+        self._sleep_s = sleep_s
         self._pauses_s = list(pauses_s)
         self._backoff_s = backoff_s
         self._random = random.Random(seed)
         self._slowness = 1.0
         self._n_pauses = 0
+        self._was_answered = False
         # A job that ended just now may have asked just now.
-        self._next_s = time.monotonic() + self._interval_s
+        self._last_s = time.monotonic()
+        self._next_s = self._last_s + self._interval_s
 
     def wait(self) -> None:
         """Sleep until the next request may be made.
 
-        Requests lie on a grid of the rate, each moved back by chance: the rate is never passed.
+        Requests lie on a grid of the rate, each moved back by chance: the rate is never passed. Where that brings
+        two close to each other, the second waits for the least time between them.
         """
         chance_s = self._random.uniform(0, self._interval_s / 2)
-        time.sleep(max(0.0, self._next_s + chance_s - time.monotonic()))
+        due_s = max(self._next_s + chance_s, self._last_s + self._sleep_s)
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        self._last_s = time.monotonic()
         self._next_s = max(self._next_s, time.monotonic() - self._interval_s) + self._interval_s * self._slowness
 
     def answered(self) -> None:
         """Note an answer that is no throttling: the job gets faster again, up to its part of the rate."""
         self._n_pauses = 0
+        self._was_answered = True
         self._slowness = max(1.0, self._slowness * _RECOVERY)
 
     def pause(self, why: str, retry_after_s: float = 0) -> None:
@@ -84,16 +91,43 @@ class Pace:
         Raises:
             TransientError: if it still does after the longest pause.
         """
+        self._was_answered = True
         if self._n_pauses == len(self._pauses_s):
             raise TransientError(
                 f"the server limits the rate ({why}); finished clips are kept, run again later, "
                 "with a lower audioset.source.requests_per_hour"
             )
+        self._rest(f"rate limited ({why})", retry_after_s)
+
+    def stall(self, n_clips: int, reason: str, *, refused: bool) -> None:
+        """Wait because clips fail one after the other for one reason, and go on at half the speed.
+
+        Args:
+            n_clips: that have failed so.
+            reason: why, for messages.
+            refused: whether the server answered them: it may limit the rate by another name.
+
+        Raises:
+            TransientError: if they still fail after the longest pause; after the first, if nothing was ever
+                answered: a machine without a network has none an hour later.
+        """
+        self._was_answered |= refused
+        what = f"{n_clips} clips in a row failed: {reason}"
+        n_allowed = len(self._pauses_s) if self._was_answered else min(1, len(self._pauses_s))
+        if self._n_pauses >= n_allowed:
+            if refused:
+                advice = "the server may limit the rate: lower audioset.source.requests_per_hour, or update yt-dlp"
+            else:
+                advice = "check the network, audioset.source.proxies and cookies, and that yt-dlp is up to date"
+            raise TransientError(f"{what}; {advice}; finished clips are kept, run again later")
+        self._rest(what)
+
+    def _rest(self, why: str, retry_after_s: float = 0) -> None:
         own_s = self._pauses_s[self._n_pauses] * self._random.uniform(1, 1.25)
         pause_s = min(max(own_s, retry_after_s), _LONGEST_PAUSE_S)
         self._n_pauses += 1
         self._slowness = min(_SLOWEST, self._slowness * 2)
-        log.warning("rate limited (%s); pausing %.3g s", why, pause_s)
+        log.warning("%s; pausing %.3g s", why, pause_s)
         time.sleep(pause_s)
         self._next_s = time.monotonic() + self.interval_s
 

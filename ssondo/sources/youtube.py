@@ -6,6 +6,7 @@ for is not decided here (`ssondo.pace`).
 """
 
 import json
+import logging
 import os
 import re
 import signal
@@ -24,6 +25,8 @@ from ssondo.segments import Segment
 from ssondo.shards.status import Status
 from ssondo.sources import Fetched, RateLimited
 
+log = logging.getLogger(__name__)
+
 # Videos declare whole seconds.
 _SHORTER_S = 1.0
 # Nothing but the sound, as it is encoded. Packets before the start are left out (else a container's index may
@@ -31,22 +34,26 @@ _SHORTER_S = 1.0
 _OUTPUT = ["-vn", "-copypriorss", "0", "-xerror", "-loglevel", "warning"]
 # How ffmpeg words a server's answer.
 _FFMPEG_STATUS = re.compile(r"(?:HTTP error|Server returned) (\d{3})")
+# A message's head ("[youtube] ID: "), and addresses: names are chance, and may hold any word.
+_HEAD = re.compile(r"\[[^\]\s]+\] \S+: ")
+_ADDRESS = re.compile(r"\S*/\S*")
 # yt-dlp passes on YouTube's words. A rate limit begins with "Video unavailable", so it is looked for first.
 _RATE_LIMITED = ("try again later", "rate-limited", "not a bot", "captcha", "too many requests")
-_PERMANENT = (
+_Patterns = tuple[tuple[str, tuple[str, ...]], ...]
+_PERMANENT: _Patterns = (
     ("private", ("private video", "video is private", "members-only", "members only", "join this channel")),
     ("age", ("confirm your age", "age-restricted", "inappropriate for some users")),
-    ("region", ("in your country", "geo restrict", "geo-restrict", "from your location")),
+    ("region", ("in your country", "geo restricted", "geo-restricted", "geo restriction", "from your location")),
     ("copyright", ("copyright",)),
-    ("removed", ("been removed", "removed by", "terminated", "account has been closed", "no longer available")),
-    ("removed", ("does not exist", "has been deleted")),
+    ("removed", ("been removed", "removed by", "video has been terminated", "account has been terminated")),
+    ("removed", ("account has been closed", "no longer available", "video does not exist", "has been deleted")),
     ("live", ("live event", "premieres in", "premiere will", "live stream recording")),
-    ("payment", ("requires payment", "purchase")),
-    ("protected", ("drm",)),
+    ("payment", ("requires payment", "purchase", "purchased")),
+    ("protected", ("drm protected", "drm-protected", "drm protection")),
     ("unavailable", ("video unavailable", "video is unavailable", "video is not available")),
 )
 _PERMANENT_HTTP = {404: "removed (HTTP 404)", 410: "removed (HTTP 410)", 451: "region (HTTP 451)"}
-_TRANSIENT = (
+_TRANSIENT: _Patterns = (
     ("timeout", ("timed out", "timeout")),
     ("no network", ("name resolution", "name or service not known", "getaddrinfo", "network is unreachable")),
     ("connection lost", ("connection reset", "connection aborted", "connection refused", "remote end closed")),
@@ -60,8 +67,11 @@ class _Unavailable(Exception):
     """A reason that will not change, found before anything was downloaded."""
 
 
-class _TooLong(Exception):
-    """The clip is not there after the time that one may take."""
+class _TooLong(BaseException):
+    """The clip is not there after the time that one may take.
+
+    No Exception: yt-dlp takes any that comes while it waits for an answer for a fault of its own, and asks again.
+    """
 
 
 class Youtube:
@@ -197,9 +207,14 @@ class Youtube:
                 return Fetched(Status.FAILED, "timeout")
             except YoutubeDLError as error:
                 words.seek(0)
-                return _classified(error, words.read().decode("utf-8", "replace"))
+                return _classified(error, words.read().decode("utf-8", "replace"), segment.ytid)
             except OSError as error:
                 return Fetched(Status.FAILED, f"connection lost: {error.strerror or type(error).__name__}")
+            except Exception as error:
+                # As where an extractor meets an answer of a new shape: one clip must not hold up its shard.
+                log.warning("%s: yt-dlp has a bug here; the clip has failed", segment.ytid, exc_info=True)
+                words_of_bug = _without_names(f"{type(error).__name__}: {error}", segment.ytid)
+                return Fetched(Status.FAILED, f"yt-dlp: {words_of_bug[:100]}")
             files = list(Path(folder).iterdir())
             if len(files) != 1:
                 return Fetched(Status.FAILED, "nothing was downloaded")
@@ -291,23 +306,24 @@ def _retry_after_s(error: BaseException) -> float:
     return 0
 
 
-def _classified(error: BaseException, words_of_ffmpeg: str = "") -> Fetched:
+def _classified(error: BaseException, words_of_ffmpeg: str = "", ytid: str = "") -> Fetched:
     """How a clip ended for which yt-dlp raised `error`.
 
-    What is not known is FAILED: a network fault must never become "unavailable".
+    What is not known is FAILED: a network fault must never become "unavailable". So a reason that lasts is
+    looked for in yt-dlp's own message alone, without the names and addresses in it.
 
     Raises:
         RateLimited: if the server says so.
     """
-    text = f"{error} {words_of_ffmpeg}"
-    lowered = text.lower()
-    is_sound = "download video data" in lowered or "ffmpeg exited" in lowered
+    message = _without_names(str(error), ytid)
+    is_sound = _says(message, "download video data", "ffmpeg exited")
     found = _FFMPEG_STATUS.search(words_of_ffmpeg)
     status = int(found[1]) if found else _http_status(error)
-    if status == 429 or any(words in lowered for words in _RATE_LIMITED):
+    both = f"{message} {_without_names(words_of_ffmpeg, ytid)}"
+    if status == 429 or _says(both, *_RATE_LIMITED):
         raise RateLimited(f"HTTP {status}" if status == 429 else "try again later", _retry_after_s(error))
     for reason, texts in _PERMANENT:
-        if any(words in lowered for words in texts):
+        if _says(message, *texts):
             return Fetched(Status.UNAVAILABLE, reason)
     # The address of the sound is good for some hours only, so its 404 says nothing of the video.
     if not is_sound and status in _PERMANENT_HTTP:
@@ -315,12 +331,19 @@ def _classified(error: BaseException, words_of_ffmpeg: str = "") -> Fetched:
     if status is not None:
         return Fetched(Status.FAILED, f"HTTP {status}")
     for reason, texts in _TRANSIENT:
-        if any(words in lowered for words in texts):
+        if _says(both, *texts):
             return Fetched(Status.FAILED, reason)
-    return Fetched(Status.FAILED, _shared_words(str(error)))
+    return Fetched(Status.FAILED, message[:100])
 
 
-def _shared_words(message: str) -> str:
+def _without_names(text: str, ytid: str) -> str:
     """A message without what differs from clip to clip: the site, the video's id, addresses."""
-    message = re.sub(r"^ERROR: |\[[\w:]+\] \S+: |https?://\S+", "", message)
-    return " ".join(message.split())[:100]
+    text = _ADDRESS.sub("", _HEAD.sub("", text.removeprefix("ERROR: ")))
+    if ytid:
+        text = re.sub(rf"(?<![\w-]){re.escape(ytid)}(?![\w-])", "", text)
+    return " ".join(text.split())
+
+
+def _says(message: str, *texts: str) -> bool:
+    """Whether one of these texts is in the message, as whole words."""
+    return any(re.search(rf"\b{re.escape(text)}\b", message, re.IGNORECASE) for text in texts)

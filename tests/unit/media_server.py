@@ -29,7 +29,8 @@ class Server(http.server.ThreadingHTTPServer):
     """Serves sound under any name.
 
     Attributes:
-        behaviour: what a name gets instead: a status, or one of cut, longer, html, short, stall, drip, slow, loop.
+        behaviour: what a name gets instead: a status, or one of cut, longer, html, short, stall, drip, slow, loop,
+            head (a slow one).
         only_sound: behave so only when ffmpeg asks, not when yt-dlp looks what there is.
         heard: address and cookies of every request.
         asked: names in the order in which yt-dlp first asked for them; ffmpeg's requests are not among them.
@@ -73,6 +74,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._refuse(how)
         elif how == "loop":
             self._redirect(self.path)
+        elif how == "head":
+            self._drip_head()
         elif how == "html":
             self._send(b"<html><body>Sign in to see this.</body></html>", "text/html")
         else:
@@ -84,6 +87,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Retry-After", self.server.retry_after)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def _drip_head(self) -> None:
+        """A head that takes twenty seconds: a byte now and then, so that no read waits for long."""
+        self.close_connection = True
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        for _ in range(200):
+            self.wfile.write(b"a")
+            if self.server.stopping.wait(0.1):
+                return
 
     def _redirect(self, where: str) -> None:
         self.send_response(302)

@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,40 @@ def test_damage_in_the_middle_costs_the_clips_that_it_is_in_and_no_other(tmp_pat
     (tmp_path / "x.ledger").write_bytes(data)
     with Ledger(tmp_path / "x.ledger", "source") as ledger:
         assert [ledger.finished(clip) for clip in CLIPS] == [True, False, True]
+        assert sound(ledger, CLIPS[2]) == b"sound of c" * 30
+
+
+def test_one_wrong_byte_costs_the_clip_that_it_is_in_and_no_other(tmp_path: Path) -> None:
+    ends = written(tmp_path / "x.ledger")
+    whole = (tmp_path / "x.ledger").read_bytes()
+    damaged = tmp_path / "damaged.ledger"
+    # Of the first record, which names the source only, and of the clips'.
+    begins = [whole.index(b"CLP2", 1), *ends]
+    for at in range(len(whole)):
+        data = bytearray(whole)
+        data[at] ^= 0xFF
+        damaged.write_bytes(data)
+        with Ledger(damaged, "source", check_sound=True) as ledger:
+            lost = [n for n, clip in enumerate(CLIPS) if not ledger.finished(clip)]
+            assert lost == [n for n in range(3) if begins[n] <= at < begins[n + 1]], at
+            for n in lost:
+                ledger.add(CLIPS[n], ENDINGS[n])
+        with Ledger(damaged, "source", check_sound=True) as ledger:
+            assert all(map(ledger.finished, CLIPS)), at
+            assert all(sound(ledger, CLIPS[n]) == ENDINGS[n].data for n in (0, 2)), at
+
+
+@pytest.mark.parametrize("length", [0, 5, 400, 450])
+def test_a_wrong_length_of_sound_hides_no_other_clip(tmp_path: Path, length: int) -> None:
+    written(tmp_path / "x.ledger")
+    data = bytearray((tmp_path / "x.ledger").read_bytes())
+    at = data.index(b"CLP2", 1)
+    assert at + length < len(data)
+    struct.pack_into("<Q", data, at + 16, length)  # of a's sound
+    (tmp_path / "x.ledger").write_bytes(data)
+    assert [ytid for ytid, *_ in read_ledger(tmp_path / "x.ledger")] == ["b", "-c"]
+    with Ledger(tmp_path / "x.ledger", "source") as ledger:
+        assert [ledger.finished(clip) for clip in CLIPS] == [False, True, True]
         assert sound(ledger, CLIPS[2]) == b"sound of c" * 30
 
 

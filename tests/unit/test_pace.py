@@ -73,8 +73,15 @@ def test_requests_are_not_evenly_spaced(clock: Clock) -> None:
     assert min(gaps) >= 6
 
 
-def test_the_least_sleep_is_kept_whatever_the_rate(clock: Clock) -> None:
-    assert len(requests(clock, Pace(requests_per_hour=100_000, sleep_s=5, seed=0), hours=1)) <= 720
+@pytest.mark.parametrize("requests_per_hour", [300, 720, 100_000])
+@pytest.mark.parametrize("longest_answer_s", [0, 1, 40])
+def test_the_least_time_between_two_requests_is_kept_whatever_the_rate(
+    clock: Clock, requests_per_hour: float, longest_answer_s: float
+) -> None:
+    pace = Pace(requests_per_hour=requests_per_hour, sleep_s=5, seed=0)
+    times = requests(clock, pace, hours=3, longest_answer_s=longest_answer_s)
+    assert len(times) > 100
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 5 - 1e-6
 
 
 def test_pauses_grow_and_after_the_last_the_job_gives_up(clock: Clock) -> None:
@@ -85,6 +92,45 @@ def test_pauses_grow_and_after_the_last_the_job_gives_up(clock: Clock) -> None:
     assert 300 <= clock.slept_s[1] <= 375
     with pytest.raises(TransientError, match=r"limits the rate \(HTTP 429\).*lower audioset\.source"):
         pace.pause("HTTP 429")
+
+
+def test_a_row_of_failures_is_said_to_be_one_and_not_a_rate_limit(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    pace = Pace(pauses_s=[60, 300], seed=0)
+    pace.answered()
+    pace.stall(5, "no network", refused=False)
+    pace.stall(6, "no network", refused=False)
+    assert 60 <= clock.slept_s[0] <= 75
+    assert 300 <= clock.slept_s[1] <= 375
+    with pytest.raises(TransientError) as caught:
+        pace.stall(7, "no network", refused=False)
+    said = str(caught.value)
+    assert said.startswith("7 clips in a row failed: no network; check the network, audioset.source.proxies")
+    assert "5 clips in a row failed: no network; pausing" in caplog.text
+    assert "rate" not in caplog.text + said
+
+
+def test_a_machine_without_a_network_is_told_after_one_pause(clock: Clock) -> None:
+    pace = Pace(pauses_s=[60, 300, 900, 3600], seed=0)
+    pace.stall(5, "no network", refused=False)
+    with pytest.raises(TransientError, match="6 clips in a row failed: no network; check the network"):
+        pace.stall(6, "no network", refused=False)
+    assert sum(clock.slept_s) <= 75
+
+
+def test_refusals_one_after_the_other_are_waited_for_as_a_rate_limit_is(clock: Clock) -> None:
+    pace = Pace(pauses_s=[60, 300], seed=0)
+    pace.stall(5, "HTTP 403", refused=True)
+    pace.stall(6, "HTTP 403", refused=True)
+    with pytest.raises(TransientError, match="7 clips in a row failed: HTTP 403; the server may limit the rate"):
+        pace.stall(7, "HTTP 403", refused=True)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_without_pauses_a_row_of_failures_ends_the_job_at_once(clock: Clock, refused: bool) -> None:
+    with pytest.raises(TransientError, match="5 clips in a row failed"):
+        Pace(pauses_s=[], seed=0).stall(5, "timeout", refused=refused)
 
 
 def test_an_answer_between_two_limits_begins_the_pauses_again(clock: Clock) -> None:

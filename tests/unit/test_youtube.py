@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,9 +18,10 @@ from media_server import RATE, Server, ramp, serving, wait_until
 from ssondo.audio import decode, ffmpeg_binary
 from ssondo.errors import TransientError
 from ssondo.fetch import fetch
-from ssondo.ledger import ledger_path, read_ledger
-from ssondo.origins import Origin, read_origin
-from ssondo.segments import Segment
+from ssondo.ledger import Ledger, ledger_path, read_ledger
+from ssondo.origins import Origin, OriginChanged, read_origin
+from ssondo.resample import resample
+from ssondo.segments import Segment, read_segments
 from ssondo.shards.audio import AudioShard
 from ssondo.shards.status import Status
 from ssondo.sources import Fetched, RateLimited
@@ -83,6 +85,7 @@ ANSWERS = [
     ("html", ("FAILED", "not sound")),
     ("stall", ("FAILED", "damaged on the way")),
     ("drip", ("FAILED", "timeout")),
+    ("head", ("FAILED", "timeout")),
     ("loop", ("FAILED", "HTTP 302")),
     (429, ("rate limited", "7")),
 ]
@@ -96,7 +99,7 @@ ANSWERS_FOR_SOUND = {
 }
 # Of one read and of a whole clip in seconds, where they decide; elsewhere there is time, also on a busy machine. What
 # is slow takes longer than one read may and is no stall, nor are bytes for ever.
-LIMITS = {"stall": (0.3, 120), "slow": (0.7, 120), "drip": (2, 3)}
+LIMITS = {"stall": (0.3, 120), "slow": (0.7, 120), "drip": (2, 3), "head": (2, 3)}
 
 
 @pytest.mark.slow
@@ -189,13 +192,38 @@ def test_many_refusals_one_after_the_other_are_throttling_and_no_endings(
     server.behaviour = dict.fromkeys(names[2:], 403)
     server.only_sound = set(names)
     with caplog.at_level(logging.WARNING):
-        with pytest.raises(TransientError, match="one clip after the other: HTTP 403"):
+        with pytest.raises(TransientError, match="6 clips in a row failed: HTTP 403; the server may limit the rate"):
             fetch(segments=segments, out=out, source=source(server), manner={**AT_ONCE, "in_a_row": 3})
         assert sum("pausing" in record.message for record in caplog.records) == 3
     # It was over before long: the clips are there, none was marked for what the server did.
     server.behaviour = {}
     fetch(segments=segments, out=out, source=source(server), manner={**AT_ONCE, "in_a_row": 3})
     assert set(endings(out).values()) == {("OK", "")}
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_way_out_is_told_soon_and_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"clip{n}" for n in range(9)]
+    segments, out = segment_list(tmp_path, names), tmp_path / "out.h5"
+    with socket.socket() as nobody, caplog.at_level(logging.WARNING):
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/{{ytid}}.wav"
+        with pytest.raises(TransientError, match=r"^4 clips in a row failed: connection lost; check the network"):
+            fetch(
+                segments=segments,
+                out=out,
+                source={"kind": "youtube", "url_template": url},
+                manner={**AT_ONCE, "in_a_row": 3},
+            )
+    assert [record.message.partition(";")[0] for record in caplog.records] == [
+        "3 clips in a row failed: connection lost"
+    ]
+    with Ledger(ledger_path(out), f'youtube "{url}"') as ledger:
+        assert ledger.entries
+        assert not any(map(ledger.finished, read_segments(segments)))
+    assert not out.exists()
 
 
 @pytest.mark.slow
@@ -245,6 +273,28 @@ def test_a_shard_that_is_made_again_asks_only_for_what_failed(tmp_path: Path, se
 
 
 @pytest.mark.slow
+def test_a_clip_whose_sound_was_damaged_on_the_disk_is_fetched_again_and_it_alone(
+    tmp_path: Path, server: Server
+) -> None:
+    segments, out = segment_list(tmp_path, ["a", "b", "c"]), tmp_path / "out.h5"
+    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    whole = sound(out, "b")
+    ledger = ledger_path(out)
+    damaged = bytearray(ledger.read_bytes())
+    damaged[read_ledger(ledger)["b", 0, 1].start + 1_000] ^= 0xFF
+    ledger.write_bytes(damaged)
+    with pytest.raises(OriginChanged, match="--forcerun locate fetch"):
+        resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
+    server.asked = []
+    out.unlink()
+    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    assert server.asked == ["b"]
+    assert sound(out, "b") == whole
+    resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
+    assert set(endings(tmp_path / "resampled.h5").values()) == {("OK", "")}
+
+
+@pytest.mark.slow
 def test_nothing_is_left_in_the_temporary_folder(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,7 +338,7 @@ import logging, os, random, signal, sys, time
 from pathlib import Path
 import yt_dlp.extractor.extractors
 from ssondo.fetch import fetch
-from ssondo.ledger import ledger_path, read_ledger
+from ssondo.ledger import Ledger, ledger_path, read_ledger
 from ssondo.sources.youtube import Youtube
 segments, out, url, n_kills = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 logging.disable(logging.CRITICAL)
@@ -361,6 +411,30 @@ def test_a_shard_killed_twenty_times_is_the_undisturbed_one_and_no_clip_was_fetc
     assert sound(shards["killed"], min(set(names) - gone)) == sound(shards["whole"], min(set(names) - gone))
 
 
+@pytest.mark.slow
+def test_a_bug_of_yt_dlp_costs_the_clip_that_it_meets_and_no_other(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from yt_dlp.extractor.generic import GenericIE
+
+    extract = GenericIE._real_extract
+
+    def meets_a_new_shape(self: GenericIE, url: str) -> dict:
+        if "strange" in url:
+            raise TypeError("'NoneType' object is not subscriptable")
+        return extract(self, url)
+
+    monkeypatch.setattr(GenericIE, "_real_extract", meets_a_new_shape)
+    segments, out = segment_list(tmp_path, ["a", "strange", "b"]), tmp_path / "out.h5"
+    with caplog.at_level(logging.WARNING):
+        fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE, max_failed_share=0.5)
+    bug = "yt-dlp: TypeError: 'NoneType' object is not subscriptable"
+    assert endings(out) == {"a": ("OK", ""), "strange": ("FAILED", bug), "b": ("OK", "")}
+    assert "meets_a_new_shape" in caplog.text
+    entries = read_ledger(ledger_path(out))
+    assert entries["strange", 0, 1].reason == bug
+
+
 class _YtDlpError(Exception):
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
@@ -389,6 +463,7 @@ class _YtDlpError(Exception):
             "copyright",
         ),
         ("ERROR: [youtube] abc: This live event will begin in 3 days.", "live"),
+        ("ERROR: [youtube] abc: This video is DRM protected", "protected"),
         ("ERROR: [youtube] abc: Video unavailable", "unavailable"),
     ],
 )
@@ -413,6 +488,48 @@ def test_reasons_that_last_are_unavailable(text: str, reason: str) -> None:
 )
 def test_faults_of_the_network_and_unknown_ones_may_pass(text: str, status: int | None, reason: str) -> None:
     assert _classified(_YtDlpError(text, status)) == Fetched(Status.FAILED, reason)
+
+
+HOSTILE_IDS = [
+    "drm",
+    "xXdRmXx-_Ab",
+    "abc-DRM-def",
+    "copyright-x",
+    "terminated",
+    "purchase-_1",
+    "captcha-abc",
+    "timeout",
+]
+
+
+@pytest.mark.parametrize("ytid", HOSTILE_IDS)
+@pytest.mark.parametrize(
+    ("text", "words_of_ffmpeg", "reason"),
+    [
+        ("ERROR: [youtube] {}: Unable to download API page: HTTP Error 403: Forbidden", "", "HTTP 403"),
+        ("ERROR: [youtube] {}: strange answer for {}", "", "strange answer for"),
+        ("ERROR: [youtube] {}: Failed to ask https://x.org/watch?v={}&sig=a{}z", "", "Failed to ask"),
+        (
+            "ERROR: ffmpeg exited with code 8",
+            "https://x.org/{}?sig=AdRm-{}: Input/output error",
+            "ffmpeg exited with code 8",
+        ),
+        ("ERROR: ffmpeg exited with code 8", "[in#0] removed by terminated drm copyright", "ffmpeg exited with code 8"),
+    ],
+)
+def test_a_reason_is_never_read_from_names_addresses_or_ffmpeg(
+    ytid: str, text: str, words_of_ffmpeg: str, reason: str
+) -> None:
+    error = _YtDlpError(text.replace("{}", ytid), 403 if "403" in text else None)
+    assert _classified(error, words_of_ffmpeg.replace("{}", ytid), ytid) == Fetched(Status.FAILED, reason)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["abc-DRM-xyz", "copyright-x"])
+def test_a_refusal_stays_one_whatever_words_are_in_the_address(server: Server, name: str) -> None:
+    server.behaviour, server.only_sound = {name: 403}, {name}
+    url = server.url.replace("{ytid}", "sig-drm-copyright/{ytid}")
+    assert Youtube(url_template=url).fetch(Segment(name, 0, 1)) == Fetched(Status.FAILED, "HTTP 403")
 
 
 @pytest.mark.parametrize(
