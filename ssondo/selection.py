@@ -370,8 +370,9 @@ class _Race:
     def _judge(self, step: int, patience: int) -> None:
         """Keep what is better than before, and drop the grid points whose every seed has stopped."""
         now = self._look(step)
-        # A probe that has stopped may still train beside others; it no longer counts.
-        stopped = step - self.best.step[:, self._running] > patience
+        # A probe that has stopped may still train beside others; it no longer counts. The first look counts always.
+        best = self.best.step[:, self._running]
+        stopped = (best > 0) & (step - best > patience)
         self.best.keep(self.best.beaten_by(now, self._running) & ~stopped, self._running, now)
         waiting = step - self.best.step[:, self._running] < patience
         keep = waiting.any(dim=0).nonzero()[:, 0]

@@ -55,6 +55,11 @@ def test_committed_config_is_the_default() -> None:
             "config: teachers.mine: kind onnx needs sample_rate and embedding_dim",
         ),
         (
+            {"probe": {"patience": 20}},
+            "config: probe: patience is 20, below validate_every (50): a probe would stop between two looks; "
+            "raise patience or lower validate_every",
+        ),
+        (
             {"table1": {"tasks": ["esc5"]}},
             "config: table1.tasks: 'esc5' is not one of openmic, nsynth, gtzan, mtt, fsd50k, esc50, us8k; "
             "did you mean esc50?",
@@ -77,10 +82,10 @@ def test_fault_is_one_line_with_the_key_and_the_way_out(values: dict, sentence: 
 
 def test_files_are_merged_over_config_yaml_as_snakemake_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("config.yaml").write_text("name: one\nprobe: {steps: 7, patience: 5}\n")
+    Path("config.yaml").write_text("name: one\nprobe: {steps: 7, patience: 60}\n")
     Path("mine.yaml").write_text("probe: {steps: 9}\n")
     found = load_files([Path("mine.yaml")])
-    assert (found.name, found.probe.steps, found.probe.patience) == ("one", 9, 5)
+    assert (found.name, found.probe.steps, found.probe.patience) == ("one", 9, 60)
 
 
 @pytest.mark.parametrize(

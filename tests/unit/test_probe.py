@@ -404,6 +404,23 @@ def test_bootstrap_interval_holds_the_score_and_narrows_with_more_test_clips(tmp
     assert widths[1] < widths[0]
 
 
+@pytest.mark.parametrize("schedule", [Schedule(steps=200, patience=5, validate_every=50), Schedule(30, 5, 50)])
+def test_a_probe_counts_from_its_first_look_however_short_its_patience(schedule):
+    embeddings, labels = clips_of(300, noise=0.1)
+    rows = torch.arange(300)[None]
+    clips = Labelled(torch.from_numpy(embeddings), torch.from_numpy(labels))
+    fitted = select(
+        Development(clips, rows[:, :200], rows[:, 200:]),
+        metric="accuracy",
+        head=Head(0),
+        grid=[GridPoint(0.03, 0.0, 32)],
+        schedule=schedule,
+        seeds=[0],
+    )
+    assert fitted.steps == [min(schedule.validate_every, schedule.steps)]
+    assert fitted.valid_scores[0] > 0.9
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -413,6 +430,7 @@ def test_bootstrap_interval_holds_the_score_and_narrows_with_more_test_clips(tmp
         ({"learning_rates": []}, "learning_rates"),
         ({"seeds": [1, 1]}, "seeds"),
         ({"protocol": "best"}, "field, published_notebook"),
+        ({"patience": 9}, r"patience is 9, below validate_every \(10\).*raise patience or lower validate_every$"),
     ],
 )
 def test_wrong_settings_are_named(split_task, tmp_path, changes, says):
