@@ -302,7 +302,7 @@ def probe(
         task = _Task(shard, runs_on)
         results, draws = [], []
         parts = task.parts(seeds)
-        for part in parts:
+        for i, part in enumerate(parts):
             development = task.development(part)
             test: Labelled | None = None
             if protocol == "published_notebook":
@@ -325,7 +325,8 @@ def probe(
             test = test or task.test(part)
             results.append(_result(part, development, fitted, test, task))
             if bootstrap:
-                draws.append(bootstrap_scores(fitted, test, metric=task.metric, n=bootstrap, seed=seeds[0]))
+                # A seed for each fold: with one for all, folds of one size would draw the same places.
+                draws.append(bootstrap_scores(fitted, test, metric=task.metric, n=bootstrap, seed=[seeds[0], i]))
         by_seed = np.mean([result["scores"] for result in results], axis=0)
         value = {
             "task": task.name,

@@ -8,7 +8,7 @@ All seeds and all grid points train side by side as one model whose weights are 
 the first product is one large matrix product a seed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -449,7 +449,7 @@ def score(fitted: Fitted, test: Labelled, *, metric: str) -> torch.Tensor:
     return evaluate(metric, _outputs(fitted, test.embeddings), test.labels)
 
 
-def bootstrap_scores(fitted: Fitted, test: Labelled, *, metric: str, n: int, seed: int) -> torch.Tensor:
+def bootstrap_scores(fitted: Fitted, test: Labelled, *, metric: str, n: int, seed: int | Sequence[int]) -> torch.Tensor:
     """Test scores, averaged over the seeds, of `n` draws of the test clips with replacement; shape (n,).
 
     A draw without any positive clip is drawn again.
