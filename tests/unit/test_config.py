@@ -28,6 +28,10 @@ def test_committed_config_is_the_default() -> None:
             "config: unknown key 'teachers.mine.checkpoint.sha'; did you mean 'sha256'?",
         ),
         (
+            {"runtime": {"cluster_memory_mb": 8000}},
+            "config: unknown key 'runtime.cluster_memory_mb'; it is 'cluster.memory_mb' now",
+        ),
+        (
             {"probe": {"steps": "many"}},
             "config: probe.steps: 'many' is not allowed; it should be a valid integer, "
             "unable to parse string as an integer",
