@@ -69,6 +69,11 @@ def test_committed_config_is_the_default() -> None:
             "did you mean esc50?",
         ),
         (
+            {"audioset": {"sample_rate": 16000}},
+            "config: audioset.sample_rate: is 16000, the students take 32000; set it to that "
+            "(audioset.through_rate: 16000 gives the bandwidth that the published pipeline kept)",
+        ),
+        (
             {"audioset": {"segments": {"classes": ""}}},
             "config: table1.baselines: supervised needs audioset.segments.classes; this corpus has no labels",
         ),
@@ -123,6 +128,13 @@ def test_every_key_has_a_sentence() -> None:
         if not field.description and name not in ("paths", "audioset", "segments", *SECTIONS)
     ]
     assert silent == []
+
+
+def test_rate_that_is_asked_of_the_corpus_is_the_one_that_students_take() -> None:
+    from ssondo.config.distill import STUDENT_RATE
+    from ssondo.student import Student
+
+    assert Student("mobilenetv3", backbone={"width_mult": 0.1}).sample_rate == STUDENT_RATE
 
 
 def test_every_name_of_a_registry_is_allowed() -> None:
