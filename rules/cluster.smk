@@ -18,8 +18,7 @@ rule cluster:
         "../envs/ssondo.yaml"
     threads: 8
     resources:
-        mem_mb=growing(2 * plan.config.runtime.cluster_memory_mb),
-        memory_mb=plan.config.runtime.cluster_memory_mb,
+        mem_mb=growing(2 * plan.config.cluster.memory_mb),
         runtime=growing(240),
     params:
         options=options("cluster"),
@@ -27,5 +26,5 @@ rule cluster:
     message:
         "Clustering {wildcards.teacher} embeddings into {wildcards.n_clusters}"
     shell:
-        "ssondo cluster --train {input.train} --eval {input.eval} {params.options} --memory-mb {resources.memory_mb} --out {output.clusters}"
+        "ssondo cluster --train {input.train} --eval {input.eval} {params.options} --out {output.clusters}"
         " --metrics {output.metrics} --sizes-plot {output.sizes} --tsne-plot {output.tsne} --log {log}"

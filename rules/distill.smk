@@ -32,7 +32,7 @@ rule distill:
     resources:
         **plan.distill.training_nodes(),
         machine=plan.distill.training_machine(),
-        mem_mb=growing(32_000),
+        mem_mb=growing(plan.distill.training_memory_mb()),
         runtime=growing(2_880),
     params:
         options=options("distill"),
@@ -80,7 +80,7 @@ rule supervise:
     resources:
         **plan.distill.training_nodes(),
         machine=plan.distill.training_machine(),
-        mem_mb=growing(32_000),
+        mem_mb=growing(plan.distill.training_memory_mb()),
         runtime=growing(2_880),
     params:
         options=options("supervise"),

@@ -22,6 +22,11 @@ log = logging.getLogger(__name__)
 def _measure_statistics(student: Student, audio: list[Path], n_batches: int, batch_size: int, seed: int) -> None:
     """Measure what batch norms divide by, on training clips drawn evenly; the weights stay random."""
     clips = AudioClips(audio)
+    if clips.sample_rate != student.sample_rate:
+        raise SsondoError(
+            f"the clips have {clips.sample_rate} Hz and the student takes {student.sample_rate}; "
+            f"make them with audioset.sample_rate: {student.sample_rate}"
+        )
     sampler = Sampler(uniform_weights(len(clips.clip_ids)), seed=seed, batch_size=batch_size)
 
     def log_mels() -> Iterator[Tensor]:
@@ -60,7 +65,8 @@ def initialise(
         batch_size: clips in such a batch.
 
     Raises:
-        SsondoError: if the student's settings are not known, or there are no clips to measure on.
+        SsondoError: if the student's settings are not known, or there are no clips to measure on, or they have another
+            sample rate than the student.
     """
     built = new_student(student, n_outputs=n_outputs, seed=seed, init=init)
     if reestimate_batches:

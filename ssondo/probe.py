@@ -271,7 +271,7 @@ def probe(
         weight_decays: of AdamW, each tried.
         batch_sizes: in clips, each tried.
         steps: at most, whatever the size of the task.
-        patience: steps without a better validation result before a probe stops.
+        patience: steps without a better validation result before a probe stops; at least validate_every.
         validate_every: steps between two looks at the validation clips.
         seeds: one run each; sets initialisation, batch order and, where the task has no
             validation split, the draw of validation clips.
@@ -288,6 +288,11 @@ def probe(
         "batch_sizes": batch_sizes,
     }
     _check(model.get("row_kind"), head, hidden, protocol, {**grids, "seeds": seeds})
+    if patience < validate_every:
+        raise SsondoError(
+            f"patience is {patience}, below validate_every ({validate_every}): a probe would stop between two looks; "
+            "raise patience or lower validate_every"
+        )
     options = {"head": head, "hidden": hidden, **grids, "steps": steps, "patience": patience}
     options |= {"validate_every": validate_every, "valid_fraction": VALID_FRACTION}
     if protocol == "published_notebook":
@@ -297,7 +302,7 @@ def probe(
         task = _Task(shard, runs_on)
         results, draws = [], []
         parts = task.parts(seeds)
-        for part in parts:
+        for i, part in enumerate(parts):
             development = task.development(part)
             test: Labelled | None = None
             if protocol == "published_notebook":
@@ -320,7 +325,8 @@ def probe(
             test = test or task.test(part)
             results.append(_result(part, development, fitted, test, task))
             if bootstrap:
-                draws.append(bootstrap_scores(fitted, test, metric=task.metric, n=bootstrap, seed=seeds[0]))
+                # A seed for each fold: with one for all, folds of one size would draw the same places.
+                draws.append(bootstrap_scores(fitted, test, metric=task.metric, n=bootstrap, seed=[seeds[0], i]))
         by_seed = np.mean([result["scores"] for result in results], axis=0)
         value = {
             "task": task.name,

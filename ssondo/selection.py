@@ -8,7 +8,7 @@ All seeds and all grid points train side by side as one model whose weights are 
 the first product is one large matrix product a seed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -370,8 +370,9 @@ class _Race:
     def _judge(self, step: int, patience: int) -> None:
         """Keep what is better than before, and drop the grid points whose every seed has stopped."""
         now = self._look(step)
-        # A probe that has stopped may still train beside others; it no longer counts.
-        stopped = step - self.best.step[:, self._running] > patience
+        # A probe that has stopped may still train beside others; it no longer counts. The first look counts always.
+        best = self.best.step[:, self._running]
+        stopped = (best > 0) & (step - best > patience)
         self.best.keep(self.best.beaten_by(now, self._running) & ~stopped, self._running, now)
         waiting = step - self.best.step[:, self._running] < patience
         keep = waiting.any(dim=0).nonzero()[:, 0]
@@ -448,7 +449,7 @@ def score(fitted: Fitted, test: Labelled, *, metric: str) -> torch.Tensor:
     return evaluate(metric, _outputs(fitted, test.embeddings), test.labels)
 
 
-def bootstrap_scores(fitted: Fitted, test: Labelled, *, metric: str, n: int, seed: int) -> torch.Tensor:
+def bootstrap_scores(fitted: Fitted, test: Labelled, *, metric: str, n: int, seed: int | Sequence[int]) -> torch.Tensor:
     """Test scores, averaged over the seeds, of `n` draws of the test clips with replacement; shape (n,).
 
     A draw without any positive clip is drawn again.

@@ -107,7 +107,7 @@ def served(
     if audio.sample_rate != student.sample_rate:
         raise SsondoError(
             f"the clips have {audio.sample_rate} Hz and the student takes {student.sample_rate}; "
-            "set one of audioset.sample_rate and the student's front_end to the other"
+            f"make them with audioset.sample_rate: {student.sample_rate}"
         )
     return Inputs(
         audio,

@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from ssondo.config.audioset import AudioSet
 from ssondo.config.cluster import Cluster
-from ssondo.config.distill import CLUSTER_LOSSES, Distill, Student, Supervise
+from ssondo.config.distill import CLUSTER_LOSSES, STUDENT_RATE, Distill, Student, Supervise
 from ssondo.config.probe import Probe, Task
 from ssondo.config.report import Fig2, Table1, Table2
 from ssondo.config.runtime import Paths, Runtime
@@ -120,6 +120,11 @@ class Config(Section):
         for name, student in self.students.items():
             if ":" not in student.architecture:
                 check(f"students.{name}.architecture", [student.architecture], architectures)
+        if self.audioset.sample_rate != STUDENT_RATE:
+            raise ValueError(
+                f"audioset.sample_rate: is {self.audioset.sample_rate}, the students take {STUDENT_RATE}; set it to "
+                "that (audioset.through_rate: 16000 gives the bandwidth that the published pipeline kept)"
+            )
         if not self.audioset.segments.eval and self.audioset.segments.train:
             raise ValueError("audioset.segments.eval: is empty; students are judged on these clips")
         if self.distill.prediction_weight and not self.audioset.segments.classes:

@@ -147,7 +147,7 @@ class AudioSet(Section):
     clip_s: float = Field(default=10.0, gt=0, le=600)
     """Length of a clip in seconds; longer sound is cropped at both ends, shorter is padded with zeros."""
     sample_rate: int = Field(default=32_000, ge=8_000, le=192_000)
-    """In Hz. 32,000 keeps the bandwidth that the students hear (the published pipeline kept 16,000)."""
+    """In Hz: what the students take, 32,000; for the bandwidth that the published pipeline kept, set through_rate."""
     through_rate: int | None = Field(default=None, ge=4_000)
     """In Hz: bring sound to this rate first and lose what lies above half of it, as the published 16,000 does."""
     codec: Literal["flac", "pcm16", "opus"] = "flac"

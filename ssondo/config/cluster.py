@@ -20,5 +20,8 @@ class Cluster(Section):
     """Normalise centroids after each iteration."""
     sample_size: int = Field(default=500_000, ge=1)
     """Clips that k-means is fitted on, drawn at random; every clip is assigned."""
+    memory_mb: int = Field(default=10_000, ge=500)
+    """Upper bound for the memory of clustering. Where sample_size clips do not fit into it, fewer are fitted on, and so
+    the clusters are others; 500,000 of AudioSet's, of 3,840 dimensions, need about 9,400."""
     metric_sample: int = Field(default=10_000, ge=100)
     """Clips that silhouette and the like are computed on."""

@@ -21,6 +21,9 @@ Loss = Literal[
 ]
 CLUSTER_LOSSES = ("contrastive_neg_clusters", "cluster_aware", "cross_cluster_guidance", "hybrid")
 
+# In Hz, of the students' front-end, which no key of theirs changes. (`ssondo.features` would import torch.)
+STUDENT_RATE = 32_000
+
 
 class Student(Section):
     """A small network with a front-end and a mapping head."""

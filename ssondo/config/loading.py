@@ -13,6 +13,9 @@ from ssondo.config import Config
 from ssondo.config.section import Section
 from ssondo.errors import SsondoError
 
+# Keys that stood elsewhere once: a config file that still has one gets its new name.
+_MOVED = {"runtime.cluster_memory_mb": "cluster.memory_mb"}
+
 
 def _section_of(annotation: Any) -> list[type[Section]]:
     """The sections that an annotation allows (through unions, dicts and Annotated)."""
@@ -48,6 +51,8 @@ def _sentence(error: ErrorDetails) -> str:
     # The tag of a union is no key of the file.
     shown = ".".join(str(part) for i, part in enumerate(path) if not (i and path[i - 1] == "source"))
     if error["type"] == "extra_forbidden":
+        if shown in _MOVED:
+            return f"unknown key {shown!r}; it is {_MOVED[shown]!r} now"
         keys = _keys_at(path)
         near = difflib.get_close_matches(str(path[-1]), keys, 1, 0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(keys)}"

@@ -50,7 +50,7 @@ class Probe(Section):
     steps: int = Field(default=3000, ge=1)
     """At most. Steps, not epochs: an epoch of a small task is a handful of them."""
     patience: int = Field(default=400, ge=1)
-    """Steps without a better validation result before it stops."""
+    """Steps without a better validation result before it stops; at least validate_every."""
     validate_every: int = Field(default=50, ge=1)
     """Steps between two looks at the validation clips."""
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0, 1, 2, 3, 4], min_length=1)
@@ -60,3 +60,12 @@ class Probe(Section):
     optimistic, for comparison only, and made for a task as small as ESC-50."""
     bootstrap: int = Field(default=0, ge=0)
     """Resamples of the test clips for a second interval; 0 is none."""
+
+    @model_validator(mode="after")
+    def _looks_before_it_stops(self) -> "Probe":
+        if self.patience < self.validate_every:
+            raise ValueError(
+                f"patience is {self.patience}, below validate_every ({self.validate_every}): a probe would stop "
+                "between two looks; raise patience or lower validate_every"
+            )
+        return self

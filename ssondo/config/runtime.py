@@ -19,8 +19,6 @@ class Runtime(Section):
 
     embed_batch_size: int = Field(default=32, ge=1)
     """Clips that a teacher or student embeds at once."""
-    cluster_memory_mb: int = Field(default=8_000, ge=500)
-    """Upper bound for the memory of clustering; if it is short, fewer clips are fitted on."""
     checkpoint_minutes: int = Field(default=10, ge=1)
     """A killed training goes on from its last checkpoint."""
     compile: bool = False

@@ -11,6 +11,12 @@ from ssondo.plan.teacher import TeacherStage
 from ssondo.provenance import registered
 from ssondo.watch import Watch
 
+# Host memory in MB that is set aside for a training on a node, and more for each of its processes: torch with its
+# CUDA libraries, AudioSet's clip lists, batches in flight. One process with the default cache has 32,000.
+_NODE_MB = 20_000
+_PROCESS_MB = 8_000
+_LEAST_MB = 32_000
+
 
 class DistillStage(Stage):
     """The rules of rules/distill.smk."""
@@ -54,6 +60,12 @@ class DistillStage(Stage):
             checkpoint_minutes=runtime.checkpoint_minutes,
             compile=runtime.compile,
         )
+
+    def training_memory_mb(self) -> int:
+        """Memory of a training on each of its nodes, in MB: every process there keeps log-mels of its own."""
+        runtime = self.config.runtime
+        processes = max(1, runtime.gpus)
+        return max(_LEAST_MB, _NODE_MB + processes * (_PROCESS_MB + runtime.cache_mb))
 
     def training_nodes(self) -> dict[str, int | str]:
         """Where training runs, as resources that SLURM and `ssondo.launch` read."""

@@ -17,6 +17,7 @@ import ssondo.cluster
 import ssondo.cluster_pictures
 from ssondo.artefacts import clip_list_digest, digest_path
 from ssondo.cluster import assign, cluster, fit_centroids, separation
+from ssondo.config import Config
 from ssondo.errors import SsondoError
 from ssondo.shards.clusters import Clusters
 from ssondo.shards.embedding import EmbeddingShardWriter
@@ -299,6 +300,13 @@ def test_short_memory_shrinks_the_fitting_sample_and_says_so(
     assert 1_000 < metrics["n_fitted"] < 2**22 / (500 * 4)
     assert metrics["n_clips"] == 3_000
     assert "fitting on" in caplog.text
+
+
+def test_default_memory_holds_the_default_sample_of_audioset(caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"n_clusters": 50, **Config().cluster.model_dump()}
+    n_train, n_eval, dim = 22_160 + 2_041_789, 20_371, 3840
+    assert ssondo.cluster._fitting_size(n_train, n_train + n_eval, dim, settings) == (500_000, 10_000)
+    assert caplog.text == ""
 
 
 def test_a_memory_limit_below_the_least_names_a_limit_that_works(tmp_path: Path) -> None:

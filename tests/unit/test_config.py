@@ -28,6 +28,10 @@ def test_committed_config_is_the_default() -> None:
             "config: unknown key 'teachers.mine.checkpoint.sha'; did you mean 'sha256'?",
         ),
         (
+            {"runtime": {"cluster_memory_mb": 8000}},
+            "config: unknown key 'runtime.cluster_memory_mb'; it is 'cluster.memory_mb' now",
+        ),
+        (
             {"probe": {"steps": "many"}},
             "config: probe.steps: 'many' is not allowed; it should be a valid integer, "
             "unable to parse string as an integer",
@@ -55,9 +59,19 @@ def test_committed_config_is_the_default() -> None:
             "config: teachers.mine: kind onnx needs sample_rate and embedding_dim",
         ),
         (
+            {"probe": {"patience": 20}},
+            "config: probe: patience is 20, below validate_every (50): a probe would stop between two looks; "
+            "raise patience or lower validate_every",
+        ),
+        (
             {"table1": {"tasks": ["esc5"]}},
             "config: table1.tasks: 'esc5' is not one of openmic, nsynth, gtzan, mtt, fsd50k, esc50, us8k; "
             "did you mean esc50?",
+        ),
+        (
+            {"audioset": {"sample_rate": 16000}},
+            "config: audioset.sample_rate: is 16000, the students take 32000; set it to that "
+            "(audioset.through_rate: 16000 gives the bandwidth that the published pipeline kept)",
         ),
         (
             {"audioset": {"segments": {"classes": ""}}},
@@ -77,10 +91,10 @@ def test_fault_is_one_line_with_the_key_and_the_way_out(values: dict, sentence: 
 
 def test_files_are_merged_over_config_yaml_as_snakemake_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("config.yaml").write_text("name: one\nprobe: {steps: 7, patience: 5}\n")
+    Path("config.yaml").write_text("name: one\nprobe: {steps: 7, patience: 60}\n")
     Path("mine.yaml").write_text("probe: {steps: 9}\n")
     found = load_files([Path("mine.yaml")])
-    assert (found.name, found.probe.steps, found.probe.patience) == ("one", 9, 5)
+    assert (found.name, found.probe.steps, found.probe.patience) == ("one", 9, 60)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +128,13 @@ def test_every_key_has_a_sentence() -> None:
         if not field.description and name not in ("paths", "audioset", "segments", *SECTIONS)
     ]
     assert silent == []
+
+
+def test_rate_that_is_asked_of_the_corpus_is_the_one_that_students_take() -> None:
+    from ssondo.config.distill import STUDENT_RATE
+    from ssondo.student import Student
+
+    assert Student("mobilenetv3", backbone={"width_mult": 0.1}).sample_rate == STUDENT_RATE
 
 
 def test_every_name_of_a_registry_is_allowed() -> None:

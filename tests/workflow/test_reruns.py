@@ -84,6 +84,11 @@ def test_distill_setting_reruns_distillation_only(project: Project) -> None:
     assert set(project.planned()) == TRAINED
 
 
+def test_memory_of_clustering_which_decides_what_is_fitted_on_clusters_again(project: Project) -> None:
+    project.configure(lambda config: config["cluster"].update(memory_mb=900))
+    assert set(project.planned()) == {"cluster", *TRAINED} - {"table2"}
+
+
 def test_settings_swapped_in_value_rerun_their_rule(project: Project) -> None:
     project.configure(lambda config: config["distill"].update(epochs=3, decay_start_epoch=2))
     project.snakemake("--touch")
@@ -121,7 +126,7 @@ def test_threads_resources_logs_and_messages_rerun_nothing(project: Project) -> 
             'paths.benchmark("', 'paths.benchmark("new/'
         )
         file.write_text(re.sub(r'message:\n +"', 'message:\n        "Now ', text))
-    machine = {"num_workers": 1, "cache_mb": 50, "embed_batch_size": 3, "cluster_memory_mb": 900}
+    machine = {"num_workers": 1, "cache_mb": 50, "embed_batch_size": 3}
     project.configure(lambda config: config["runtime"].update(machine, checkpoint_minutes=3, compile=True))
     assert project.planned() == {}
     # The report shows the settings, also those that change nothing else.
