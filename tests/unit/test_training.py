@@ -183,7 +183,9 @@ def test_log_mels_that_are_kept_in_part_train_the_same_student(corpus, tmp_path)
 
 
 def test_16_bit_training_works_on_a_cpu_when_it_is_asked_for(corpus, tmp_path):
-    run("distill", **arguments(corpus, tmp_path, epochs=1, precision="bf16"))
+    # Not of toy windows: oneDNN's 16-bit gradient of a kernel wider than the picture reads what nobody wrote.
+    student = {**STUDENT, "window_s": 1.28}
+    run("distill", **arguments(corpus, tmp_path, epochs=1, precision="bf16", student=student))
     assert np.isfinite(float(history(tmp_path)[0]["loss"]))
 
 
