@@ -13,6 +13,8 @@ from ssondo.plan import Plan
 from ssondo.watch import Watch
 
 try:
+    if not Path("config.yaml").is_file():
+        raise SsondoError("there is no config.yaml here; start snakemake in ssondo's own folder, data may lie anywhere")
     watch = Watch(Path(".snakemake/ssondo/content.json"))
     plan = Plan(load_config(config), watch)
     check(plan.config)

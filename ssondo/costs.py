@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ssondo.artefacts import read_json
+from ssondo.check import check
 from ssondo.config.audioset import FolderSource, RendererSource, YoutubeSource
 from ssondo.config.loading import load_files
 from ssondo.config.probe import Probe
@@ -421,6 +422,10 @@ def plan(
         eval_clips: likewise.
     """
     config = load_files(configfile or [])
+    try:
+        check(config)
+    except SsondoError as error:
+        log.warning("plan: snakemake will refuse this: %s", error)
     made = Plan(config, Watch(Path(".snakemake/ssondo/content.json")))
     counts = {}
     for split, given in (("train", train_clips), ("eval", eval_clips)):

@@ -164,6 +164,8 @@ def embed(
         keep_freed_memory()
     sha256 = checkpoint_sha256(checkpoint)
     with AudioShard(audio) as shard:
+        if not shard.sample_rate:
+            raise SsondoError(f"{audio}: clips as they were fetched; give the shard that `resample` made of it")
         model = load_configured(teacher, checkpoint, device)
         clip_ids = [shard.clip_ids[row] for row in shard.ok]
         settings = {

@@ -28,10 +28,10 @@ def inventory(*, shards: list[Path], out: Path, manifest: Path | None = None, sp
         out: JSON file with the counts, the hash of the list of clips that are there, and each
             shard's digest.
         manifest: list of clips that `freeze` wrote, to compare with; None for none.
-        split: of the manifest, train or eval.
+        split: train or eval.
 
     Raises:
-        SsondoError: if a shard is missing, broken or of another kind than the first.
+        SsondoError: if a shard is missing, broken or of another kind than the first, or no clip has sound.
     """
     n_clips = 0
     present: list[str] = []
@@ -51,6 +51,11 @@ def inventory(*, shards: list[Path], out: Path, manifest: Path | None = None, sp
     if len(set(present)) != len(present):
         twice, _ = Counter(present).most_common(1)[0]
         raise SsondoError(f"clip {twice} is in two of the shards; were they made with different numbers of shards?")
+    if n_clips and not present and kinds.keys() == {AudioShard.kind}:
+        raise SsondoError(
+            f"none of the {n_clips} {split} clips is there ({_missing(reasons)}); look at audioset.source, at "
+            f"`ssondo fetch --status` and at {shards[0].parent}"
+        )
     write_json(
         out,
         {

@@ -75,6 +75,8 @@ class FolderSource(LocalSource):
     """Clips from a folder of audio files named by their YouTube id."""
 
     kind: Literal["folder"] = Field(default="folder", description=_KINDS)
+    path: LocalPath
+    """The folder; it is searched in all its sub-folders."""
     pattern: str = "**/*.*"
     """Which files are listed where audioset.segments.train is empty."""
     eval_share: float = Field(default=0.1, ge=0, lt=1)

@@ -9,7 +9,8 @@ class Paths(Section):
     """Where files go; relative paths start at the working directory."""
 
     data: PlainPath = "data"
-    """Sound, task sets, weights, teacher embeddings: what experiments of one working directory share; terabytes."""
+    """Sound, task sets, weights, teacher embeddings: what experiments of one working directory share; terabytes.
+    Their `audioset` sections, and teachers and tasks of one name, must be equal; else give each its own folder."""
     results: PlainPath = "results"
     """Everything of one experiment stands in a folder of its name here."""
 

@@ -127,8 +127,7 @@ class AudioSetStage(Stage):
         }
 
     def _inventory(self, stage: str, split: str) -> dict[str, Any]:
-        manifest = self.config.audioset.manifest
-        return {"manifest": manifest, "split": split} if manifest else {}
+        return {"manifest": self.config.audioset.manifest, "split": split}
 
     def _availability(self) -> dict[str, Any]:
         audioset = self.config.audioset

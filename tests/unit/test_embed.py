@@ -232,3 +232,11 @@ def test_16_bit_is_for_gpus_and_for_teachers_that_bear_it_or_are_told_to(builtin
 def test_an_unknown_precision_is_named(audio, tmp_path):
     with pytest.raises(SsondoError, match="precision 'fp8' is unknown; one of auto, float32, fp16, bf16"):
         run(audio, tmp_path, precision="fp8")
+
+
+def test_a_shard_of_clips_as_they_were_fetched_is_refused(tmp_path):
+    path = tmp_path / "fetched.h5"
+    with AudioShardWriter(path, sample_rate=0, settings={}) as shard:
+        shard.add("a", encode_flac(clip(0), 32000))
+    with pytest.raises(SsondoError, match="clips as they were fetched; give the shard that `resample` made of it"):
+        run(path, tmp_path / "out.h5")
