@@ -1,6 +1,7 @@
 """The house rules that a tool can check."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -87,3 +88,40 @@ def test_nothing_in_the_library_imports_snakemake_or_reads_the_configuration() -
 def test_import_is_light() -> None:
     code = "import sys, ssondo; print([m for m in ('torch', 'numpy', 'h5py', 'pydantic') if m in sys.modules])"
     assert run("python", "-c", code).stdout.strip() == "[]"
+
+
+def documented_commands() -> list[tuple[str, str]]:
+    """Each snakemake command of README and docs, from blocks and from backticks, with its file."""
+    found = []
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = path.read_text()
+        blocks = re.findall(r"^ {4,}(snakemake\b.*)$", text, flags=re.MULTILINE)
+        inline = [" ".join(code.split()) for code in re.findall(r"`(snakemake\s[^`]+)`", text)]
+        found += [(path.name, part.strip()) for line in [*blocks, *inline] for part in line.split("&&")]
+    return found
+
+
+@pytest.mark.parametrize(("file", "command"), sorted(set(documented_commands())))
+def test_snakemake_takes_a_documented_command_as_it_is_meant(
+    file: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from snakemake.cli import parse_args
+
+    monkeypatch.chdir(ROOT)  # where the profiles are
+    rules = set(re.findall(r"^rule (\w+):", "".join(p.read_text() for p in ROOT.glob("rules/*.smk")), re.MULTILINE))
+    names = rules | {"all"}
+    words = shlex.split(command.replace("RULE", "distill"), comments=True)[1:]
+    _, options = parse_args(words)
+    assert set(options.targets) <= names, "a target that no rule has"
+    named = set(options.until) | set(options.forcerun)
+    assert named <= rules, "--until or --forcerun takes a word that no rule has"
+    assert {word for word in words if word in names} <= set(options.targets) | named, "an option swallows a target"
+    assert all(path.suffix == ".yaml" for path in options.configfile or []), "--configfile swallows a word"
+    looks_only = options.dryrun or options.lint or options.unlock
+    assert looks_only or options.profile or options.cores, "snakemake would ask for --cores"
+    makes = options.until or options.forcerun or options.touch
+    assert not makes or options.configfile, "other parameters than the experiment's own would be recorded"
+
+
+def test_there_are_documented_commands_to_try() -> None:
+    assert {file for file, _ in documented_commands()} >= {"README.md", "slurm.md", "extend.md", "audioset.md"}
