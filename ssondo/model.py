@@ -19,6 +19,7 @@ from ssondo import students
 from ssondo.errors import SsondoError, TransientError
 from ssondo.student import MappingHead, Student, initialise_backbone
 from ssondo.student_checkpoint import load_student, save_student
+from ssondo.teachers import device_of
 from ssondo.weights import load_strictly, load_weights
 
 __all__ = [
@@ -133,6 +134,20 @@ def _build_head(
     return nn.Sequential(*layers, nn.Linear(width, n_classes))
 
 
+def _checked(waveforms: Tensor) -> Tensor:
+    """`waveforms`, shape (batch, samples), if a student can take them. Integers would be sound 32,768 times as loud."""
+    if not isinstance(waveforms, Tensor):
+        kind = f"{type(waveforms).__module__}.{type(waveforms).__name__}".removeprefix("builtins.")
+        raise SsondoError(f"waveforms are of type {kind}; give a tensor: torch.as_tensor(waveforms)")
+    if not waveforms.is_floating_point():
+        raise SsondoError(f"waveforms of {waveforms.dtype}; give floating point from -1 to 1 (int16 divided by 32768)")
+    if waveforms.dim() not in (1, 2) or waveforms.shape[-1] == 0:
+        raise SsondoError(
+            f"waveforms of shape {tuple(waveforms.shape)}; give (batch, samples) or (samples,), mono, not empty"
+        )
+    return waveforms[None] if waveforms.dim() == 1 else waveforms
+
+
 class SsondoWrapper(nn.Module):
     """A student behind the interface of the published package: waveforms in, embeddings or logits out.
 
@@ -143,6 +158,7 @@ class SsondoWrapper(nn.Module):
 
     Attributes:
         embedding_dim: size of an embedding.
+        sample_rate: of the waveforms that it takes, in Hz.
         backbone: the student without its mapping head.
     """
 
@@ -156,6 +172,11 @@ class SsondoWrapper(nn.Module):
     def embedding_dim(self) -> int:
         """Size of an embedding."""
         return self.student_model.embedding_dim
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms that it takes, in Hz."""
+        return self.student_model.sample_rate
 
     @property
     def backbone(self) -> students.Backbone:
@@ -182,8 +203,12 @@ class SsondoWrapper(nn.Module):
         return self
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """Log-mels of waveforms, shape (batch, samples) or (samples,): (batch, windows, mels, frames)."""
-        return self.student_model.log_mel(x[None] if x.dim() == 1 else x)
+        """Log-mels of waveforms, shape (batch, samples) or (samples,): (batch, windows, mels, frames).
+
+        Raises:
+            SsondoError: if `x` is no tensor, of another shape, empty or not floating point.
+        """
+        return self.student_model.log_mel(_checked(x))
 
     def get_embeddings(self, x: Tensor) -> Tensor:
         """Embed waveforms, shape (batch, samples) or (samples,), averaged over windows: (batch, embedding_dim)."""
@@ -193,7 +218,7 @@ class SsondoWrapper(nn.Module):
         """Run the model on mono audio of any length.
 
         Args:
-            x: waveforms at 32 kHz, shape (batch, samples) or (samples,).
+            x: waveforms at `sample_rate`, floating point, shape (batch, samples) or (samples,).
 
         Returns:
             Without a head: embeddings of windows, (batch, windows, embedding_dim), with `return_logits`
@@ -230,14 +255,15 @@ def get_ssondo(
         n_classes: number of classes of a "linear" or "mlp" head.
         hidden_sizes: widths of the hidden layers of an "mlp" head; None for one of 512.
         return_logits: see `SsondoWrapper.forward`.
-        device: where to put the model.
+        device: where to put the model, a torch device; "auto" for a GPU if there is one.
         trust_checkpoint: see `ssondo.weights.load_weights`.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        SsondoError: if a file cannot be fetched, read or used; the message says what to do.
+        SsondoError: if a file cannot be fetched, read or used, or there is no such device; the message
+            says what to do.
         ValueError: if `n_classes` is missing.
 
     Example:
@@ -245,6 +271,7 @@ def get_ssondo(
         >>> model(torch.zeros(1, 320_000)).shape
         torch.Size([1, 50])
     """
+    device = device_of(str(device))  # a torch.device, too
     student = load_student(_checkpoint_path(checkpoint), trust_checkpoint=trust_checkpoint)
     top = None if head is None else _build_head(head, student.embedding_dim, n_classes, hidden_sizes, trust_checkpoint)
     return SsondoWrapper(student, return_logits, top).to(device).eval()

@@ -1,9 +1,11 @@
 """The published interface."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_students import WINDOW, noise, small
@@ -39,6 +41,50 @@ def test_wrapper_gives_an_embedding_a_window_and_their_mean(own_checkpoint):
     torch.testing.assert_close(model.get_embeddings(clips), embeddings.mean(1))
     torch.testing.assert_close(model.get_embeddings(clips), model.student_model.embed(clips), rtol=1e-5, atol=1e-6)
     assert model(clips[0]).shape == (1, 3, 192)
+
+
+@pytest.mark.parametrize(
+    ("waveforms", "said"),
+    [
+        (np.zeros((1, WINDOW), np.float32), "waveforms are of type numpy.ndarray; give a tensor"),
+        ([0.0] * WINDOW, "waveforms are of type list; give a tensor"),
+        (torch.zeros(1, 2, WINDOW), r"waveforms of shape (1, 2, 40960); give (batch, samples) or (samples,), mono"),
+        (torch.zeros(2, 0), r"waveforms of shape (2, 0); give (batch, samples) or (samples,), mono, not empty"),
+        (torch.zeros(1, WINDOW, dtype=torch.int16), "waveforms of torch.int16; give floating point from -1 to 1"),
+    ],
+    ids=["numpy", "list", "stereo", "empty", "int16"],
+)
+def test_wrapper_refuses_in_a_line_what_is_no_waveform(waveforms, said, own_checkpoint):
+    model = get_ssondo(own_checkpoint)
+    for call in (model, model.get_embeddings, model.preprocess):
+        with pytest.raises(SsondoError, match=re.escape(said)) as refused:
+            call(waveforms)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_wrapper_takes_floats_of_any_precision(dtype, own_checkpoint):
+    model = get_ssondo(own_checkpoint)
+    clips = noise(2, WINDOW).to(dtype)
+    assert torch.equal(model.get_embeddings(clips), model.get_embeddings(clips.float()))
+
+
+def test_wrapper_knows_its_sample_rate(tmp_path):
+    front_end = {"sample_rate": 16000, "f_max": 8000.0}
+    save_student(tmp_path / "slow.ckpt", small(front_end=front_end))
+    assert get_ssondo(tmp_path / "slow.ckpt").sample_rate == 16000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")])
+def test_device_that_is_not_there_is_named_in_a_line(device, own_checkpoint):
+    with pytest.raises(SsondoError, match=r"device 'cuda.*this machine has no usable GPU; use 'auto' or 'cpu'"):
+        get_ssondo(own_checkpoint, device=device)
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_device_may_be_a_name_or_a_torch_device(device, own_checkpoint):
+    assert next(get_ssondo(own_checkpoint, device=device).parameters()).device.type == "cpu"
 
 
 def test_wrapper_returns_logits_beside_embeddings_on_request(own_checkpoint):
