@@ -55,8 +55,8 @@ VERBS = {
     "report": "ssondo.report:report",
 }
 """Library functions that are commands; each rule of the workflow is one."""
-COMMANDS = VERBS | {"plan": "ssondo.costs:plan"}
-"""All that the command line knows; `plan` reads the configuration, which no verb does."""
+COMMANDS = VERBS | {"plan": "ssondo.costs:plan", "export": "ssondo.export:export"}
+"""All that the command line knows; `plan` reads the configuration, which no verb does; `export` comes after it all."""
 # What one says of fetching, and the verb that does it.
 _SAID_OF_FETCH = {"--status": ("ledger", None), "--retry": ("retry", "--reason")}
 _INTERRUPTED = 130
