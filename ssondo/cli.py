@@ -214,7 +214,11 @@ def _run(arguments: list[str], log: logging.Logger, log_path: str | None) -> int
         if error.name is not None and error.name.partition(".")[0] == "ssondo":
             raise
         _note_traceback(log)
-        log.error("error: the package %s is missing; install it with: pip install 'ssondo[pipeline,demo]'", error.name)
+        log.error(
+            "error: the package %s is missing; install it in the folder of this project with: "
+            "pip install '.[pipeline,demo]'",
+            error.name,
+        )
         return 1
     except Exception as error:  # the last resort: a bug becomes a line, its traceback goes to the log
         if log_path is None:

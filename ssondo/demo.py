@@ -264,7 +264,10 @@ def _sound_bank() -> bytes:
 
     spec = find_spec("pretty_midi")
     if spec is None or spec.origin is None or find_spec("midirenderer") is None:
-        raise SsondoError("rendered sound needs the demo's packages; install them with: pip install 'ssondo[demo]'")
+        raise SsondoError(
+            "rendered sound needs the demo's packages; install them in the folder of this project with: "
+            "pip install '.[demo]'"
+        )
     return (Path(spec.origin).parent / "TimGM6mb.sf2").read_bytes()
 
 

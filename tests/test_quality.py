@@ -125,3 +125,8 @@ def test_snakemake_takes_a_documented_command_as_it_is_meant(
 
 def test_there_are_documented_commands_to_try() -> None:
     assert {file for file, _ in documented_commands()} >= {"README.md", "slurm.md", "extend.md", "audioset.md"}
+
+
+def test_documents_install_this_folder_and_not_the_package_of_that_name() -> None:
+    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        assert not re.search(r"pip install ['\"]?ssondo", path.read_text()), path

