@@ -2,7 +2,7 @@
 
     python benchmarks/real_sound.py --data ../shared/data --out docs --work /tmp/real_sound
 
-YAMNet (3.7 M parameters, 1,024-d) is distilled into MobileNetV3 of width 0.4 (0.5 M, 384-d) on the
+YAMNet (3.2 M parameters, 1,024-d) is distilled into MobileNetV3 of width 0.4 (0.5 M, 384-d) on the
 sound of two small collections, in pieces of a second: ESC-50 clips (`esc50/audio/*.ogg`, five pieces
 each) and spoken digits (`fsdd/*.flac`). No label is read in training. The digits' test takes and
 every tenth ESC-50 recording are not trained on; the cosine to the teacher is measured on them.

@@ -59,6 +59,10 @@ COMMANDS = VERBS | {"plan": "ssondo.costs:plan", "export": "ssondo.export:export
 """All that the command line knows; `plan` reads the configuration, which no verb does; `export` comes after it all."""
 # What one says of fetching, and the verb that does it.
 _SAID_OF_FETCH = {"--status": ("ledger", None), "--retry": ("retry", "--reason")}
+_MORE_OF = {
+    "fetch": "ssondo fetch --status counts the fetched clips by split and reason; ssondo fetch --retry REASON opens "
+    "those that ended for a reason again. Their options: ssondo ledger --help, ssondo retry --help."
+}
 _INTERRUPTED = 130
 _BUG = 70  # EX_SOFTWARE of sysexits.h
 
@@ -134,7 +138,7 @@ def _app(verb: str | None) -> App:
         version_flags=[],
     )
     if verb is not None:
-        app.command(_command(_load(verb)), name=verb)
+        app.command(_command(_load(verb)), name=verb, help_epilogue=_MORE_OF.get(verb))
     else:
         for name in COMMANDS:
             app.command(App(name=name, help=_summary(name)))
