@@ -41,6 +41,10 @@ def test_committed_config_is_the_default() -> None:
             "config: distill.batch_size: 0 is not allowed; it should be greater than or equal to 1",
         ),
         (
+            {"students": {"mine": {"architecture": "dymn", "window_s": 0.01}}},
+            "config: students.mine.window_s: 0.01 is not allowed; it should be greater than or equal to 0.1",
+        ),
+        (
             {"audioset": 3},
             "config: audioset: 3 is not allowed; it should be a valid dictionary or instance of AudioSet",
         ),
