@@ -145,6 +145,22 @@ def test_what_must_be_there_is_named_with_its_key(section: str, name: str, value
     assert str(error.value) == sentence
 
 
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ("table2", "table2 is null in this configuration; set it to have the table"),
+        ("fig2", "fig2 is null in this configuration; set it to have the figure"),
+        ("compose", "compose writes the lists of a rendered corpus; audioset.source.kind is youtube"),
+        ("list_folder", "list_folder lists a folder's files; audioset.source.kind is youtube"),
+    ],
+)
+def test_rule_that_the_configuration_lacks_says_so_in_one_line(tmp_path: Path, rule: str, sentence: str) -> None:
+    plan = Plan(load_config({"table2": None, "fig2": None}), Watch(tmp_path / "cache.json"))
+    with pytest.raises(SsondoError) as error:
+        plan.options(rule)
+    assert str(error.value) == sentence
+
+
 OWN_STUDENT = """
 class Tiny(Other):
     def __init__(self, channels, bands: int = 4, *, names=("a",), rate=2, deep=False, extra: float | None = None):
