@@ -121,6 +121,21 @@ def test_committed_config_is_the_default() -> None:
             "config: table1.tasks: 'esc5' is not one of openmic, nsynth, gtzan, mtt, fsd50k, esc50, us8k; "
             "did you mean esc50?",
         ),
+        *(
+            ({section: {key: entries}}, f"config: {section}.{key}: {twice!r} stands there twice; once is enough")
+            for section, key, entries, twice in (
+                ("table1", "teachers", ["m2d", "m2d"], "m2d"),
+                ("table1", "students", ["dymn", "mobilenetv3", "dymn"], "dymn"),
+                ("table1", "baselines", ["supervised", "supervised"], "supervised"),
+                ("table1", "tasks", ["esc50", "gtzan", "esc50"], "esc50"),
+                ("table1", "seeds", [1, 1], 1),
+                ("table2", "losses", ["l1", "mse", "l1"], "l1"),
+                ("table2", "music", ["gtzan", "gtzan"], "gtzan"),
+                ("table2", "environment", ["esc50", "esc50"], "esc50"),
+                ("fig2", "n_clusters", [0, 30, 30], 30),
+                ("probe", "seeds", [0, 0], 0),
+            )
+        ),
         (
             {"audioset": {"sample_rate": 16000}},
             "config: audioset.sample_rate: is 16000, the students take 32000; set it to that "

@@ -161,5 +161,5 @@ def test_shards_of_an_earlier_number_of_shards_are_not_frozen(tmp_path: Path, ab
 
 def test_manifest_without_training_clips_is_refused(tmp_path: Path) -> None:
     manifest = frozen(corpus(tmp_path / "a", train="ab", evaluation="x", absent="ab"))
-    with pytest.raises(SsondoError, match="no training clips are left: the manifest .*clips.csv has none; freeze one"):
+    with pytest.raises(SsondoError, match=r"no training clips are left: the manifest .*clips.csv has none; freeze one"):
         corpus(tmp_path / "b", train="ab", evaluation="x", manifest=manifest)
