@@ -117,6 +117,14 @@ def test_committed_config_is_the_default() -> None:
             "raise patience or lower validate_every",
         ),
         (
+            {"teachers": {"mine": {"kind": "matpac", "checkpoint": {"path": "x"}, "sample_rate": 16000}}},
+            "config: teachers.mine: kind matpac has its own sample_rate; leave sample_rate out",
+        ),
+        (
+            {"teachers": {"mine": {"kind": "yamnet", "checkpoint": {"path": "x"}, "embedding_dim": 8}}},
+            "config: teachers.mine: kind yamnet has its own embedding_dim; leave embedding_dim out",
+        ),
+        (
             {"table1": {"tasks": ["esc5"]}},
             "config: table1.tasks: 'esc5' is not one of openmic, nsynth, gtzan, mtt, fsd50k, esc50, us8k; "
             "did you mean esc50?",
