@@ -34,7 +34,7 @@ def _check_student(name: str, student: Student) -> None:
     source = source_of(student.architecture) if target == student.architecture else source_file(module)
     if source is None:
         raise SsondoError(f"{key}.architecture: there is no module {module}; check PYTHONPATH")
-    # A namespace package or an extension module has no source to read.
+    # An extension module has no source to read.
     found = None
     if Path(source).suffix == ".py":
         try:
