@@ -6,10 +6,15 @@ from pathlib import Path
 
 from ssondo.config import Config
 from ssondo.config.audioset import FolderSource, LocalSource
+from ssondo.config.distill import Student
 from ssondo.errors import SsondoError
+from ssondo.provenance import source_file, targets
+from ssondo.signatures import signature_of
 
 # Linux takes 128 KiB in one argument, and a rule's command is one; the rest is for its options.
 _LONGEST_COMMAND = 120_000
+# Of the students' front-end: a plan does not import it, and a test compares.
+_SAMPLE_RATE, _N_FFT, _HOP_LENGTH = 32_000, 1024, 512
 
 
 def source_of(dotted: str) -> str | None:
@@ -19,6 +24,38 @@ def source_of(dotted: str) -> str | None:
     except ModuleNotFoundError:
         return None
     return spec.origin if spec else None
+
+
+def _check_student(name: str, student: Student) -> None:
+    """Refuse settings that no student could be built with: its training comes last."""
+    key = f"config: students.{name}"
+    target = targets("ssondo.students", "ARCHITECTURES").get(student.architecture, student.architecture)
+    module, _, attribute = target.partition(":")
+    source = source_of(student.architecture) if target == student.architecture else source_file(module)
+    if source is None:
+        raise SsondoError(f"{key}.architecture: there is no module {module}; check PYTHONPATH")
+    # An extension module has no source to read.
+    found = None
+    if Path(source).suffix == ".py":
+        try:
+            found = signature_of(Path(source), attribute)
+        except SyntaxError as error:
+            raise SsondoError(f"{key}.architecture: {source}: {error.msg} (line {error.lineno})") from None
+    if found is not None:
+        if fault := found.fault(student.settings):
+            raise SsondoError(f"{key}.settings{fault}")
+        least_s = (_N_FFT + _HOP_LENGTH * (found.min_frames - 1)) / _SAMPLE_RATE
+        if student.window_s < least_s:
+            raise SsondoError(
+                f"{key}.window_s: {student.window_s:g} is too short for {student.architecture}; at least {least_s:g}"
+            )
+    width = student.settings.get("width_mult", 1)
+    if student.init is not None and width != 1 and target != student.architecture:
+        full = {known.init.file for known in Config().students.values() if known.init is not None}
+        if student.init.file in full:
+            raise SsondoError(
+                f"{key}.init: these weights are of width 1.0; set init: null, or name weights of width {width}"
+            )
 
 
 def check(config: Config) -> None:
@@ -43,9 +80,7 @@ def check(config: Config) -> None:
             module = teacher.callable.partition(":")[0]
             raise SsondoError(f"config: teachers.{name}.callable: there is no module {module}; check PYTHONPATH")
     for name, student in config.students.items():
-        if ":" in student.architecture and source_of(student.architecture) is None:
-            module = student.architecture.partition(":")[0]
-            raise SsondoError(f"config: students.{name}.architecture: there is no module {module}; check PYTHONPATH")
+        _check_student(name, student)
     shards = config.audioset.n_train_shards + config.audioset.n_eval_shards
     longest = (
         2 * shards * (len(config.paths.data) + max(map(len, config.teachers)) + len("/embeddings//train-0000.h5 "))

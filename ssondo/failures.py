@@ -15,6 +15,7 @@ from typing import Any
 _MOST_FILES = 4
 _LONGEST_COMMAND = 600
 _OUT_OF_MEMORY = re.compile(r"oom.kill|exceeded memory limit|out.of.memory", re.IGNORECASE)
+_OURS = re.compile(r"^ *SsondoError: (.*)$", re.MULTILINE)
 _REFUSED = re.compile(r"sbatch failed\. The error message was '(.*?)'\.?\s*$", re.MULTILINE | re.DOTALL)
 
 
@@ -83,6 +84,11 @@ class Failures(logging.Filter):
                 self.lines[record.jobid] = line  # type: ignore[attr-defined]
                 _shorten(record)
                 record.rule_msg = line
+            case "error":
+                # One of ours, from a rule's input or params: Snakemake adds its traceback.
+                found = _OURS.search(record.getMessage())
+                if found:
+                    record.msg, record.args = f"error: {found[1]}", ()
             case "job_finished":
                 self.lines.pop(_attribute(record, "job_id", -1), None)
         return True

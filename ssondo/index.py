@@ -55,7 +55,7 @@ class _List:
             lines: its text.
             known: mids of the classes; None if there are no classes to compare with.
         """
-        n_rows = 0
+        n_rows, n_bad_before = 0, self.counts["bad_times"]
         labels_of = cache(partial(_labels, known=known))
         remaining = iter(lines)
         try:
@@ -68,8 +68,9 @@ class _List:
                 self._add(rows, labels_of)
         except (csv.Error, UnicodeDecodeError) as error:
             raise SsondoError(f"{name}: not an AudioSet segment list ({error})") from None
+        n_segments = n_rows - (self.counts["bad_times"] - n_bad_before)
         n_rows += self.counts.pop("unreadable here", 0)
-        if not n_rows and not self._headed:
+        if not n_segments and (n_rows or not self._headed):
             raise SsondoError(
                 f'{name}: holds no segments; expected lines like: --PJHxphWEs,30,40,"/m/09x0r,/t/dd00088"'
             )
@@ -174,7 +175,8 @@ def index(
         manifest: list of clips that `freeze` wrote; others are left out. None: all are used.
 
     Raises:
-        SsondoError: if a list is missing or not a segment list, or has no clip of the manifest.
+        SsondoError: if a list is missing or not a segment list, or has no clip of the manifest, or if no
+            training clips are left.
         TransientError: if a list cannot be downloaded.
     """
     began = time.monotonic()
@@ -190,6 +192,8 @@ def index(
         splits["train"].counts["also_in_eval"] += 1
     if manifest is not None:
         _keep_manifest(splits, manifest)
+    if not splits["train"].clips:
+        raise SsondoError(_why_none(splits["train"].counts, train, manifest))
     write_text(out / "classes.csv", _csv_text([_CLASSES_HEADER, *class_rows]))
     summary = {
         split: _write_shards(out, split, splits[split], n_shards)
@@ -209,6 +213,19 @@ def index(
         time.monotonic() - began,
         out,
     )
+
+
+def _why_none(counts: Counter[str], lists: list[str], manifest: Path | None) -> str:
+    """Why there are no training clips, in words."""
+    if counts["also_in_eval"] == counts["rows"] - counts["duplicates"] - counts["bad_times"] - counts["unreadable"] > 0:
+        why = (
+            f"each of the {counts['also_in_eval']} is in the eval list too; set audioset.segments.eval to another list"
+        )
+    elif manifest is not None:
+        why = f"the manifest {manifest} has none; freeze one that does, or set audioset.manifest: null"
+    else:
+        why = "the list is empty; set audioset.segments.train to one with clips"
+    return f"{', '.join(lists)}: no training clips are left: {why}"
 
 
 def _keep_manifest(splits: dict[str, _List], path: Path) -> None:

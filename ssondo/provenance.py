@@ -24,8 +24,8 @@ _COMPUTES_NOTHING = {f"{_PACKAGE}.download", f"{_PACKAGE}.environment"}
 
 
 @cache
-def _source(module: str) -> Path | None:
-    """The file of a project module, or None if `module` is not one."""
+def source_file(module: str) -> Path | None:
+    """The file of a project module, not imported; None if `module` is not one."""
     head, *rest = module.split(".")
     if head != _PACKAGE:
         return None
@@ -68,15 +68,20 @@ def _registry(node: ast.stmt) -> tuple[str, dict[str, str]] | None:
 
 
 @cache
-def registered(module: str, registry: str) -> dict[str, str]:
-    """The modules that a registry of `module` names, by key; read from its source, not imported."""
-    path = _source(module)
+def targets(module: str, registry: str) -> dict[str, str]:
+    """What a registry of `module` names, "module:name" by key; read from its source, not imported."""
+    path = source_file(module)
     assert path is not None, module
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         found = _registry(node)
         if found is not None and found[0] == registry:
-            return {key: target.partition(":")[0] for key, target in found[1].items()}
+            return found[1]
     raise ValueError(f"{module} has no registry {registry}")
+
+
+def registered(module: str, registry: str) -> dict[str, str]:
+    """The modules that a registry of `module` names, by key; read from its source, not imported."""
+    return {key: target.partition(":")[0] for key, target in targets(module, registry).items()}
 
 
 def _drop_what_computes_nothing(tree: ast.Module) -> None:
@@ -98,7 +103,7 @@ def _drop_what_computes_nothing(tree: ast.Module) -> None:
 @cache
 def _parsed(module: str) -> tuple[str, frozenset[str]]:
     """The module's own hash and the project modules that it imports."""
-    path = _source(module)
+    path = source_file(module)
     assert path is not None
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -117,7 +122,7 @@ def _parsed(module: str) -> tuple[str, frozenset[str]]:
     names.update(".".join(name.split(".")[:n]) for name in set(names) for n in range(1, name.count(".") + 1))
     _drop_what_computes_nothing(tree)
     digest = hashlib.sha256(_dump(tree).encode()).hexdigest()
-    return digest, frozenset(name for name in names if name not in _OUTSIDE and _source(name))
+    return digest, frozenset(name for name in names if name not in _OUTSIDE and source_file(name))
 
 
 def modules_of(*modules: str) -> list[str]:
@@ -127,7 +132,7 @@ def modules_of(*modules: str) -> list[str]:
         ValueError: if one of `modules` is not a module of this package.
     """
     for module in modules:
-        if _source(module) is None:
+        if source_file(module) is None:
             raise ValueError(f"{module} is not a module of {_PACKAGE}")
     found: set[str] = set()
     open_ = list(modules)

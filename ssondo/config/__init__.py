@@ -107,10 +107,11 @@ class Config(Section):
         lists_itself = self.audioset.source.kind in ("folder", "renderer")
         if not self.audioset.segments.train and not lists_itself:
             raise ValueError("audioset.segments.train: is empty; name AudioSet's segment lists")
-        for key in ("table1", "table2", "fig2"):
-            section = getattr(self, key)
-            if section is not None and len(set(section.seeds)) < len(section.seeds):
-                raise ValueError(f"{key}.seeds: a seed stands there twice")
+        # A row, column or seed that stands twice would count twice in averages and intervals.
+        for key in ("table1", "table2", "fig2", "probe"):
+            for field, entries in getattr(self, key) or ():
+                if isinstance(entries, list) and (twice := [e for n, e in enumerate(entries) if e in entries[:n]]):
+                    raise ValueError(f"{key}.{field}: {twice[0]!r} stands there twice; once is enough")
         if self.table2 is not None and set(self.table2.music) & set(self.table2.environment):
             raise ValueError("table2: a task stands in music and in environment")
         for key, loss, counts in self._distillations():

@@ -31,8 +31,8 @@ class Student(Section):
     architecture: str = Field(pattern=r"^[\w.]+(:\w+)?$")
     """mobilenetv3, dymn, eres2net, or `module:Class` of your own."""
     init: Checkpoint | None = None
-    """Pretrained weights of the backbone to begin with."""
-    window_s: float = Field(default=10.0, gt=0)
+    """Pretrained weights of the backbone to begin with. These are of width 1.0: null for other widths."""
+    window_s: float = Field(default=10.0, ge=0.1)
     """Longer clips are cut into windows of this many seconds and their embeddings averaged."""
     settings: dict[str, bool | int | float | str | list[int]] = {}
     """Arguments of the architecture, e.g. width_mult."""

@@ -45,11 +45,54 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+_WORDS = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "string_type": "a text; put it in quotes",
+    "list_type": "a list; write it in [ ]",
+}
+PATTERNS = {
+    r"^[A-Za-z0-9][A-Za-z0-9_]*$": "a name of letters, digits and _ (not first), no spaces or hyphens",
+    r"^[\w./~+@=-]+$": "a path of letters, digits and . / ~ + @ = _ -, no spaces",
+    r"^[\w.]+(:\w+)?$": "the name of an architecture, or package.module:Class, no spaces or hyphens",
+    r"^[\w.]+:[\w.]+$": "package.module:function, no spaces or hyphens",
+    r"^[0-9a-f]{64}$": "64 digits of 0 to 9 and a to f, in small letters",
+    r"^https?://\S+$": "an address that begins with http:// or https://, no spaces",
+    r"^http://": "an address that begins with http://",
+    r"\{ytid\}": "an address with {ytid} where the clip's id goes",
+}
+"""What a text of each pattern is, in words."""
+
+
+def _section_wanted(error: ErrorDetails) -> str:
+    """What to write where a section belongs and none stands."""
+    value, key = error["input"], error["loc"][-1]
+    if isinstance(value, str) and key in ("checkpoint", "init"):
+        origin = "url" if value.startswith(("http://", "https://")) else "path"
+        return f"a section; write {{{origin}: {value}}}"
+    if isinstance(value, str) and key == "source":
+        return f"a section; write {{kind: {value}}}"
+    return "a section, keys with values"
+
+
+def _keys_of(error: ErrorDetails) -> str:
+    """The key of the file that a fault is about, with dots."""
+    path = error["loc"]
+    if path[:1] == ("students",) and path[2:3] == ("settings",):
+        # The rest is a type of those that a setting may have.
+        path = path[:4]
+    # Nor is the tag of a union a key of the file, nor the mark of a key that is wrong itself.
+    return ".".join(str(part) for i, part in enumerate(path) if part != "[key]" and not (i and path[i - 1] == "source"))
+
+
 def _sentence(error: ErrorDetails) -> str:
     """One line for a fault that pydantic found: the key, the value, what is allowed."""
-    path = error["loc"]
-    # The tag of a union is no key of the file.
-    shown = ".".join(str(part) for i, part in enumerate(path) if not (i and path[i - 1] == "source"))
+    path, shown = error["loc"], _keys_of(error)
     if error["type"] == "extra_forbidden":
         if shown in _MOVED:
             return f"unknown key {shown!r}; it is {_MOVED[shown]!r} now"
@@ -60,11 +103,25 @@ def _sentence(error: ErrorDetails) -> str:
     if error["type"] == "union_tag_invalid":
         allowed = error["ctx"]["expected_tags"]
         return f"{shown}.kind: {_shown(error['input'].get('kind'))} is not allowed; it should be one of {allowed}"
+    if error["type"] == "union_tag_not_found":
+        return f"{shown}.kind: this key is missing"
+    if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        if error["input"] is None:
+            return f"{shown}: this section is empty; give it keys or leave it out"
+        return f"{shown}: {_shown(error['input'])} is not allowed; it should be {_section_wanted(error)}"
+    if error["type"] == "too_short":
+        return f"{shown}: is empty; it should have at least {error['ctx']['min_length']}"
     if error["type"] == "missing":
         return f"{shown}: this key is missing"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if error["type"] == "value_error":
         return f"{shown}: {message}" if shown else message
+    if error["type"] == "string_pattern_mismatch":
+        message = PATTERNS.get(error["ctx"]["pattern"], message)
+    elif path[2:3] == ("settings",):
+        message = "a number, true or false, a text, or a list of whole numbers"
+    else:
+        message = _WORDS.get(error["type"], message)
     return f"{shown}: {_shown(error['input'])} is not allowed; it should be {message}"
 
 
@@ -82,7 +139,8 @@ def load_config(values: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         # A key that is misspelt also leaves one that is missing: name the cause.
         details = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        n_more = len({_keys_of(detail) for detail in details}) - 1
+        more = f" (and {n_more} more)" if n_more else ""
         raise SsondoError(f"config: {_sentence(details[0])}{more}") from None
 
 

@@ -54,6 +54,9 @@ class Teacher(Section):
         own = self.kind in ("onnx", "torchscript", "callable")
         if own and (self.sample_rate is None or self.embedding_dim is None):
             raise ValueError(f"kind {self.kind} needs sample_rate and embedding_dim")
+        for key in ("sample_rate", "embedding_dim"):
+            if not own and getattr(self, key) is not None:
+                raise ValueError(f"kind {self.kind} has its own {key}; leave {key} out")
         if (self.kind == "callable") != (self.callable is not None):
             raise ValueError("callable belongs to kind callable, and only there")
         if self.kind != "callable" and self.checkpoint is None:

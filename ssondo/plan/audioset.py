@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssondo.config.audioset import FolderSource, LocalSource, RendererSource, YoutubeSource
+from ssondo.errors import SsondoError
 from ssondo.ledger import reopened_path
 from ssondo.plan.flags import flags
 from ssondo.plan.stage import Stage
@@ -53,13 +54,15 @@ class AudioSetStage(Stage):
 
     def _compose(self) -> dict[str, Any]:
         source = self.config.audioset.source
-        assert isinstance(source, RendererSource)
+        if not isinstance(source, RendererSource):
+            raise SsondoError(f"compose writes the lists of a rendered corpus; audioset.source.kind is {source.kind}")
         clip_s = self.config.audioset.clip_s
         return {"n_train": source.n_train, "n_eval": source.n_eval, "clip_s": clip_s, "seed": source.seed}
 
     def _list_folder(self) -> dict[str, Any]:
         source = self.config.audioset.source
-        assert isinstance(source, FolderSource)
+        if not isinstance(source, FolderSource):
+            raise SsondoError(f"list_folder lists a folder's files; audioset.source.kind is {source.kind}")
         return {
             "folder": source.path,
             "pattern": source.pattern,

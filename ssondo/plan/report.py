@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ssondo.config import Config
+from ssondo.errors import SsondoError
 from ssondo.paths import Paths
 from ssondo.plan.audioset import AudioSetStage
 from ssondo.plan.graph import RULE_GRAPH
@@ -32,12 +33,14 @@ class ReportStage(Stage):
 
     def _table2(self) -> dict[str, Any]:
         table = self.config.table2
-        assert table is not None
+        if table is None:
+            raise SsondoError("table2 is null in this configuration; set it to have the table")
         return {"losses": table.losses, "music": table.music, "environment": table.environment}
 
     def _fig2(self) -> dict[str, Any]:
         figure = self.config.fig2
-        assert figure is not None
+        if figure is None:
+            raise SsondoError("fig2 is null in this configuration; set it to have the figure")
         return {"tasks": figure.tasks}
 
     def _report(self) -> dict[str, Any]:

@@ -47,11 +47,14 @@ def build(name: str, **settings: Any) -> Backbone:
         settings: of the architecture, e.g. width_mult=0.4 or m_channels=16.
 
     Raises:
-        SsondoError: if the architecture or one of the settings is not known.
+        SsondoError: if the architecture or one of the settings is not known, or one is of another type.
     """
     built = architecture(name)
     known = [key for key in inspect.signature(built).parameters if key != "self"]
     for key in settings:
         if key not in known:
             raise SsondoError(f"student {name!r} has no setting {key!r}; it has {', '.join(known)}")
-    return built(**settings)
+    try:
+        return built(**settings)
+    except TypeError as error:
+        raise SsondoError(f"student {name!r} cannot be built with {settings}: {error}") from error

@@ -4,6 +4,7 @@ A reader is a function `load(...) -> Task`. It looks at lists only; sound is rea
 clip, by `prepare_task`.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -206,9 +207,17 @@ def draw_valid(labels: Sequence[Sequence[str]], groups: Sequence[str], share: fl
         "train" or "valid" for each clip.
 
     Raises:
-        SsondoError: if the share is out of range, or there are too few clips.
+        SsondoError: if the share is out of range, or there are too few groups for it.
     """
+    key = f"tasks.{name}.options.valid_share"
     if not 0 < share <= 0.5:
-        raise SsondoError(f"tasks.{name}.options.valid_share = {share:g}: must be above 0 and at most 0.5")
-    folds = stratified_folds(labels, groups, round(1 / share), seed, name)
+        raise SsondoError(f"{key} = {share:g}: must be above 0 and at most 0.5")
+    n_folds, n_groups = round(1 / share), len(set(groups))
+    if n_groups < n_folds:
+        by_hand = "put clips into the split valid yourself"
+        way_out = f"set it to {math.ceil(100 / n_groups) / 100:g} or more, or {by_hand}" if n_groups > 1 else by_hand
+        raise SsondoError(
+            f"{key} = {share:g}: no such share of {n_groups} group(s) of training clips can be held out; {way_out}"
+        )
+    folds = stratified_folds(labels, groups, n_folds, seed, name)
     return ["valid" if fold == 1 else "train" for fold in folds]

@@ -163,6 +163,15 @@ def test_classes_are_kept_in_audiosets_form(tmp_path: Path) -> None:
     ("train", "classes", "words"),
     [
         ("# only a comment\n", CLASSES, "holds no segments"),
+        ("one\ntwo\n", CLASSES, "holds no segments"),
+        ("# YTID\none;0;10\n", CLASSES, "holds no segments"),
+        ("abc,10,0,/m/09x0r\nabd,10,-1,/m/09x0r\n", CLASSES, "holds no segments"),
+        ("# YTID\n", CLASSES, "0.in.csv: no training clips are left: the list is empty; set audioset.segments.train"),
+        (
+            EVAL,
+            CLASSES,
+            "0.in.csv: no training clips are left: each of the 1 is in the eval list too; set audioset.segments",
+        ),
         ("naïve,0,10,/m/09x0r\n", CLASSES, "'naïve' is not plain ASCII"),
         (OFFICIAL, "mid;name\n", "not AudioSet's class list"),
         (OFFICIAL, CLASSES.replace("1,", "7,"), "not AudioSet's class list"),
@@ -171,6 +180,10 @@ def test_classes_are_kept_in_audiosets_form(tmp_path: Path) -> None:
 def test_a_wrong_file_is_named(tmp_path: Path, train: str, classes: str, words: str) -> None:
     with pytest.raises(SsondoError, match=words):
         run(tmp_path, train, classes=classes)
+
+
+def test_one_good_row_makes_a_list(tmp_path: Path) -> None:
+    assert [clip.ytid for clip in clips(run(tmp_path, "one\nabc,10,0,\nabd,0,10,/m/09x0r\n"))] == ["abd"]
 
 
 def test_a_missing_file_names_the_key_to_set(tmp_path: Path) -> None:

@@ -157,3 +157,9 @@ def test_shards_of_an_earlier_number_of_shards_are_not_frozen(tmp_path: Path, ab
     for stale in ("train-0002.h5", "train-0003.h5"):
         (tmp_path / "a" / "audio" / stale).unlink()
     assert len(read_manifest(frozen(tmp_path / "a")).times["train"]) == 8 - len(absent)
+
+
+def test_manifest_without_training_clips_is_refused(tmp_path: Path) -> None:
+    manifest = frozen(corpus(tmp_path / "a", train="ab", evaluation="x", absent="ab"))
+    with pytest.raises(SsondoError, match=r"no training clips are left: the manifest .*clips.csv has none; freeze one"):
+        corpus(tmp_path / "b", train="ab", evaluation="x", manifest=manifest)

@@ -145,6 +145,138 @@ def test_what_must_be_there_is_named_with_its_key(section: str, name: str, value
     assert str(error.value) == sentence
 
 
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ("table2", "table2 is null in this configuration; set it to have the table"),
+        ("fig2", "fig2 is null in this configuration; set it to have the figure"),
+        ("compose", "compose writes the lists of a rendered corpus; audioset.source.kind is youtube"),
+        ("list_folder", "list_folder lists a folder's files; audioset.source.kind is youtube"),
+    ],
+)
+def test_rule_that_the_configuration_lacks_says_so_in_one_line(tmp_path: Path, rule: str, sentence: str) -> None:
+    plan = Plan(load_config({"table2": None, "fig2": None}), Watch(tmp_path / "cache.json"))
+    with pytest.raises(SsondoError) as error:
+        plan.options(rule)
+    assert str(error.value) == sentence
+
+
+OWN_STUDENT = """
+class Tiny(Other):
+    def __init__(self, channels, bands: int = 4, *, names=("a",), rate=2, deep=False, extra: float | None = None):
+        pass
+
+class Open(Other):
+    def __init__(self, **settings): ...
+
+class Inherits(Other): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("student", "sentence"),
+    [
+        (
+            {"architecture": "mobilenetv3", "settings": {"width": 0.4}},
+            "settings.width: there is no such setting; there are width_mult, strides; did you mean width_mult?",
+        ),
+        (
+            {"architecture": "dymn", "settings": {"width_mult": "0.4"}},
+            "settings.width_mult: '0.4' is not allowed; it should be a number",
+        ),
+        (
+            {"architecture": "dymn", "settings": {"width_mult": True}},
+            "settings.width_mult: True is not allowed; it should be a number",
+        ),
+        (
+            {"architecture": "dymn", "settings": {"anneal": 1}},
+            "settings.anneal: 1 is not allowed; it should be true or false",
+        ),
+        (
+            {"architecture": "mobilenetv3", "settings": {"strides": 2}},
+            "settings.strides: 2 is not allowed; it should be a list",
+        ),
+        (
+            {"architecture": "eres2net", "settings": {"m_channels": 16.5}},
+            "settings.m_channels: 16.5 is not allowed; it should be a whole number",
+        ),
+        ({"architecture": "eres2net", "window_s": 0.28}, "window_s: 0.28 is too short for eres2net; at least 0.288"),
+        ({"architecture": "own_student:Tiny"}, "settings: channels is missing"),
+        (
+            {"architecture": "own_student:Tiny", "settings": {"channels": 1, "names": 3}},
+            "settings.names: 3 is not allowed; it should be a list",
+        ),
+        (
+            {"architecture": "broken_student:Tiny"},
+            "architecture: {folder}/broken_student.py: invalid syntax (line 1)",
+        ),
+    ],
+)
+def test_student_that_cannot_be_built_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: dict, sentence: str
+) -> None:
+    (tmp_path / "own_student.py").write_text(OWN_STUDENT)
+    (tmp_path / "broken_student.py").write_text("class class")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = load_config({"students": {**Config().model_dump()["students"], "mine": student}})
+    with pytest.raises(SsondoError) as error:
+        check(config)
+    assert str(error.value) == f"config: students.mine.{sentence.format(folder=tmp_path)}"
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        {"architecture": "mobilenetv3", "settings": {"width_mult": 2, "strides": [2, 2, 2, 1]}},
+        {"architecture": "dymn", "settings": {"temperature": 3, "anneal": True}},
+        {"architecture": "eres2net", "window_s": 0.288, "settings": {"m_channels": 32}},
+        {
+            "architecture": "own_student:Tiny",
+            "settings": {"channels": "x", "rate": 0.5, "deep": True, "extra": 1, "names": [1]},
+        },
+        {"architecture": "own_student:Open", "settings": {"anything": 1}},
+        {"architecture": "own_student:Inherits", "settings": {"anything": 1}},
+    ],
+)
+def test_student_that_may_be_built_is_let_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: dict
+) -> None:
+    (tmp_path / "own_student.py").write_text(OWN_STUDENT)
+    monkeypatch.syspath_prepend(tmp_path)
+    check(load_config({"students": {**Config().model_dump()["students"], "mine": student}}))
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3", "dymn"])
+@pytest.mark.parametrize("is_local", [False, True])
+def test_weights_of_width_one_are_refused_for_another_width(tmp_path: Path, name: str, is_local: bool) -> None:
+    values = Config().model_dump()
+    student = values["students"][name]
+    student["settings"] = {"width_mult": 1}
+    check(load_config(values))
+    student["settings"] = {"width_mult": 0.4}
+    if is_local:
+        file = tmp_path / student["init"]["url"].rpartition("/")[2]
+        file.touch()
+        student["init"] = {"path": str(file)}
+    with pytest.raises(SsondoError) as error:
+        check(load_config(values))
+    assert str(error.value) == (
+        f"config: students.{name}.init: these weights are of width 1.0; set init: null, or name weights of width 0.4"
+    )
+    student["init"] = None
+    check(load_config(values))
+
+
+def test_least_window_counts_frames_as_the_students_front_end_does() -> None:
+    from ssondo import check as module
+    from ssondo.features import STUDENT
+
+    constants = (module._SAMPLE_RATE, module._N_FFT, module._HOP_LENGTH)
+    assert constants == (STUDENT.sample_rate, STUDENT.n_fft, STUDENT.hop_length)
+    assert STUDENT.n_frames(round(0.288 * 32_000)) == 17
+    assert STUDENT.n_frames(round(0.288 * 32_000) - 1) == 16
+
+
 def test_task_without_a_local_copy_is_prepared_from_the_files_that_are_downloaded(plan: Plan) -> None:
     assert plan.probe.archives("esc50") == ["data/archives/esc50/ESC-50-master.zip"]
     assert len(plan.probe.archives("fsd50k")) == 9

@@ -363,3 +363,10 @@ def test_code_hash_of_the_model_does_not_cover_the_architectures():
     covered = provenance.modules_of("ssondo.student_checkpoint")
     assert not {"ssondo.students.mobilenetv3", "ssondo.students.dymn", "ssondo.students.eres2net"} & set(covered)
     assert "ssondo.students.backbone" in covered
+
+
+def test_setting_of_another_type_is_one_line():
+    with pytest.raises(
+        SsondoError, match=r"student 'mobilenetv3' cannot be built with \{'width_mult': '0.4'\}: '>' not"
+    ):
+        students.build("mobilenetv3", width_mult="0.4")

@@ -15,7 +15,7 @@ from ssondo.shards.status import Status
 from ssondo.tasks import READERS, load_task, prepare_task
 from ssondo.tasks.gtzan import GENRES
 from ssondo.tasks.magnatagatune import TAGS
-from ssondo.tasks.task import Task, stratified_folds
+from ssondo.tasks.task import Task, draw_valid, stratified_folds
 
 METADATA = replicas.SHARED / "data/metadata"
 needs_shared = pytest.mark.skipif(not METADATA.is_dir(), reason="the shared test data is not here")
@@ -543,3 +543,26 @@ def test_code_of_a_task_is_its_own_reader_and_what_all_share(kind: str) -> None:
     shared = {"ssondo.tasks.table"} if kind == "pattern" else set()
     assert modules & readers == {module} | shared
     assert ("ssondo.demo" in modules) == (kind == "rendered")
+
+
+@pytest.mark.parametrize(("n_groups", "least"), [(2, 0.5), (3, 0.34), (5, 0.2), (6, 0.17)])
+def test_too_few_groups_for_a_validation_split_name_the_share_that_works(n_groups: int, least: float) -> None:
+    groups = [str(i % n_groups) for i in range(14)]
+
+    def drawn(share: float) -> list[str]:
+        return draw_valid([["bark"]] * 14, groups, share, 0, "barks")
+
+    with pytest.raises(SsondoError) as error:
+        drawn(0.15)
+    assert str(error.value) == (
+        f"tasks.barks.options.valid_share = 0.15: no such share of {n_groups} group(s) of training clips can be held "
+        f"out; set it to {least:g} or more, or put clips into the split valid yourself"
+    )
+    assert set(drawn(least)) == {"train", "valid"}
+
+
+def test_one_group_alone_has_no_validation_split_to_draw() -> None:
+    with pytest.raises(
+        SsondoError, match=r"of 1 group\(s\) of training clips can be held out; put clips into the split"
+    ):
+        draw_valid([["bark"]] * 3, ["all"] * 3, 0.5, 0, "barks")

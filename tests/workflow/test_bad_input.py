@@ -25,6 +25,16 @@ def test_unknown_key_stops_before_anything_is_planned(finished: Project, tmp_pat
     assert not (fresh.folder / "results").exists()
 
 
+def test_table_that_is_null_is_refused_in_one_line(tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "fresh")
+    project.configure(lambda config: config.update(table2=None))
+    done = project.snakemake("table2", "--dry-run", check=False)
+    assert done.returncode == 1
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
+    assert said == ["error: table2 is null in this configuration; set it to have the table"]
+    assert "Traceback" not in done.stderr
+
+
 def failing(project: Project, *arguments: str) -> str:
     """Run to a failure and return the lines that ssondo itself said."""
     done = project.snakemake(*arguments, check=False)

@@ -1,0 +1,96 @@
+"""What a student's class takes, read from its source: a plan must not import torch, nor run the user's code."""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+# By annotation, or by the type of the default: the types that are right, and the words for them.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "float": ((int, float), "a number"),
+    "int": ((int,), "a whole number"),
+    "bool": ((bool,), "true or false"),
+    "str": ((str,), "a text"),
+    "list": ((list,), "a list"),
+    "tuple": ((list,), "a list"),
+    "Sequence": ((list,), "a list"),
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The settings of a class.
+
+    Attributes:
+        kinds: for each setting the name of its type; "" if it cannot be told.
+        required: settings without a default.
+        min_frames: the class' own number of least frames of a window; 1 if it states none.
+    """
+
+    kinds: Mapping[str, str]
+    required: frozenset[str]
+    min_frames: int
+
+    def fault(self, settings: Mapping[str, object]) -> str | None:
+        """What is wrong with `settings`, as ".setting: reason" or ": reason"; None if nothing is."""
+        for name, value in settings.items():
+            if name not in self.kinds:
+                near = get_close_matches(name, self.kinds, 1, 0.5)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                return f".{name}: there is no such setting; there are {', '.join(self.kinds) or 'none'}{hint}"
+            types, words = _KINDS.get(self.kinds[name], ((object,), ""))
+            if not isinstance(value, types) or (isinstance(value, bool) and not {bool, object} & set(types)):
+                return f".{name}: {value!r} is not allowed; it should be {words}"
+        if missing := [name for name in self.kinds if name in self.required - settings.keys()]:
+            return f": {', '.join(missing)} is missing"
+        return None
+
+
+def signature_of(path: Path, name: str) -> Signature | None:
+    """The settings that class `name` of a source file takes; None if its source alone does not say.
+
+    Raises:
+        SyntaxError: if the file is no Python.
+    """
+    for node in ast.parse(path.read_bytes(), str(path)).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and item.name == "__init__" and item.args.kwarg is None:
+                    return _signature(item.args, node)
+    return None
+
+
+def _signature(arguments: ast.arguments, node: ast.ClassDef) -> Signature:
+    named = [*arguments.posonlyargs, *arguments.args][1:]
+    n_without = len(named) - len(arguments.defaults)
+    defaults: list[ast.expr | None] = [None] * n_without + list(arguments.defaults) + list(arguments.kw_defaults)
+    settings = list(zip([*named, *arguments.kwonlyargs], defaults, strict=True))
+    return Signature(
+        kinds={a.arg: _kind(a.annotation, default) for a, default in settings},
+        required=frozenset(a.arg for a, default in settings if default is None),
+        min_frames=_min_frames(node),
+    )
+
+
+def _kind(annotation: ast.expr | None, default: ast.expr | None) -> str:
+    if isinstance(annotation, ast.Subscript):
+        annotation = annotation.value
+    if isinstance(annotation, ast.Name):
+        return annotation.id
+    if annotation is None and isinstance(default, ast.Tuple | ast.List):
+        return "list"
+    # A default of 1 may stand for any number.
+    if annotation is None and isinstance(default, ast.Constant):
+        kind = type(default.value).__name__
+        return "float" if kind == "int" else kind
+    return ""
+
+
+def _min_frames(node: ast.ClassDef) -> int:
+    for item in node.body:
+        if isinstance(item, ast.Assign | ast.AnnAssign) and isinstance(item.value, ast.Constant):
+            target = item.targets[0] if isinstance(item, ast.Assign) else item.target
+            if isinstance(target, ast.Name) and target.id == "min_frames" and isinstance(item.value.value, int):
+                return item.value.value
+    return 1
