@@ -70,7 +70,9 @@ def freeze(*, audio: Path, index: Path, out: Path) -> None:
                 raise SsondoError(f"{path}: clip {absent[0]} is not in {index / path.stem}.csv; they are of two runs")
             rows += [(split, clip, *times[clip]) for clip in there]
     if not rows:
-        raise SsondoError(f"{audio}: no clips of resampled shards; make them with: snakemake --until resample")
+        raise SsondoError(
+            f"{audio}: no clips of resampled shards; make them first, with your snakemake command and --until resample"
+        )
     write_text(out, _text(rows))
     counts = [f"{sum(row[0] == split for row in rows)} {split}" for split in _SPLITS]
     log.info("freeze: %s clips in %s", ", ".join(counts), out)

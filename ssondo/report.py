@@ -108,7 +108,7 @@ def report(
     """
     lines = read_table(table1)
     if not lines:
-        raise SsondoError(f"{table1}: no line in it; make it again with: snakemake --force {table1}")
+        raise SsondoError(f"{table1}: no line in it; remove it, and snakemake makes it again")
     cells = read_scores(scores)
     jobs = read_benchmarks(benchmarks)
     note = "Per cent, mean ± 95 % interval over runs; bold: the best of a student; a number opens its origin."

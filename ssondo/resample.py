@@ -134,7 +134,7 @@ def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: in
         raise
     except OriginChanged as error:
         raise OriginChanged(
-            f"{error}; what was noted of it is out of date: snakemake --forcerun locate fetch"
+            f"{error}; what was noted of it is out of date: give your snakemake command --forcerun locate fetch"
         ) from None
     except SsondoError as error:
         return _Clip(Status.FAILED, str(error), b"")

@@ -143,7 +143,7 @@ def file_in_package(place: str) -> Path:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         extra = _EXTRAS.get(package)
-        install = f"pip install 'ssondo[{extra}]'" if extra else f"pip install {package}"
+        install = f"pip install '.[{extra}]'" if extra else f"pip install {package}"
         raise SsondoError(f"{place}: package {package!r} is not installed; {install}")
     for folder in spec.submodule_search_locations:
         file = Path(folder, inside)

@@ -116,7 +116,7 @@ class Parquet(Local):
             from pyarrow import parquet
         except ImportError:
             raise SsondoError(
-                "audioset.source.kind: parquet needs the package pyarrow; pip install 'ssondo[parquet]'"
+                "audioset.source.kind: parquet needs the package pyarrow; pip install '.[parquet]'"
             ) from None
         try:
             with parquet.ParquetFile(file) as opened:

@@ -133,7 +133,7 @@ class Youtube:
             from yt_dlp.downloader.external import FFmpegFD
             from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
         except ImportError:
-            raise SsondoError("yt-dlp is not installed; pip install 'ssondo[pipeline]'") from None
+            raise SsondoError("yt-dlp is not installed; pip install '.[pipeline]'") from None
         # As yt-dlp's own command line does: it looks for ffmpeg once without the options below.
         FFmpegPostProcessor._ffmpeg_location.set(ffmpeg)
         if not FFmpegFD.available():

