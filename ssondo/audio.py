@@ -219,9 +219,15 @@ def _read_av(data: bytes) -> Decoded | None:
     # Noise is taken for a stream of broken packets now and then.
     if not frames.samples or not sample_rate or n_bad > n_good:
         return None
-    # Packed, not planar: PyAV counts more planes than there are in a frame of more than seven channels.
-    parts = av.AudioResampler(format="flt").resample(frames.read())
-    waveform = np.concatenate([part.to_ndarray().reshape(-1, part.layout.nb_channels).T for part in parts], axis=1)
+    whole = frames.read()
+    assert whole is not None  # it has samples
+    # As decoders give it, channel by channel; of more than seven channels PyAV counts more than there are.
+    n_channels = whole.layout.nb_channels
+    parts = [
+        part.to_ndarray() if part.format.is_planar else part.to_ndarray().reshape(-1, n_channels).T
+        for part in av.AudioResampler(format="fltp" if n_channels < 8 else "flt").resample(whole)
+    ]
+    waveform = np.concatenate(parts, axis=1)
     truncated = n_bad > 0 or waveform.shape[1] / sample_rate < declared_s - DURATION_SLACK_S
     return Decoded(np.ascontiguousarray(waveform, dtype=np.float32), sample_rate, truncated)
 
