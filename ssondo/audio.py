@@ -30,6 +30,8 @@ _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 _BLOCK = 1 << 16
 # Encoders round to frames, so a header may promise a little more than there is.
 DURATION_SLACK_S = 0.25
+# More than the longest page of an Ogg file, in bytes.
+OGG_PAGE = 1 << 17
 _SHORTEST_REMAINS_S = 0.1
 _MAGIC = {
     "wav": (0, b"RIFF"),
@@ -137,22 +139,27 @@ def _kind(data: bytes) -> str | None:
     return None
 
 
-def _ends_early(data: bytes) -> bool:
+def ends_early(head: bytes, tail: bytes, size: int) -> bool:
     """Whether a WAV, AIFF or Ogg file lacks its end; libsndfile takes them as they are.
 
     A WAV that was written to a pipe declares the largest size, or none.
+
+    Args:
+        head: how the file begins, twelve bytes or more.
+        tail: how it ends, `OGG_PAGE` bytes or all of it.
+        size: of the whole file in bytes.
     """
-    kind = _kind(data)
+    kind = _kind(head)
     if kind in ("wav", "aiff"):
-        declared = int.from_bytes(data[4:8], "little" if kind == "wav" else "big") + 8
-        return len(data) < declared < 0x7FFF_0000
+        declared = int.from_bytes(head[4:8], "little" if kind == "wav" else "big") + 8
+        return size < declared < 0x7FFF_0000
     if kind == "ogg":
-        page = data.rfind(b"OggS")
-        return page + 5 >= len(data) or not data[page + 5] & 4 or last_page_is_cut(data, page)
+        page = tail.rfind(b"OggS")
+        return page + 5 >= len(tail) or not tail[page + 5] & 4 or _last_page_is_cut(tail, page)
     return False
 
 
-def last_page_is_cut(data: bytes, page: int) -> bool:
+def _last_page_is_cut(data: bytes, page: int) -> bool:
     """Whether the Ogg page that begins at `page` is longer than what is left of `data`."""
     table = page + 27
     if table > len(data):
@@ -181,7 +188,7 @@ def _read_soundfile(data: bytes) -> Decoded | None:
         return None
     waveform = np.concatenate([np.zeros((0, channels), dtype=np.float32), *blocks]).T
     missing_s = (declared - waveform.shape[1]) / sample_rate
-    truncated = damaged or _ends_early(data) or missing_s > DURATION_SLACK_S
+    truncated = damaged or ends_early(data, data, len(data)) or missing_s > DURATION_SLACK_S
     return Decoded(np.ascontiguousarray(waveform), sample_rate, truncated)
 
 

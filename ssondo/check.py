@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ssondo.config import Config
 from ssondo.config.audioset import FolderSource, LocalSource
-from ssondo.config.distill import Student
+from ssondo.config.distill import STUDENT_RATE, Student
 from ssondo.errors import SsondoError
 from ssondo.provenance import source_file, targets
 from ssondo.signatures import signature_of
@@ -14,7 +14,7 @@ from ssondo.signatures import signature_of
 # Linux takes 128 KiB in one argument, and a rule's command is one; the rest is for its options.
 _LONGEST_COMMAND = 120_000
 # Of the students' front-end: a plan does not import it, and a test compares.
-_SAMPLE_RATE, _N_FFT, _HOP_LENGTH = 32_000, 1024, 512
+_N_FFT, _HOP_LENGTH = 1024, 512
 
 
 def source_of(dotted: str) -> str | None:
@@ -44,7 +44,7 @@ def _check_student(name: str, student: Student) -> None:
     if found is not None:
         if fault := found.fault(student.settings):
             raise SsondoError(f"{key}.settings{fault}")
-        least_s = (_N_FFT + _HOP_LENGTH * (found.min_frames - 1)) / _SAMPLE_RATE
+        least_s = (_N_FFT + _HOP_LENGTH * (found.min_frames - 1)) / STUDENT_RATE
         if student.window_s < least_s:
             raise SsondoError(
                 f"{key}.window_s: {student.window_s:g} is too short for {student.architecture}; at least {least_s:g}"

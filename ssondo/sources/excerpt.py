@@ -13,12 +13,10 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from ssondo.audio import DURATION_SLACK_S, Decoded, declared_length_s, decode_file, last_page_is_cut
+from ssondo.audio import DURATION_SLACK_S, OGG_PAGE, Decoded, declared_length_s, decode_file, ends_early
 from ssondo.errors import SsondoError
 
 _BLOCK = 1 << 16
-# The longest Ogg page is a little under 64 KiB.
-_TAIL = 1 << 17
 # Of what is shorter all is decoded at once, with every way to read it.
 _SHORT_S = 60.0
 _STATELESS = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
@@ -204,16 +202,9 @@ def _with_av(reader: _Reader, start_s: float, end_s: float) -> _Part | None:
 
 
 def _ends_early(reader: _Reader) -> bool:
-    """Whether a WAV, AIFF or Ogg file lacks its end, as `ssondo.audio` tells it of a file in memory."""
+    """Whether a WAV, AIFF or Ogg file lacks its end."""
     size = reader.seek(0, os.SEEK_END)
     reader.seek(0)
-    head = reader.read(8) or b""
-    if head[:4] in (b"RIFF", b"FORM"):
-        declared = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big") + 8
-        return size < declared < 0x7FFF_0000
-    if head[:4] == b"OggS":
-        reader.seek(max(0, size - _TAIL))
-        tail = reader.readall() or b""
-        page = tail.rfind(b"OggS")
-        return page + 5 >= len(tail) or not tail[page + 5] & 4 or last_page_is_cut(tail, page)
-    return False
+    head = reader.read(12) or b""
+    reader.seek(max(0, size - OGG_PAGE))
+    return ends_early(head, reader.readall() or b"", size)

@@ -271,7 +271,7 @@ def test_least_window_counts_frames_as_the_students_front_end_does() -> None:
     from ssondo import check as module
     from ssondo.features import STUDENT
 
-    constants = (module._SAMPLE_RATE, module._N_FFT, module._HOP_LENGTH)
+    constants = (module.STUDENT_RATE, module._N_FFT, module._HOP_LENGTH)
     assert constants == (STUDENT.sample_rate, STUDENT.n_fft, STUDENT.hop_length)
     assert STUDENT.n_frames(round(0.288 * 32_000)) == 17
     assert STUDENT.n_frames(round(0.288 * 32_000) - 1) == 16
