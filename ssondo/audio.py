@@ -1,4 +1,4 @@
-"""Sound in and out of bytes: decode any file, mix down, resample, fit to a length, encode.
+"""Sound in and out of bytes: decode any file, mix down, resample, encode.
 
 libsndfile reads most files inside the process, PyAV (the libraries of FFmpeg) what it does
 not know (m4a, mp4, webm), and the ffmpeg program is the last try.
@@ -303,6 +303,11 @@ def to_mono(waveform: np.ndarray) -> np.ndarray:
     return total
 
 
+def resampled_length(n_samples: int, from_rate: int, to_rate: int) -> int:
+    """How many samples `resample_to` makes of `n_samples`; rates in Hz."""
+    return round(n_samples * to_rate / from_rate)
+
+
 def resample_to(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     """Resample along the last axis with soxr's HQ filter.
 
@@ -312,33 +317,22 @@ def resample_to(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarra
         to_rate: the wanted one in Hz.
 
     Returns:
-        float32, with round(samples * to_rate / from_rate) samples; `waveform` itself if the rates agree.
+        float32, with `resampled_length` samples; `waveform` itself if the rates agree.
     """
     if from_rate == to_rate:
         return waveform
-    n_samples = round(waveform.shape[-1] * to_rate / from_rate)
+    n_samples = resampled_length(waveform.shape[-1], from_rate, to_rate)
     resampled = soxr.resample(waveform.T, from_rate, to_rate, quality="HQ").T
     # soxr rounds the end as this does in every case tried; the promise must not hang on that.
-    return np.ascontiguousarray(_fit_end(resampled, n_samples), dtype=np.float32)
+    return np.ascontiguousarray(fit_end(resampled, n_samples), dtype=np.float32)
 
 
-def _fit_end(waveform: np.ndarray, n_samples: int) -> np.ndarray:
+def fit_end(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     """Cut or zero-pad the last axis at its end."""
     missing = n_samples - waveform.shape[-1]
     if missing <= 0:
         return waveform[..., :n_samples]
     return np.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, missing)])
-
-
-def fit(waveform: np.ndarray, n_samples: int) -> np.ndarray:
-    """Make the last axis `n_samples` long: the centre of a longer one, zeros after a shorter one.
-
-    Args:
-        waveform: shape (..., samples).
-        n_samples: the wanted length.
-    """
-    start = max(0, (waveform.shape[-1] - n_samples) // 2)
-    return _fit_end(waveform[..., start:], n_samples)
 
 
 def _pcm16(waveform: np.ndarray) -> np.ndarray:

@@ -1,17 +1,20 @@
 """Bring the clips of a fetched shard to one sample rate, one channel and one length."""
 
+import io
 import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from ssondo.audio import decode_file, encode, fit, resample_to, to_mono
+from ssondo.audio import encode, fit_end, resample_to, resampled_length, to_mono
 from ssondo.errors import SsondoError, TransientError
-from ssondo.origins import Origin, OriginChanged, read_origin
+from ssondo.excerpt import decode_around_centre
+from ssondo.origins import Origin, OriginChanged, open_origin
 from ssondo.pool import ordered_map
 from ssondo.progress import progress
 from ssondo.shards.audio import AudioShard, AudioShardWriter
@@ -102,7 +105,8 @@ def _clips(shard: AudioShard) -> Iterator[_Clip]:
         yield _Clip(Status(shard.status[row]), shard.reasons[row], shard.blob(row), origin=origin)
 
 
-def _sound(clip: _Clip, folder: Path) -> bytes:
+@contextmanager
+def _opened(clip: _Clip, folder: Path) -> Iterator[BinaryIO]:
     """The clip's file, from the shard or from where it lies.
 
     Raises:
@@ -111,9 +115,11 @@ def _sound(clip: _Clip, folder: Path) -> bytes:
         TransientError: if the system does not let it be read.
     """
     if clip.origin is None:
-        return clip.blob
+        yield io.BytesIO(clip.blob)
+        return
     try:
-        return read_origin(clip.origin, folder)
+        with open_origin(clip.origin, folder) as file:
+            yield file
     except OSError as error:
         if error.errno is None:  # HDF5's, of a damaged row
             raise SsondoError(f"cannot be read: {type(error).__name__}") from None
@@ -127,8 +133,10 @@ def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: in
     """One clip as it is kept, at the last of `rates`; one that is not there stays as it is."""
     if clip.status is not Status.OK:
         return clip._replace(blob=b"")
+    clip_s = n_samples / rates[-1]
     try:
-        decoded = decode_file(_sound(clip, folder))
+        with _opened(clip, folder) as file:
+            decoded, start_s, duration_s = decode_around_centre(file, clip_s)
     except TransientError:
         # Like the next: else a disk that is not mounted would make a shard without sound.
         raise
@@ -139,13 +147,16 @@ def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: in
     except SsondoError as error:
         return _Clip(Status.FAILED, str(error), b"")
     waveform, sample_rate = to_mono(decoded.waveform), decoded.sample_rate
+    n_whole = round(duration_s * sample_rate)
     for rate in rates:
+        n_whole = resampled_length(n_whole, sample_rate, rate)
         waveform, sample_rate = resample_to(waveform, sample_rate, rate), rate
-    blob = encode(fit(waveform, n_samples), sample_rate, codec)
-    missing_s = n_samples / sample_rate - decoded.duration_s
+    before = max(0, (n_whole - n_samples) // 2) - start_s * sample_rate
+    blob = encode(fit_end(waveform[before:], n_samples), sample_rate, codec)
     notes = [clip.reason] if clip.reason else []
     if decoded.truncated:
         notes.append("truncated")
+    missing_s = clip_s - duration_s
     if abs(missing_s) > _NOTED_S:
-        notes.append(f"{'padded' if missing_s > 0 else 'cropped'} from {decoded.duration_s:.2f} s")
-    return _Clip(Status.OK, ", ".join(notes), blob, decoded.duration_s)
+        notes.append(f"{'padded' if missing_s > 0 else 'cropped'} from {duration_s:.2f} s")
+    return _Clip(Status.OK, ", ".join(notes), blob, duration_s)

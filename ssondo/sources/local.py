@@ -16,11 +16,11 @@ from typing import BinaryIO, NamedTuple
 from ssondo.artefacts import replacing
 from ssondo.audio import encode_flac, to_mono
 from ssondo.errors import SsondoError
+from ssondo.excerpt import decode_excerpt
 from ssondo.origins import Origin, file_stamp, open_origin, read_origin, stamped_size
 from ssondo.segments import Segment
 from ssondo.shards.status import Status
 from ssondo.sources import Fetched
-from ssondo.sources.excerpt import decode_excerpt
 from ssondo.sources.names import is_start, readings
 from ssondo.walk import cannot_list, walk
 

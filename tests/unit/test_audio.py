@@ -202,12 +202,12 @@ def test_the_empty_clips_of_esc50_are_named_empty_and_the_others_whole() -> None
         assert decoded.duration_s == pytest.approx(5.0, abs=0.07)
 
 
-def test_fit_takes_the_centre_or_pads_the_end() -> None:
+def test_the_end_is_cut_or_padded() -> None:
     ten = np.arange(10, dtype="f4")
-    np.testing.assert_array_equal(audio.fit(ten, 4), [3, 4, 5, 6])
-    np.testing.assert_array_equal(audio.fit(ten[:2], 4), [0, 1, 0, 0])
-    np.testing.assert_array_equal(audio.fit(np.stack([ten, -ten]), 9)[1], -ten[:9])
-    np.testing.assert_array_equal(audio.fit(ten, 10), ten)
+    np.testing.assert_array_equal(audio.fit_end(ten, 4), [0, 1, 2, 3])
+    np.testing.assert_array_equal(audio.fit_end(ten[:2], 4), [0, 1, 0, 0])
+    np.testing.assert_array_equal(audio.fit_end(np.stack([ten, -ten]), 11)[1], [*-ten, 0])
+    np.testing.assert_array_equal(audio.fit_end(ten, 10), ten)
 
 
 @pytest.mark.parametrize(

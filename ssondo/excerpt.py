@@ -8,6 +8,8 @@ are can be jumped over.
 
 import io
 import os
+from contextlib import suppress
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
@@ -19,6 +21,9 @@ from ssondo.errors import SsondoError
 _BLOCK = 1 << 16
 # Of what is shorter all is decoded at once, with every way to read it.
 _SHORT_S = 60.0
+# In less than this there is seldom more sound, and to look costs more than it saves.
+_SMALL_BYTES = 1 << 18
+_MARGIN_S = 1
 _STATELESS = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 
 
@@ -37,7 +42,57 @@ def decode_excerpt(file: BinaryIO, start_s: float, end_s: float) -> Decoded:
         SsondoError: if the file holds no sound that can be read; the text says why.
         OSError: if the system does not let it be read.
     """
+    best = _best(_Reader(file), start_s, end_s)
+    if best is None or (not best.full and best.total_s < _SHORT_S):
+        file.seek(0)
+        whole = decode_file(file.read())
+        start, end = (round(time_s * whole.sample_rate) for time_s in (start_s, end_s))
+        part = whole.waveform[:, start:end]
+        return Decoded(part, whole.sample_rate, whole.truncated and part.shape[1] < end - start)
+    waveform = best.waveform()
+    if not np.isfinite(waveform).all():
+        raise SsondoError("holds samples that are not finite numbers")
+    return Decoded(waveform, best.sample_rate, best.truncated)
+
+
+def decode_around_centre(file: BinaryIO, length_s: float) -> tuple[Decoded, int, float]:
+    """Decode an audio or video file, or of a long one only what is around its centre.
+
+    Args:
+        file: open to read at any place.
+        length_s: how much of a long file is wanted on the whole, in seconds; there is a second
+            more on both sides, for the edges of filters.
+
+    Returns:
+        What was decoded, with `truncated` for all of the file; at which whole second of the file it
+        begins; the length of all sound in the file in seconds.
+
+    Raises:
+        SsondoError: as `decode_excerpt`.
+        OSError: if the system does not let it be read.
+    """
+    size = file.seek(0, os.SEEK_END)
     reader = _Reader(file)
+    if size > _SMALL_BYTES and not 0 < _declared_length_s(reader) < _SHORT_S:
+        # How long a file is is known at its end, and only then where its centre was: all is decoded twice.
+        behind_all = float(1 << 40)
+        measured = _best(reader, behind_all, behind_all)
+        if measured is not None and measured.total_s >= _SHORT_S:
+            start_s = max(0, int((measured.total_s - length_s) / 2) - _MARGIN_S)
+            part = decode_excerpt(file, start_s, start_s + length_s + 2 * _MARGIN_S + 1)
+            return replace(part, truncated=measured.truncated), start_s, measured.total_s
+    reader.check()
+    file.seek(0)
+    whole = decode_file(file.read())
+    return whole, 0, whole.duration_s
+
+
+def _best(reader: "_Reader", start_s: float, end_s: float) -> "_Part | None":
+    """The part by whichever library has more of the file; None if neither can read it.
+
+    Raises:
+        OSError: if the system does not let it be read.
+    """
     best = _with_soundfile(reader, start_s, end_s, jump=True)
     if best is None or not best.full:
         # It may be cut or damaged behind the jump or before; from the beginning the two are told apart.
@@ -49,16 +104,25 @@ def decode_excerpt(file: BinaryIO, start_s: float, end_s: float) -> Decoded:
         if best is None or (other is not None and other.total_s > best.total_s):
             best = other
     reader.check()
-    if best is None or (not best.full and best.total_s < _SHORT_S):
-        file.seek(0)
-        whole = decode_file(file.read())
-        start, end = (round(time_s * whole.sample_rate) for time_s in (start_s, end_s))
-        part = whole.waveform[:, start:end]
-        return Decoded(part, whole.sample_rate, whole.truncated and part.shape[1] < end - start)
-    waveform = best.waveform()
-    if not np.isfinite(waveform).all():
-        raise SsondoError("holds samples that are not finite numbers")
-    return Decoded(waveform, best.sample_rate, best.truncated)
+    return best
+
+
+def _declared_length_s(reader: "_Reader") -> float:
+    """The length that a file declares, in seconds; 0 where there is none."""
+    reader.seek(0)
+    with suppress(soundfile.LibsndfileError), soundfile.SoundFile(reader) as file:
+        return float(file.frames / file.samplerate)
+    try:
+        import av
+    except ImportError:
+        return 0.0
+    reader.seek(0)
+    with (
+        suppress(av.FFmpegError, ValueError),
+        av.open(reader, mode="r", metadata_errors="ignore") as container,
+    ):
+        return declared_length_s(container, container.streams.audio[0]) if container.streams.audio else 0.0
+    return 0.0
 
 
 class _Reader(io.RawIOBase):
