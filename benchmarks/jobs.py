@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from models import TITLES, machine
 
-from ssondo.audio import decode_file, encode_flac, fit, resample_to, to_mono
+from ssondo.audio import decode_file, encode_flac, fit_end, resample_to, to_mono
 from ssondo.distill import distill
 from ssondo.embed import embed, n_workers, read_waveforms
 from ssondo.recipe import PRECISIONS, Outputs, Recipe, Runtime
@@ -40,7 +40,7 @@ def recordings(sounds: Path) -> list[bytes]:
         found = decode_file(path.read_bytes())
         waveforms.append(resample_to(to_mono(found.waveform), found.sample_rate, RATE))
     pairs = zip(waveforms[::2], waveforms[1::2], strict=False)
-    return [encode_flac(fit(np.concatenate(pair), round(CLIP_S * RATE)), RATE) for pair in pairs]
+    return [encode_flac(fit_end(np.concatenate(pair), round(CLIP_S * RATE)), RATE) for pair in pairs]
 
 
 def write_shards(folder: Path, name: str, blobs: list[bytes], n_clips: int) -> tuple[Path, Path]:

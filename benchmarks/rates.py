@@ -20,7 +20,7 @@ from models import TITLES, Bench, machine
 from probe import made_up, whole_command
 
 from ssondo.artefacts import write_text
-from ssondo.audio import decode, decode_flac_mono, encode, encode_flac, fit, resample_to, to_mono
+from ssondo.audio import decode, decode_flac_mono, encode, encode_flac, fit_end, resample_to, to_mono
 from ssondo.cluster import fit_centroids
 from ssondo.costs import RATES
 from ssondo.memory import keep_freed_memory
@@ -95,11 +95,11 @@ def sound() -> list[Row]:
     rng = np.random.default_rng(0)
     tone = 0.2 * np.sin(np.arange(int(CLIP_S * 44_100)) * 0.05) + 0.02 * rng.normal(size=int(CLIP_S * 44_100))
     fetched = encode(tone.astype("f4"), 48_000, "opus")
-    kept = encode_flac(fit(tone.astype("f4"), int(CLIP_S * RATE)), RATE)
+    kept = encode_flac(fit_end(tone.astype("f4"), int(CLIP_S * RATE)), RATE)
 
     def resample() -> None:
         waveform, rate = decode(fetched)
-        encode_flac(fit(resample_to(to_mono(waveform), rate, RATE), int(CLIP_S * RATE)), RATE)
+        encode_flac(fit_end(resample_to(to_mono(waveform), rate, RATE), int(CLIP_S * RATE)), RATE)
 
     how = "measured: Opus at 48 kHz to FLAC at 32 kHz"
     rows = [
