@@ -1,6 +1,8 @@
 """Work spread over processes: results in order, memory bounded."""
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -61,7 +63,16 @@ def ordered_map(
 
 
 def _begin(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Decoding takes and frees megabytes for each clip; asking the system anew costs a fifth of its time.
     keep_freed_memory()
     if initializer is not None:
         initializer(*initargs)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that has its results is killed: it would wait for more work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

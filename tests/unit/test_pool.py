@@ -1,7 +1,11 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +71,31 @@ def test_a_killed_worker_is_a_passing_fault_that_says_why() -> None:
 def test_an_error_of_a_worker_comes_through_as_it_is(n_workers: int) -> None:
     with pytest.raises(SsondoError, match=r"^item 0$"):
         list(ordered_map(fail, range(10), n_workers))
+
+
+def own_process(item: int) -> int:
+    time.sleep(0.1)
+    return os.getpid()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_process_that_is_killed(how: signal.Signals) -> None:
+    code = (
+        "from test_pool import own_process\n"
+        "from ssondo.pool import ordered_map\n"
+        "for pid in ordered_map(own_process, range(1_000_000), 2):\n"
+        "    print(pid, flush=True)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        workers = {int(process.stdout.readline()) for _ in range(10)}
+        process.send_signal(how)
+        try:
+            # Workers have the pipe too: it ends when the last of them does.
+            process.communicate(timeout=30)
+        finally:
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
