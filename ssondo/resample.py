@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from ssondo.artefacts import is_disk_full
 from ssondo.audio import encode, fit_end, resample_to, resampled_length, to_mono
 from ssondo.errors import SsondoError, TransientError
 from ssondo.excerpt import decode_around_centre
@@ -121,6 +122,8 @@ def _opened(clip: _Clip, folder: Path) -> Iterator[BinaryIO]:
         with open_origin(clip.origin, folder) as file:
             yield file
     except OSError as error:
+        if is_disk_full(error):  # of a temporary file of ffmpeg's
+            raise
         if error.errno is None:  # HDF5's, of a damaged row
             raise SsondoError(f"cannot be read: {type(error).__name__}") from None
         raise TransientError(

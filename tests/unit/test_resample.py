@@ -1,3 +1,4 @@
+import errno
 import io
 import math
 from pathlib import Path
@@ -6,8 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
+import ssondo.audio
 from ssondo.audio import decode_flac_mono, decode_mono, resample_to
 from ssondo.errors import SsondoError
+from ssondo.origins import Origin, file_stamp
 from ssondo.resample import resample
 from ssondo.shards.audio import AudioShard, AudioShardWriter
 from ssondo.shards.status import Status
@@ -146,6 +149,22 @@ def test_an_unknown_codec_leaves_no_file(tmp_path: Path, faulty: Path) -> None:
     with pytest.raises(SsondoError, match="unknown"):
         resample(audio=faulty, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=1.0, codec="mp7")
     assert not list(tmp_path.glob("*out.h5*"))
+
+
+def test_a_full_disk_is_not_blamed_on_the_file_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no library can read goes to the ffmpeg program as a temporary file."""
+    (tmp_path / "page.mp3").write_bytes(b"<html>not found</html>" * 9)
+    origin = Origin(str(tmp_path / "page.mp3"), "", file_stamp(tmp_path / "page.mp3"))
+    with AudioShardWriter(tmp_path / "fetched.h5", sample_rate=0, settings={}, producer="fetch") as shard:
+        shard.add("page", origin=(origin.encoded(), origin.stamp, origin.identity))
+
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ssondo.audio.tempfile, "NamedTemporaryFile", full)
+    with pytest.raises(SsondoError, match="no space left on the disk") as error:
+        resample(audio=tmp_path / "fetched.h5", out=tmp_path / "out.h5", sample_rate=32_000, clip_s=1.0)
+    assert "page.mp3" not in str(error.value)
 
 
 @pytest.mark.slow
