@@ -28,6 +28,8 @@ CODECS = ("flac", "pcm16", "opus")
 # libopus knows five rates; 32 kHz audio is kept at the next one above.
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 _BLOCK = 1 << 16
+# What libsndfile says of a file that does not say how long it is.
+_NO_LENGTH = (1 << 63) - 1
 # Encoders round to frames, so a header may promise a little more than there is.
 DURATION_SLACK_S = 0.25
 # More than the longest page of an Ogg file, in bytes.
@@ -168,8 +170,13 @@ def _last_page_is_cut(data: bytes, page: int) -> bool:
     return len(sizes) < data[page + 26] or table + len(sizes) + sum(sizes) > len(data)
 
 
+def loses_its_end(file: soundfile.SoundFile) -> bool:
+    """Whether libsndfile drops the last samples: of a FLAC file that went through a pipe and declares no length."""
+    return file.format == "FLAC" and file.frames == _NO_LENGTH
+
+
 def _read_soundfile(data: bytes) -> Decoded | None:
-    """Decode with libsndfile; None if it cannot open the file.
+    """Decode with libsndfile; None if it cannot open the file, or not read all of it.
 
     Blocks, not one read: the declared number of frames may be wrong (an Ogg file that was cut
     declares the largest integer), and a FLAC file that was cut fails in the middle of a read.
@@ -178,6 +185,8 @@ def _read_soundfile(data: bytes) -> Decoded | None:
     damaged = False
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
+            if loses_its_end(file):
+                return None
             sample_rate, declared, channels = file.samplerate, file.frames, file.channels
             try:
                 while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):

@@ -15,7 +15,15 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from ssondo.audio import DURATION_SLACK_S, OGG_PAGE, Decoded, declared_length_s, decode_file, ends_early
+from ssondo.audio import (
+    DURATION_SLACK_S,
+    OGG_PAGE,
+    Decoded,
+    declared_length_s,
+    decode_file,
+    ends_early,
+    loses_its_end,
+)
 from ssondo.errors import SsondoError
 
 _BLOCK = 1 << 16
@@ -197,12 +205,12 @@ class _Part:
 
 
 def _with_soundfile(reader: _Reader, start_s: float, end_s: float, *, jump: bool) -> _Part | None:
-    """The part by libsndfile; None if it cannot open the file, or there is no jumping in it."""
+    """The part by libsndfile; None if it cannot open or read all of the file, or there is no jumping in it."""
     damaged = False
     reader.seek(0)
     try:
         with soundfile.SoundFile(reader) as file:
-            if jump and not file.subtype.startswith(_STATELESS):
+            if loses_its_end(file) or (jump and not file.subtype.startswith(_STATELESS)):
                 return None
             declared, part = file.frames, _Part(file.samplerate, start_s, end_s)
             part.add(np.zeros((file.channels, 0), dtype=np.float32))

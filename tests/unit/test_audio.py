@@ -179,16 +179,30 @@ def test_half_a_webm_gives_its_beginning_and_says_so(tmp_path: Path) -> None:
     assert decoded.duration_s == pytest.approx(4.0, abs=0.6)
 
 
-def test_a_wav_written_to_a_pipe_is_whole(tmp_path: Path) -> None:
+def piped(source: bytes, container: str) -> bytes:
+    """A file that ffmpeg wrote to a pipe, where it cannot go back to note the length."""
     binary = audio.ffmpeg_binary()
     assert binary
-    (tmp_path / "a.wav").write_bytes(file_of(tone()))
-    piped = subprocess.run(
-        [binary, "-v", "error", "-i", tmp_path / "a.wav", "-f", "wav", "pipe:"], check=True, capture_output=True
-    ).stdout
-    assert piped[4:8] == b"\xff\xff\xff\xff"
-    decoded = audio.decode_file(piped)
+    command = [binary, "-v", "error", "-i", "pipe:", "-f", container, "pipe:"]
+    return subprocess.run(command, input=source, check=True, capture_output=True).stdout
+
+
+def test_a_wav_written_to_a_pipe_is_whole() -> None:
+    data = piped(file_of(tone()), "wav")
+    assert data[4:8] == b"\xff\xff\xff\xff"
+    decoded = audio.decode_file(data)
     assert (decoded.truncated, decoded.waveform.shape) == (False, (1, RATE))
+
+
+def test_a_flac_written_to_a_pipe_is_whole_and_half_of_it_is_not() -> None:
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE).astype("f4")
+    data = piped(file_of(sound), "flac")
+    decoded = audio.decode_file(data)
+    assert not decoded.truncated
+    np.testing.assert_allclose(decoded.waveform[0], sound, atol=2**-15)
+    half = audio.decode_file(data[: len(data) // 2])
+    assert half.truncated
+    assert half.duration_s == pytest.approx(1.5, abs=0.2)
 
 
 @pytest.mark.skipif(not ESC50.is_dir(), reason="no shared ESC-50 clips")

@@ -116,6 +116,18 @@ def test_a_file_that_was_cut_gives_the_same_part_and_says_so(folder: Path, tmp_p
     assert (before.truncated, across.truncated, behind.truncated) == (False, True, True)
 
 
+def test_a_flac_written_to_a_pipe_is_whole(folder: Path) -> None:
+    binary = ffmpeg_binary()
+    assert binary is not None
+    command = [binary, "-v", "error", "-i", folder / "source.wav", "-f", "flac", "pipe:"]
+    data = subprocess.run(command, check=True, capture_output=True).stdout
+    part = decode_excerpt(io.BytesIO(data), 65, 75)
+    assert not part.truncated
+    np.testing.assert_array_equal(part.waveform, all_of(folder / "a.flac").waveform[:, 65 * RATE :])
+    part, _, duration_s = decode_around_centre(io.BytesIO(data), 10)
+    assert (part.truncated, duration_s) == (False, LENGTH_S)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_of_a_long_file_what_is_around_its_centre_is_decoded(folder: Path, name: str) -> None:
     whole = all_of(folder / name)
