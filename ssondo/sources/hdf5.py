@@ -91,6 +91,13 @@ class Hdf5(Local):
             raise SsondoError(f"{file}: {len(names)} names for {len(pack[column])} rows of {column}")
         if column not in _SAMPLES:
             return names, column, 0
+        kind = h5py.check_vlen_dtype(pack[column].dtype) or pack[column].dtype
+        if (kind.kind != "f" and (kind.kind, kind.itemsize) != ("i", 2)) or pack[column].ndim > 2:
+            # It would be taken for int16 or for many channels, and be noise or silence.
+            raise SsondoError(
+                f"{file}: {column} is {kind} of shape {pack[column].shape}; expected (clips, samples) of int16, "
+                "or of floats in [-1, 1]"
+            )
         rate = int(pack.attrs.get("sample_rate", pack[column].attrs.get("sample_rate", self._sample_rate or 0)))
         if rate <= 0:
             raise SsondoError(

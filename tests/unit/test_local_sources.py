@@ -342,6 +342,8 @@ def test_an_empty_row_of_a_pack_is_a_failed_clip(tmp_path: Path) -> None:
     [
         ({"name": np.zeros(2)}, "not a pack of clips; it holds name, expected audio_name and mp3 or waveform"),
         ({"audio_name": np.zeros(2, "S9"), "waveform": np.zeros((3, 9), "i2")}, "2 names for 3 rows of waveform"),
+        ({"audio_name": np.zeros(2, "S9"), "waveform": np.zeros((2, 9), "i4")}, "is int32 .*; expected .* of int16"),
+        ({"audio_name": np.zeros(2, "S9"), "waveform": np.zeros((2, 2, 9))}, r"of shape \(2, 2, 9\); expected \(clips"),
         (None, "not a readable HDF5 file"),
     ],
 )
