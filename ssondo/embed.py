@@ -224,8 +224,18 @@ def whole_float32() -> Iterator[None]:
 def embed_batch(
     model: teachers.Teacher, waveforms: list[Tensor], batch_size: int, device: str, precision: str
 ) -> np.ndarray:
-    """Embeddings of clips, shape (len(waveforms), embedding_dim), float32."""
+    """Embeddings of clips, shape (len(waveforms), embedding_dim), float32.
+
+    Raises:
+        SsondoError: if the GPU's memory is too small for the batch.
+    """
     half = half_of(model, precision, device)
     arithmetic = whole_float32() if half is None else torch.autocast("cuda", dtype=half)
-    with torch.inference_mode(), arithmetic:
-        return model.embed(waveforms, batch_size).float().numpy()
+    try:
+        with torch.inference_mode(), arithmetic:
+            return model.embed(waveforms, batch_size).float().numpy()
+    except torch.OutOfMemoryError as error:
+        raise SsondoError(
+            f"{batch_size} clips at once do not fit into the memory of {device}; lower runtime.embed_batch_size "
+            f"(--batch-size), or see what else uses the GPU ({str(error).partition('. GPU')[0]})"
+        ) from None

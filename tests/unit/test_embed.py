@@ -234,6 +234,18 @@ def test_an_unknown_precision_is_named(audio, tmp_path):
         run(audio, tmp_path, precision="fp8")
 
 
+def test_a_batch_too_large_for_the_gpu_names_the_setting_to_lower(audio, tmp_path, module):
+    (module / "teacher_for_tests.py").write_text(
+        "import torch\n"
+        "def embed(x):\n"
+        "    raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has a total of 8 GiB')\n"
+    )
+    words = r"^4 clips at once do not fit .*lower runtime\.embed_batch_size .*\(CUDA out of memory. Tried .* 9 GiB\)$"
+    with pytest.raises(SsondoError, match=words):
+        run(audio, tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
+
+
 def test_a_shard_of_clips_as_they_were_fetched_is_refused(tmp_path):
     path = tmp_path / "fetched.h5"
     with AudioShardWriter(path, sample_rate=0, settings={}) as shard:
