@@ -106,9 +106,9 @@ def load_onnx(
     path = _needs_file(checkpoint, "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
-    providers = ["CPUExecutionProvider"]
+    providers: list[str | tuple[str, dict[str, int]]] = ["CPUExecutionProvider"]
     if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, "CUDAExecutionProvider")
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": torch.device(device).index or 0}))
     faults: tuple[type[Exception], ...] = (
         states.Fail,
         states.InvalidGraph,
