@@ -152,10 +152,15 @@ def device_of(device: str) -> str:
     """`device`, with "auto" resolved to a GPU if there is one.
 
     Raises:
-        SsondoError: if it names a GPU that is not there.
+        SsondoError: if there is no such device, or it cannot be used.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise SsondoError(f"device {device!r}: this machine has no usable GPU; use 'auto' or 'cpu'")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SsondoError(f"device {device!r} cannot be used ({reason}); use 'auto' or 'cpu'") from None
     return device

