@@ -144,8 +144,6 @@ def _pack(path: Path) -> h5py.File:
     if path not in _packs:
         while len(_packs) >= _OPEN_PACKS:
             _packs.popitem(last=False)[1].close()
-        if not path.exists():
-            raise FileNotFoundError
         _packs[path] = h5py.File(path, "r")
     _packs.move_to_end(path)
     return _packs[path]
@@ -155,9 +153,9 @@ def _pack_row(path: Path, origin: Origin) -> bytes:
     """A row of an HDF5 pack: the file that it holds, or its samples as WAV."""
     place, _, rate = origin.part.partition("@")
     column, _, row = place.rstrip("]").rpartition("[")
-    pack = _pack(path)
+    # Before it is opened: of a pack that was cut HDF5 says no more than of a damaged row.
     _check(path, origin, path.stat().st_size, b"")
-    value: Any = pack[column][int(row)]
+    value: Any = _pack(path)[column][int(row)]
     if int(rate or 0) == 0:
         return bytes(value) if isinstance(value, bytes) else np.asarray(value, dtype=np.uint8).tobytes()
     return _wav(np.asarray(value), int(rate))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ssondo import origins
 from ssondo.audio import decode_flac_mono, ffmpeg_binary
 from ssondo.errors import SsondoError, TransientError
 from ssondo.fetch import fetch
@@ -258,6 +259,18 @@ def test_a_file_that_was_cut_since_it_was_noted_is_a_fault(tmp_path: Path) -> No
     file = next((tmp_path / "copy").rglob("*YYYYYYYYYYY*"))
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(OriginChanged, match="has 100 bytes and had"):
+        resample(audio=tmp_path / "work/fetched/eval-0000.h5", out=tmp_path / "x.h5", sample_rate=RATE, clip_s=1.0)
+
+
+def test_a_pack_that_was_cut_since_it_was_noted_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    imported(tmp_path / "work", as_mp3_packs(tmp_path / "copy"))
+    for pack in origins._packs.values():  # a later job opens them anew
+        pack.close()
+    origins._packs.clear()
+    for path in (tmp_path / "copy").iterdir():
+        path.write_bytes(path.read_bytes()[:5_000])
+    with pytest.raises(OriginChanged, match="has 5000 bytes and had"):
         resample(audio=tmp_path / "work/fetched/eval-0000.h5", out=tmp_path / "x.h5", sample_rate=RATE, clip_s=1.0)
 
 
