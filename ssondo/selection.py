@@ -15,8 +15,12 @@ from itertools import islice
 import numpy as np
 import torch
 
+from ssondo.errors import SsondoError
 from ssondo.metrics import evaluate
 from ssondo.progress import progress_bar
+
+# Below every score there is.
+_NO_SCORE = -1.0
 
 
 @dataclass(frozen=True)
@@ -258,7 +262,7 @@ class _Best:
         device = weights[0].device
         return cls(
             [weight.clone() for weight in weights],
-            torch.full(shape, -1.0, dtype=torch.float64, device=device),
+            torch.full(shape, _NO_SCORE, dtype=torch.float64, device=device),
             torch.full(shape, torch.inf, dtype=torch.float64, device=device),
             torch.zeros(shape, dtype=torch.int64, device=device),
         )
@@ -348,11 +352,14 @@ class _Race:
         for s, rows in enumerate(self.development.valid_rows):
             labels = self.development.clips.labels[rows]
             outputs = _forward([weight[s : s + 1] for weight in self.optimiser.weights], self._valid[s])
-            scores.append(evaluate(self.metric, outputs[0].transpose(0, 1), labels))
+            score = evaluate(self.metric, outputs[0].transpose(0, 1), labels)
+            # A probe that diverged has no ranking: its clips come in any order, and their own may be by class.
+            finite = outputs[0].isfinite().all(dim=-1).all(dim=0)
+            scores.append(torch.where(finite, score, _NO_SCORE))
             losses.append(_loss(self.metric, outputs, labels[None])[0].double().nan_to_num(nan=torch.inf))
-        score = torch.stack(scores)
+        found = torch.stack(scores)
         return _Best(
-            self.optimiser.weights, score, torch.stack(losses), torch.full_like(score, step, dtype=torch.int64)
+            self.optimiser.weights, found, torch.stack(losses), torch.full_like(found, step, dtype=torch.int64)
         )
 
     def run(self, schedule: Schedule, name: str) -> None:
@@ -406,6 +413,9 @@ def select(
 
     Returns:
         One fitted probe a seed.
+
+    Raises:
+        SsondoError: if no probe of a seed stayed finite.
     """
     by_batch_size: dict[int, list[GridPoint]] = {}
     for point in grid:
@@ -420,6 +430,10 @@ def select(
     losses = torch.cat([race.best.loss for race in races], dim=1)
     steps = torch.cat([race.best.step for race in races], dim=1)
     layers = [torch.cat(parts, dim=2) for parts in zip(*(race.best.weights for race in races), strict=True)]
+    if (scores.amax(dim=1) == _NO_SCORE).any():
+        raise SsondoError(
+            f"{name}: the probe diverged at every point of the grid; lower probe.learning_rates or probe.weight_decays"
+        )
     winners = [
         min(range(len(points)), key=lambda g, s=s: (-float(scores[s, g]), float(losses[s, g]), g))  # type: ignore[misc]
         for s in range(len(seeds))

@@ -175,6 +175,28 @@ def default_probe(embeddings, labels, train, valid, test, seeds):
     return score(fitted, scored, metric="accuracy").mean().item()
 
 
+DIVERGES = GridPoint(learning_rate=1.0, weight_decay=10.0, batch_size=32)  # weights grow ninefold a step
+
+
+def sorted_noise(n=120):
+    """Clips that say nothing, in the order of their two classes: what follows that order looks as if it knew."""
+    embeddings = torch.randn(n, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.eye(2, dtype=torch.int8).repeat_interleave(n // 2, dim=0)
+    rows = torch.arange(n)
+    return Development(Labelled(embeddings, labels), rows[None, ::2], rows[None, 1::2])
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "map"])
+def test_a_probe_that_diverged_is_never_chosen(metric):
+    grid = [DIVERGES, GridPoint(1e-9, 0.0, 32)]
+    schedule = Schedule(steps=400, patience=400, validate_every=100)  # at the first look it is not finite any more
+    fitted = select(sorted_noise(), metric=metric, head=Head(0), grid=grid, schedule=schedule, seeds=[0])
+    assert fitted.chosen == grid[1:]
+    assert all(weight.isfinite().all() for weight in fitted.weights)
+    with pytest.raises(SsondoError, match=r"^probe: the probe diverged at every point of the grid; lower probe\.learn"):
+        select(sorted_noise(), metric=metric, head=Head(0), grid=grid[:1], schedule=schedule, seeds=[0])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", [digits, few_clips_of_many_classes])
 def test_the_default_probe_is_within_a_point_of_tuned_logistic_regression(problem):
