@@ -2,7 +2,7 @@ r"""A task of your own from file names: a regular expression says what is in the
 
 Named groups: `label` (needed); `test` and `valid`, which put a file into that split where they
 match anything; `fold`; and `group`, to keep files together where folds or a validation split are
-drawn. `3_george_12.flac` with the takes 0 to 4 as the test:
+drawn (a file where it matches nothing stands alone). `3_george_12.flac` with the takes 0 to 4 as the test:
 
     tasks:
       digits:
@@ -31,11 +31,12 @@ def load(
         seed: of folds or a validation split that are drawn.
         pattern: regular expression that the whole path below `path` matches, with / between folders. Files that
             do not match are left out.
-        folds: how many to draw where the pattern has neither `test` nor `fold`; None for 5.
+        folds: how many to draw where the pattern has none of `test`, `valid` and `fold`; None for 5.
         valid_share: share of training clips that validate, where no file is in `valid`.
 
     Raises:
-        SsondoError: if the pattern is no regular expression, has no group `label`, or matches no file.
+        SsondoError: if the pattern is no regular expression, has no group `label`, or matches no file, or `label`
+            matches nothing in one.
     """
     where = f"tasks.{task}.options.pattern"
     try:
@@ -53,23 +54,23 @@ def load(
         first = f", e.g. {files[0].relative_to(path)}" if files else ""
         raise SsondoError(f"{where}: none of the {len(files)} sound files in {path} matches it{first}")
     matches = list(found.values())
+    if unlabelled := next((match.string for match in matches if not match["label"]), None):
+        raise SsondoError(f"{where}: the group label matches nothing in {unlabelled}; it must in each file")
     parts: list[str | int] | None = None
     if "fold" in fields:
         if not all((match["fold"] or "").isdigit() for match in matches):
             raise SsondoError(f"{where}: the group fold must match a number in each file")
         parts = [int(match["fold"]) for match in matches]
-    elif "test" in fields:
-        parts = [
-            "test" if match["test"] else "valid" if "valid" in fields and match["valid"] else "train"
-            for match in matches
-        ]
+    elif "test" in fields or "valid" in fields:
+        found_in = [match.groupdict() for match in matches]
+        parts = ["test" if of.get("test") else "valid" if of.get("valid") else "train" for of in found_in]
     return build(
         [match.string for match in matches],
         list(found),
         [[match["label"]] for match in matches],
         parts,
-        groups=[match["group"] for match in matches] if "group" in fields else None,
-        folds=folds or 5,
+        groups=[match["group"] or match.string for match in matches] if "group" in fields else None,
+        folds=folds,
         valid_share=valid_share,
         metric=None,
         seed=seed,

@@ -9,7 +9,6 @@ Config:
       barks:
         kind: table
         path: data/barks.csv
-        options: {folds: 5}
 """
 
 from pathlib import Path
@@ -53,7 +52,7 @@ def build(
     parts: list[str | int] | None,
     *,
     groups: list[str] | None,
-    folds: int,
+    folds: int | None,
     valid_share: float,
     metric: str | None,
     seed: int,
@@ -66,15 +65,23 @@ def build(
         sources: its file.
         labels: its classes.
         parts: its split or fold, or None to draw `folds` folds.
-        groups: clips of one group are never on both sides of a drawn split; None if each stands alone.
-        folds: how many to draw.
+        groups: clips of one group are never on both sides of what is drawn; None if each stands alone.
+        folds: how many to draw; None for 5.
         valid_share: share of the training clips that validate, where no clip is in "valid".
         metric: "accuracy" or "map"; None for what the labels ask for.
         seed: of what is drawn.
         task: its name in the config.
+
+    Raises:
+        SsondoError: if so few folds, or such a validation split, cannot be drawn.
     """
     groups = groups or names
     if parts is None:
+        folds = 5 if folds is None else folds
+        if folds < 3:
+            raise SsondoError(
+                f"tasks.{task}.options.folds = {folds}: must be at least 3: one trains, one selects, one is scored"
+            )
         parts = list(stratified_folds(labels, groups, folds, seed, task))
     elif "train" in parts and "valid" not in parts:
         train = [row for row, part in enumerate(parts) if part == "train"]
@@ -121,7 +128,7 @@ def load(
         label_column: None for `label` or `labels`.
         split_column: with train, valid, test; None for `split`.
         fold_column: with 1, 2, ...; None for `fold`.
-        group_column: clips with one value here stay on one side of what is drawn.
+        group_column: clips with one value here stay on one side of what is drawn; one without a value stands alone.
         separator: between several labels of a clip.
         delimiter: between columns.
         folds: draw so many, stratified by label, and ignore the columns; None uses the columns, or draws 5.
@@ -130,8 +137,16 @@ def load(
         missing: skip leaves out rows without a file instead of counting them as missing.
 
     Raises:
-        SsondoError: if a column or all files are missing, or a row has no label.
+        SsondoError: if a column or all files are missing, a row has no label, or what stands between columns or
+            labels cannot.
     """
+    if len(delimiter) != 1:
+        raise SsondoError(
+            f'tasks.{task}.options.delimiter = {delimiter!r}: must be one character (in YAML a tab is "\\t", in '
+            "double quotes)"
+        )
+    if not separator:
+        raise SsondoError(f"tasks.{task}.options.separator is empty; leave it out where clips have one label each")
     rows = read_rows(path, (), delimiter)
     header = list(rows[0]) if rows else []
     file_name = _column(file_column, ("path", "file", "filename"), header)
@@ -162,7 +177,7 @@ def load(
         columns["names"].append(row[file_name])
         columns["sources"].append(source or folder / row[file_name])
         columns["labels"].append(present)
-        columns["groups"].append(row[group_column] if group_column else row[file_name])
+        columns["groups"].append((row[group_column] if group_column else "") or row[file_name])
         columns["parts"].append(_part(row[part], f"{path}, line {number}") if part else None)
     if not columns["names"]:
         raise SsondoError(f"{path}: none of its {len(rows)} files is in {folder}; set tasks.{task}.options.audio")
@@ -172,7 +187,7 @@ def load(
         columns["labels"],
         columns["parts"] if part else None,
         groups=columns["groups"],
-        folds=folds or 5,
+        folds=folds,
         valid_share=valid_share,
         metric=metric,
         seed=seed,

@@ -106,6 +106,9 @@ class Task:
         if self.metric not in METRICS:
             raise SsondoError(f"{where}: metric {self.metric!r} is unknown; one of {', '.join(METRICS)}")
         parts = {clip.part for clip in self.clips}
+        if len({type(part) for part in parts}) > 1:
+            named = ", ".join(sorted(map(str, parts)))
+            raise SsondoError(f"{where}: some clips are in a split and others in a fold ({named}); use one of the two")
         if self.split_kind == "split":
             if absent := [split for split in SPLITS if split not in parts]:
                 raise SsondoError(f"{where}: no clip is in the {' nor the '.join(absent)} split; check its split rule")
@@ -199,7 +202,8 @@ def draw_valid(labels: Sequence[Sequence[str]], groups: Sequence[str], share: fl
     Args:
         labels: classes of each training clip.
         groups: group of each; a group stays together.
-        share: of the clips that validate, above 0 and at most 0.5.
+        share: of the clips that validate, above 0 and at most 0.5; one of n equal parts is taken, n the integer
+            nearest to 1 / share.
         seed: decides which.
         name: of the task.
 

@@ -220,6 +220,16 @@ def test_clips_of_one_group_are_never_in_two_folds(tmp_path: Path) -> None:
     assert {part for parts in folds.values() for part in parts} == {1, 2, 3, 4}
 
 
+def test_clips_without_a_group_are_no_group(tmp_path: Path) -> None:
+    rows = [(f"{index:02d}.wav", "ab"[index % 2], "x" if index < 2 else "") for index in range(24)]
+    for name, _, _ in rows:
+        replicas.tone(tmp_path / name, 0.05)
+    path = replicas.table(tmp_path / "mine.csv", ("path", "label", "source"), rows)
+    task = load("table", path, folds=4, group_column="source")
+    assert sorted(Counter(clip.part for clip in task.clips).values()) == [6, 6, 6, 6]
+    assert task.clips[0].part == task.clips[1].part
+
+
 def test_table_with_several_labels_and_a_split_is_scored_by_map(tmp_path: Path) -> None:
     rows = [("a.wav", "rain; wind", "train"), ("b.wav", "rain", "val"), ("c.flac", "wind", "test")]
     for name, _, _ in rows:
@@ -366,6 +376,8 @@ def test_task_without_a_path_says_what_to_download_and_which_key_to_set(tmp_path
         ({"kind": "table", "path": "m.csv", "valid_share": "1/6"}, r"valid_share = '1/6': .* should be float"),
         ({"kind": "table", "path": "m.csv", "metric": "f1"}, r"metric = 'f1': .* 'accuracy' or 'map' or null"),
         ({"kind": "table", "path": "m.csv", "max_missing": "few"}, r"max_missing = 'few': .* number from 0 to 1"),
+        ({"kind": "table", "path": "m.csv", "delimiter": "\\t"}, r"options\.delimiter = .*: must be one character"),
+        ({"kind": "table", "path": "m.csv", "separator": ""}, r"tasks\.mine\.options\.separator is empty"),
     ],
 )
 def test_impossible_spec_is_refused_in_one_line_that_names_the_key(spec: dict[str, Any], text: str) -> None:
@@ -390,6 +402,43 @@ def test_unusable_table_is_refused_with_its_line(tmp_path: Path, header: Any, ro
     replicas.tone(tmp_path / "a.wav", 0.05)
     with pytest.raises(SsondoError, match=text):
         load("table", replicas.table(tmp_path / "m.csv", header, [row]))
+
+
+def pattern_folder(folder: Path) -> Path:
+    for index in range(24):
+        replicas.tone(folder / f"{'ab'[index % 2]}{f'_s{index % 3}' if index < 12 else ''}_{index:02d}.wav", 0.05)
+    return folder
+
+
+def test_files_in_which_a_pattern_has_no_group_stand_alone(tmp_path: Path) -> None:
+    task = load("pattern", pattern_folder(tmp_path), pattern=r"(?P<label>\w)(_(?P<group>s\d))?_\d+\.wav", folds=3)
+    assert Counter(clip.part for clip in task.clips) == {1: 8, 2: 8, 3: 8}
+    assert len({clip.part for clip in task.clips if "s1" in clip.clip_id}) == 1
+
+
+def test_pattern_whose_label_matches_nothing_in_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SsondoError, match=r"the group label matches nothing in b_13\.wav"):
+        load("pattern", pattern_folder(tmp_path), pattern=r"((?P<label>a)|b)_\d+\.wav")
+
+
+def test_pattern_with_validation_and_no_test_is_refused_and_not_drawn_anew(tmp_path: Path) -> None:
+    with pytest.raises(SsondoError, match="no clip is in the test split"):
+        load("pattern", pattern_folder(tmp_path), pattern=r"(?P<label>\w)(_s\d)?_((?P<valid>0\d)|\d+)\.wav")
+
+
+@pytest.mark.parametrize("folds", [-1, 0, 2])
+def test_too_few_folds_to_draw_are_refused(tmp_path: Path, folds: int) -> None:
+    with pytest.raises(SsondoError, match=rf"tasks\.mine\.options\.folds = {folds}: must be at least 3"):
+        load("table", own_table(tmp_path), folds=folds)
+
+
+@pytest.mark.parametrize("parts", ["train valid test 1", "1 2 3 test"])
+def test_split_and_fold_in_one_column_are_refused(tmp_path: Path, parts: str) -> None:
+    rows = [(f"{index}.wav", "ab"[index % 2], part) for index, part in enumerate(3 * parts.split())]
+    for name, _, _ in rows:
+        replicas.tone(tmp_path / name, 0.05)
+    with pytest.raises(SsondoError, match="some clips are in a split and others in a fold"):
+        load("table", replicas.table(tmp_path / "m.csv", ("path", "label", "split"), rows))
 
 
 def test_task_that_lacks_a_split_is_refused(tmp_path: Path) -> None:
