@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssondo.artefacts import write_text
 from ssondo.errors import SsondoError
-from ssondo.scores import Cells, published, read_scores, remarks
+from ssondo.scores import ABLATED, Cells, published, read_scores, remarks
 from ssondo.tables import (
     Entry,
     Published,
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 def build_fig2(cells: Cells, tasks: list[str]) -> Table:
     """The numbers of Fig. 2: a row for each number of clusters, a column for each task."""
-    papers = {(paper["task"], int(paper["n_clusters"])): float(paper["mean"]) for paper in published("fig2")}
     settings = sorted(
         {setting for setting, _ in cells if setting.row_kind == "distilled"}, key=lambda s: s.n_clusters or 0
     )
@@ -34,6 +33,9 @@ def build_fig2(cells: Cells, tasks: list[str]) -> Table:
     if len(kinds) > 1:
         names = " and ".join(sorted(setting.name for setting in settings))
         raise SsondoError(f"fig2 varies the number of clusters alone and got {names}; give one student and loss")
+    papers = {}
+    if kinds == {(*ABLATED, "cosine")}:
+        papers = {(paper["task"], int(paper["n_clusters"])): float(paper["mean"]) for paper in published("fig2")}
     rows = []
     for setting in settings:
         entries = []
@@ -79,11 +81,13 @@ def _fig2_figure(table: Table) -> "Figure":
         axes.tick_params(labelsize=8)
     for axes in list(figure.axes)[len(table.heads) :]:
         axes.set_axis_off()
-    handles, labels = figure.axes[0].get_legend_handles_labels()
+    # Not every task has both curves.
+    drawn = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    handles = {label: handle for handle, label in drawn}
     figure.supxlabel("number of clusters (0: clips drawn at random)", fontsize=9)
     figure.supylabel("score in per cent", fontsize=9)
     if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 

@@ -25,7 +25,7 @@ from ssondo.page import (
     table,
 )
 from ssondo.scores import Cell, Cells, Setting
-from ssondo.tables import Entry, Published, entry_text, mark_best, published_text
+from ssondo.tables import Entry, Published, entry_text, mark_best, per_cent, published_text
 
 _METRICS = {
     "accuracy": "accuracy",
@@ -52,7 +52,7 @@ def value_of(text: str | None) -> float | None:
 
 def percent_text(mean: float, ci95: float | None) -> str:
     """A score in [0, 1] and its interval in per cent."""
-    return f"{100 * mean:.1f}" + (f" ± {100 * ci95:.1f}" if ci95 is not None else "")
+    return entry_text(Entry(100 * mean, per_cent(ci95)))
 
 
 # Where a number comes from

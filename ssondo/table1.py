@@ -102,11 +102,16 @@ def build_table1(
         tasks: columns.
     """
     papers = {(paper["row_kind"], paper["teacher"], paper["student"]): paper for paper in published("table1")}
+
+    def paper_of(setting: Setting) -> dict[str, str] | None:
+        # The paper's students were distilled with the cosine loss; a row without scores has none yet.
+        of_paper = setting.loss in ("", "cosine")
+        return papers.get((setting.row_kind, setting.teacher, setting.student)) if of_paper else None
+
     settings = _table1_settings(cells, teachers, students)
     rows = []
     for setting in settings:
-        paper = papers.get((setting.row_kind, setting.teacher, setting.student))
-        row = _table1_row(setting, cells, tasks, paper)
+        row = _table1_row(setting, cells, tasks, paper_of(setting))
         shown = [cell for (known, task), cell in cells.items() if known == setting and task in tasks]
         parameters = next((cell.common("parameters") for cell in shown), None)
         how = f"from {setting.teacher}" if setting.row_kind == "distilled" else setting.row_kind
@@ -118,7 +123,7 @@ def build_table1(
     shares = []
     for row, setting in zip(rows, settings, strict=True):
         shares.append(_share(row, by_teacher.get(setting.teacher) if setting.row_kind == "distilled" else None))
-        paper = papers.get((setting.row_kind, setting.teacher, setting.student))
+        paper = paper_of(setting)
         if paper and paper["share_of_teacher"] and row.entries[-1].published:
             shares[-1].published = Published(float(paper["share_of_teacher"]))
     for row, share in zip(rows, shares, strict=True):

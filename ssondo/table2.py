@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssondo.artefacts import write_text
 from ssondo.errors import SsondoError
-from ssondo.scores import Cell, Cells, Setting, published, read_scores, remarks
+from ssondo.scores import ABLATED, Cell, Cells, Setting, published, read_scores, remarks
 from ssondo.tables import (
     Entry,
     Published,
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What the paper averages.
+_MUSIC, _ENVIRONMENT = {"openmic", "nsynth", "gtzan", "mtt"}, {"fsd50k", "esc50", "us8k"}
+
 
 def _one_setting(cells: Cells, loss: str) -> Setting | None:
     found = {setting for setting, _ in cells if setting.row_kind == "distilled" and setting.loss == loss}
@@ -37,11 +40,12 @@ def build_table2(cells: Cells, losses: list[str], music: list[str], environment:
     """Table 2: averages over the music tasks, the environment tasks and all, for each loss."""
     papers = {paper["loss"]: paper for paper in published("table2")}
     tasks = [*music, *environment]
-    compares = set(tasks) == {row["task"] for row in published("fig2")}
+    settings = {loss: _one_setting(cells, loss) for loss in losses}
+    ablated = {(setting.teacher, setting.student) for setting in settings.values() if setting} <= {ABLATED}
+    compares = ablated and set(music) == _MUSIC and set(environment) == _ENVIRONMENT
     rows = []
     used: list[Cell] = []
-    for loss in losses:
-        setting = _one_setting(cells, loss)
+    for loss, setting in settings.items():
         found = {task: cells[setting, task] for task in tasks if setting and (setting, task) in cells}
         used += found.values()
         entries = []
