@@ -96,7 +96,9 @@ def resume(
         return None
     student.load_state_dict(state["student"])
     optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
+    # Empty if it was saved by a GPU that has bfloat16, which needs no scale; one that has not begins with torch's own.
+    if state["scaler"]:
+        scaler.load_state_dict(state["scaler"])
     return Progress(**state["progress"])
 
 

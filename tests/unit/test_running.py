@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from toy_corpus import arguments, digest, history, killed_at, run, started, until
 
 from ssondo import running, training
 from ssondo.errors import TransientError
+from ssondo.job import Job
 from ssondo.running import running_path
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -93,6 +95,18 @@ def test_state_that_cannot_be_read_is_left_aside(corpus, tmp_path, caplog):
     assert "cannot be read" in caplog.text
     run("distill", **arguments(corpus, tmp_path / "b"))
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
+def test_a_gpu_with_bfloat16_and_one_without_go_on_from_each_others_state(tmp_path, before, after):
+    def parts(scales):
+        model = torch.nn.Linear(2, 2)
+        return model, torch.optim.Adam(model.parameters()), torch.amp.GradScaler("cpu", enabled=scales)
+
+    running.save(tmp_path / "state.pt", "one", *parts(before), running.Progress(step=3))
+    at = running.resume(tmp_path / "state.pt", "one", *parts(after), Job(torch.device("cpu")))
+    assert at is not None
+    assert at.step == 3
 
 
 def test_sigterm_saves_the_state_and_asks_to_be_run_again(corpus, tmp_path, monkeypatch):
