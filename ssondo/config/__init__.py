@@ -16,7 +16,7 @@ from ssondo.config.audioset import AudioSet
 from ssondo.config.cluster import Cluster
 from ssondo.config.distill import CLUSTER_LOSSES, STUDENT_RATE, Distill, Student, Supervise
 from ssondo.config.probe import Probe, Task
-from ssondo.config.report import Fig2, Table1, Table2
+from ssondo.config.report import TABLE1_COLUMNS, Fig2, Table1, Table2
 from ssondo.config.runtime import Paths, Runtime
 from ssondo.config.section import Name, Section
 from ssondo.config.teacher import Checkpoint, Embed, Teacher
@@ -95,6 +95,9 @@ class Config(Section):
         check("table1.teachers", self.table1.teachers, self.teachers)
         check("table1.students", self.table1.students, self.students)
         check("table1.tasks", self.table1.tasks, self.tasks)
+        for name in self.table1.tasks:
+            if name in TABLE1_COLUMNS:
+                raise ValueError(f"tasks.{name}: Table 1 has a column of that name already; give the task another")
         for key, table in (("table2", self.table2), ("fig2", self.fig2)):
             if table is not None:
                 check(f"{key}.teacher", [table.teacher], self.teachers)

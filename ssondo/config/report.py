@@ -7,6 +7,12 @@ from pydantic import Field
 from ssondo.config.distill import Loss
 from ssondo.config.section import Name, Section
 
+TABLE1_COLUMNS = (
+    *("row_kind", "teacher", "student", "loss", "n_clusters", "parameters"),
+    *("average", "average_published", "share_of_teacher", "share_of_teacher_published"),
+)
+"""What stands in table1.csv beside its tasks."""
+
 
 class Table1(Section):
     """Students against their teachers, downstream."""

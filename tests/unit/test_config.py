@@ -129,6 +129,10 @@ def test_committed_config_is_the_default() -> None:
             "config: table1.tasks: 'esc5' is not one of openmic, nsynth, gtzan, mtt, fsd50k, esc50, us8k; "
             "did you mean esc50?",
         ),
+        (
+            {"tasks": {"average": {"kind": "esc50"}}, "table1": {"tasks": ["average"]}},
+            "config: tasks.average: Table 1 has a column of that name already; give the task another",
+        ),
         *(
             ({section: {key: entries}}, f"config: {section}.{key}: {twice!r} stands there twice; once is enough")
             for section, key, entries, twice in (

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from score_files import distilled, model, write_score
 
+from ssondo.config.report import TABLE1_COLUMNS
 from ssondo.errors import SsondoError
 from ssondo.fig2 import _fig2_figure, build_fig2, fig2
 from ssondo.page_scores import percent_text
@@ -316,6 +317,11 @@ def test_table2_of_another_student_or_of_other_averages_has_no_published_number(
     table2(scores=files, losses=["cosine"], music=SEVEN[:n_music], environment=SEVEN[n_music:], **out)
     line = read_csv(out["csv"])[0]
     assert {value for name, value in line.items() if name.endswith("_published")} == {""}
+
+
+def test_columns_of_table1_are_those_that_no_task_may_be_called(scores, tmp_path):
+    columns = read_csv(make_table1(tmp_path, scores)["csv"])[0]
+    assert {name for name in columns if not name.startswith(("esc50", "us8k"))} == set(TABLE1_COLUMNS)
 
 
 def test_table1_of_another_loss_has_no_published_number_for_its_students(tmp_path):
