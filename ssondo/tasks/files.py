@@ -203,7 +203,7 @@ def read_rows(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[
         delimiter: between columns.
 
     Raises:
-        SsondoError: if the file is missing, no CSV, or lacks one of `columns`.
+        SsondoError: if the file is missing, no CSV, lacks one of `columns`, or a row is not as long as the header.
     """
     return Files(path.parent).rows(path.name, columns, delimiter)
 
@@ -220,4 +220,9 @@ def _rows(lines: Iterable[str], path: Path, columns: Sequence[str], delimiter: s
     for number, row in enumerate(rows, start=2):
         if any(row[column] is None for column in columns):
             raise SsondoError(f"{path}, line {number}: fewer columns than the header has")
+        # A second label behind a comma would be lost without a word. Who asks for no column asks for the header.
+        if columns and any(text.strip() for text in row.get(None, ())):  # type: ignore[call-overload]
+            raise SsondoError(
+                f"{path}, line {number}: more columns than the header has; put what holds a {delimiter!r} in quotes"
+            )
     return rows

@@ -148,7 +148,8 @@ def load(
     if not separator:
         raise SsondoError(f"tasks.{task}.options.separator is empty; leave it out where clips have one label each")
     rows = read_rows(path, (), delimiter)
-    header = list(rows[0]) if rows else []
+    # What a row has beyond its header is under None.
+    header = [name for name in rows[0] if name is not None] if rows else []
     file_name = _column(file_column, ("path", "file", "filename"), header)
     label = _column(label_column, ("label", "labels"), header)
     part = None

@@ -394,8 +394,10 @@ def test_impossible_spec_is_refused_in_one_line_that_names_the_key(spec: dict[st
         (("path", "label"), ("a.wav", ""), "line 2: no label"),
         (("path", "label"), ("", "x"), "line 2: no file"),
         (("path;label",), ("a.wav;x",), r"it has path;label; .*file_column, or what stands between columns"),
+        (("path;labels",), ("a.wav;rain", " wind"), "what stands between columns with .*delimiter"),
         (("path", "label", "split"), ("a.wav", "x", "holdout"), "line 2: 'holdout' is no split"),
         (("path", "label", "split"), ("a.wav", "x"), "line 2: fewer columns"),
+        (("path", "labels"), ("a.wav", "rain", "wind"), "line 2: more columns .* put what holds a ',' in quotes"),
     ],
 )
 def test_unusable_table_is_refused_with_its_line(tmp_path: Path, header: Any, row: Any, text: str) -> None:
