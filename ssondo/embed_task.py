@@ -94,6 +94,7 @@ def embed_task(
             "parameters": model.n_parameters,
             "n_missing": len(shard) - len(clip_ids),
             "clip_list_sha256": clip_list_digest(clip_ids),
+            "training_clip_list_sha256": model.trained_on,
             "audio_digest": shard.digest,
             ENVIRONMENT_OF: {**model.made_with, "embed_task": environment(model.device)},
         }
@@ -138,6 +139,7 @@ class _Teacher:
         self._device, self._precision = device, precision
         self.device = self._model.device
         self.made_with: dict[str, dict[str, str]] = {}
+        self.trained_on: str | None = None
         self.name = str(teacher["kind"])
         self.settings = {"kind": self.name}
         self.n_parameters = self._model.n_parameters
@@ -157,6 +159,7 @@ class _Student:
         self._device = self.device = device
         made = self._model.provenance
         self.made_with = {made["verb"]: made["environment"]} if {"verb", "environment"} <= made.keys() else {}
+        self.trained_on: str | None = made.get("clip_list_sha256")
         self.name = "student"
         self.settings = {"kind": self.name}
         self.n_parameters = sum(parameter.numel() for parameter in self._model.model.parameters())

@@ -142,6 +142,7 @@ def origin_box(cell: Cell) -> Html:
         pairs += [
             ("clips", f"{source.get('n_clips', 0):,} ({', '.join(counts)}){absent}"),
             ("clip list", code(source.get("clip_list_sha256", "–"))),
+            ("training clips", code(source.get("training_clip_list_sha256") or "–")),
             ("checkpoint", code(source.get("checkpoint_sha256") or "–")),
             ("embeddings", code(source.get("embeddings_digest", "–"))),
             ("probe", _options_text(source.get("options", {}))),

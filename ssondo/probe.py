@@ -348,6 +348,7 @@ def probe(
             "protocol": protocol,
             "optimistic": protocol == "published_notebook",
             "clip_list_sha256": clip_list_digest(shard.clip_ids),
+            "training_clip_list_sha256": shard.settings.get("training_clip_list_sha256"),
             "checkpoint_sha256": shard.checkpoint_sha256,
             "embeddings_digest": shard.digest,
             "options": options | {"bootstrap": bootstrap},

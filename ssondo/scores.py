@@ -182,12 +182,19 @@ def _groups(cells: Sequence[Cell], name: str) -> list[tuple[Any, list[str]]]:
 def remarks(cells: Iterable[Cell]) -> list[str]:
     """What a reader must know before comparing the scores, task by task.
 
-    Scores of a task compare if they stand on the same clips, with the same probe and protocol.
+    Scores of a task compare if they stand on the same clips, with the same probe and protocol. Students compare
+    if they were trained on the same clips.
     """
+    cells = list(cells)
     by_task: dict[str, list[Cell]] = {}
     for cell in cells:
         by_task.setdefault(cell.task, []).append(cell)
     notes = []
+    # Teachers and untrained students have no such list.
+    trained = [models for value, models in _groups(cells, "training_clip_list_sha256") if value is not None]
+    if len(trained) > 1:
+        odd = "; ".join(", ".join(models) for models in trained[1:])
+        notes.append(f"Students were trained on different lists of clips: {odd} against {', '.join(trained[0])}.")
     for task, same in by_task.items():
         for name, what in (
             ("clip_list_sha256", "stand on different lists of clips"),

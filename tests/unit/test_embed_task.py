@@ -133,6 +133,15 @@ def test_a_teacher_or_a_student_must_be_given_and_not_both(audio, tmp_path, mode
         embed_task(audio=audio, out=tmp_path / "out.h5", **models)
 
 
+def test_clips_that_a_student_was_trained_on_are_told(audio, student, tmp_path):
+    trained = tmp_path / "trained.ckpt"
+    save_student(trained, load_student(student), {"clip_list_sha256": "feed"})
+    for path, told in ((trained, "feed"), (student, None)):
+        embed_task(audio=audio, out=tmp_path / "out.h5", student=path, device="cpu")
+        with EmbeddingShard(tmp_path / "out.h5") as shard:
+            assert shard.settings["training_clip_list_sha256"] == told
+
+
 def test_a_missing_student_is_named(audio, tmp_path):
     with pytest.raises(SsondoError, match=r"absent.ckpt: no such checkpoint"):
         embed_task(audio=audio, out=tmp_path / "out.h5", student=tmp_path / "absent.ckpt")

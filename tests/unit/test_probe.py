@@ -46,6 +46,7 @@ def write_task(path, embeddings, labels, *, metric="accuracy", split=None, fold=
         "split_kind": "split" if fold is None else "fold",
         "parameters": 1234,
         "n_missing": 2,
+        "training_clip_list_sha256": "feed",
     }
     with EmbeddingShardWriter(
         path, embedding_dim=embeddings.shape[1], settings=settings, checkpoint_sha256="c0ffee", dtype="float32"
@@ -319,6 +320,7 @@ def test_the_file_says_where_the_score_comes_from(split_task, tmp_path):
     assert result["ci95"] == pytest.approx(1.96 * np.std(result["scores"], ddof=1) / 3**0.5)
     assert (result["n_train"], result["n_valid"], result["n_test"], result["n_missing"]) == (150, 50, 50, 2)
     assert result["clip_list_sha256"] == clip_list_digest(f"clip-{i:04d}" for i in range(250))
+    assert result["training_clip_list_sha256"] == "feed"
     assert result["checkpoint_sha256"] == "c0ffee"
     assert result["model"] == MODEL
     assert result["parameters"] == 1234

@@ -171,6 +171,21 @@ def test_scores_on_different_clips_are_said_not_to_compare(scores, tmp_path):
     assert "us8k: the scores stand on different" not in text
 
 
+def test_students_trained_on_different_clips_are_said(tmp_path):
+    def remarks(*lists):
+        of = [model("teacher", "matpac"), model("untrained", student="dymn")]
+        of += [distilled(), model("supervised", student="dymn")]
+        files = [
+            write_score(tmp_path, of, "esc50", [0.5], training_clip_list_sha256=clips)
+            for of, clips in zip(of, (None, None, *lists), strict=True)
+        ]
+        return make_table1(tmp_path, files)["markdown"].read_text()
+
+    said = "- Students were trained on different lists of clips: dymn (supervised) against dymn from matpac"
+    assert said in remarks("a" * 64, "b" * 64)
+    assert "different lists" not in remarks("a" * 64, "a" * 64)
+
+
 def test_equal_clips_give_no_such_remark(scores, tmp_path):
     assert "do not compare" not in make_table1(tmp_path, scores)["markdown"].read_text()
 
