@@ -103,6 +103,11 @@ class Student(nn.Module):
             raise SsondoError(
                 f"window_s is {window_s:g}: {n_frames} frames, but {architecture} needs {self.model.min_frames}"
             )
+        if self.model.n_mels not in (None, preset.n_mels):
+            raise SsondoError(
+                f"{architecture} is built for {self.model.n_mels} mel bands and the front-end has {preset.n_mels}; "
+                f"set its number of bands to {preset.n_mels}"
+            )
         if not 0 < self.step <= self.window:
             raise SsondoError(f"step_s is {step_s:g}; it must be above 0 and at most window_s ({window_s:g})")
         self.add_last = add_last

@@ -22,6 +22,7 @@ class Backbone(nn.Module):
         embedding_dim: size of an embedding.
         hidden_dim: width of the mapping head's hidden layer that belongs to this backbone.
         min_frames: the fewest frames that a window may have.
+        n_mels: the number of mel bands that it is built for; None if it takes any.
         prefers_channels_last: whether that memory format is the faster one for inference.
         trains_channels_last: whether it is for training, where tensor cores want it too.
     """
@@ -29,6 +30,7 @@ class Backbone(nn.Module):
     embedding_dim: int
     hidden_dim: int
     min_frames = 1
+    n_mels: int | None = None
     prefers_channels_last = False
     trains_channels_last = True
 

@@ -109,6 +109,7 @@ class ERes2Net(Backbone):
         self.layer3_downsample, self.layer4_downsample = downsample(2), downsample(3)
         self.fuse_mode12, self.fuse_mode123 = AttentionalFusion(widths[1]), AttentionalFusion(widths[2])
         self.fuse_mode1234, self.fuse_mode12345 = AttentionalFusion(widths[3]), AttentionalFusion(widths[4])
+        self.n_mels = feat_dim
         # Rounded up at each of the four halvings.
         self.embedding_dim = 2 * widths[4] * -(-feat_dim // 16)
         self.hidden_dim = 1280

@@ -126,6 +126,11 @@ def test_windows_may_overlap():
     [
         ("eres2net", {"window_s": 0.2}, "window_s is 0.2: 11 frames, but eres2net needs 17"),
         ("mobilenetv3", {"step_s": 2.0}, "step_s is 2; it must be above 0 and at most window_s (1.28)"),
+        (
+            "eres2net",
+            {"front_end": {"n_mels": 64}},
+            "is built for 128 mel bands and the front-end has 64; set its number of bands to 64",
+        ),
         ("mobilenetv3", {"front_end": {"mels": 64}}, "unexpected keyword argument 'mels'"),
     ],
 )
