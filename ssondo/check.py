@@ -1,5 +1,6 @@
 """What cannot work although every key of the configuration is right."""
 
+from dataclasses import replace
 from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +43,8 @@ def _check_student(name: str, student: Student) -> None:
         except SyntaxError as error:
             raise SsondoError(f"{key}.architecture: {source}: {error.msg} (line {error.lineno})") from None
     if found is not None:
+        # Of the student around it, whatever its architecture: the published windows (docs/DEVIATIONS.md).
+        found = replace(found, kinds={**found.kinds, "add_last": "bool"})
         if fault := found.fault(student.settings):
             raise SsondoError(f"{key}.settings{fault}")
         least_s = (_N_FFT + _HOP_LENGTH * (found.min_frames - 1)) / STUDENT_RATE

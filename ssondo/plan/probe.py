@@ -1,19 +1,20 @@
 """The jobs of downstream tasks: downloads, preparation, embeddings, probes."""
 
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ssondo.config import Config
+from ssondo.errors import SsondoError
 from ssondo.paths import Model, Paths
 from ssondo.plan.distill import DistillStage
 from ssondo.plan.flags import flags
 from ssondo.plan.stage import Stage
 from ssondo.plan.teacher import TeacherStage
 from ssondo.provenance import registered
-from ssondo.tasks import remotes
+from ssondo.tasks import load_task, remotes
 from ssondo.tasks.task import Remote
-from ssondo.watch import Watch
+from ssondo.watch import MOST_FILES, Watch
 
 
 class ProbeStage(Stage):
@@ -105,11 +106,14 @@ class ProbeStage(Stage):
         return self.teacher.own_teacher(model.teacher)
 
     def _task_files(self, task: str) -> dict[str, str]:
-        """The files of a task; for a table, the table and the folder of the sound that it lists."""
+        """The files of a task; for a table, the table and the sound that it lists."""
         spec = self.config.tasks[task]
         if spec.path is None:
             return {}
         if spec.kind != "table":
             return self.watch.tree(spec.path)
-        sound = str(spec.options.get("audio") or Path(spec.path).parent)
-        return self.watch.tree(sound) | self.watch.files([spec.path])
+        # Not all that lies beside the table: that may be the whole data folder of this workflow.
+        listed: list[str] = []
+        with suppress(SsondoError):  # Its job says what is wrong with a table.
+            listed = [str(clip.source) for clip in load_task(task, self.task_spec(task), spec.seed).clips]
+        return self.watch.files([spec.path, *(listed if len(listed) <= MOST_FILES else [])])

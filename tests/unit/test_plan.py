@@ -178,7 +178,8 @@ class Inherits(Other): ...
     [
         (
             {"architecture": "mobilenetv3", "settings": {"width": 0.4}},
-            "settings.width: there is no such setting; there are width_mult, strides; did you mean width_mult?",
+            "settings.width: there is no such setting; there are width_mult, strides, add_last; "
+            "did you mean width_mult?",
         ),
         (
             {"architecture": "dymn", "settings": {"width_mult": "0.4"}},
@@ -201,6 +202,10 @@ class Inherits(Other): ...
             "settings.m_channels: 16.5 is not allowed; it should be a whole number",
         ),
         ({"architecture": "eres2net", "window_s": 0.28}, "window_s: 0.28 is too short for eres2net; at least 0.288"),
+        (
+            {"architecture": "eres2net", "settings": {"add_last": "no"}},
+            "settings.add_last: 'no' is not allowed; it should be true or false",
+        ),
         ({"architecture": "own_student:Tiny"}, "settings: channels is missing"),
         (
             {"architecture": "own_student:Tiny", "settings": {"channels": 1, "names": 3}},
@@ -229,6 +234,7 @@ def test_student_that_cannot_be_built_is_refused_before_anything_runs(
     [
         {"architecture": "mobilenetv3", "settings": {"width_mult": 2, "strides": [2, 2, 2, 1]}},
         {"architecture": "dymn", "settings": {"temperature": 3, "anneal": True}},
+        {"architecture": "dymn", "settings": {"add_last": False}},
         {"architecture": "eres2net", "window_s": 0.288, "settings": {"m_channels": 32}},
         {
             "architecture": "own_student:Tiny",
@@ -297,6 +303,31 @@ def test_local_copy_is_never_downloaded(tmp_path: Path) -> None:
     assert plan.probe.task_spec("esc50") == {"kind": "esc50", "path": "/data/esc"}
     assert "download" not in plan.report.rule_graph()
     assert plan.report.rule_graph()["prepare_task"] == []
+
+
+@pytest.mark.parametrize("options", [{}, {"audio": "sounds"}], ids=str)
+def test_of_a_table_the_sound_that_it_lists_is_watched_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sound = Path("data", options.get("audio", "."), "a.wav")
+    for file in (sound, Path("data/audio/train-0000.h5"), Path("sounds/a.wav")):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"one")
+    table = {"kind": "table", "path": "data/barks.csv", "options": options}
+    rows = "".join(f"{'abcd'[index % 4]}.wav,{'xy'[index % 2]},{1 + index % 3}\n" for index in range(4))
+    Path("data/barks.csv").write_text(f"path,label,fold\n{rows}")
+    config = load_config({"tasks": {"barks": table}, "table1": {"tasks": ["barks"]}, "table2": None, "fig2": None})
+
+    def watched() -> dict[str, str]:
+        return Plan(config, Watch(Path("cache.json"))).probe.content("prepare_task", task="barks")
+
+    before = watched()
+    assert set(before) == {"data/barks.csv", str(sound)}
+    sound.write_bytes(b"another")
+    assert watched()[str(sound)] != before[str(sound)]
+    Path("data/barks.csv").write_text("no table")
+    assert set(watched()) == {"data/barks.csv"}
 
 
 def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
