@@ -46,20 +46,31 @@ def ordered_map(
     # Not fork: a copied process must not hold the parent's HDF5 files and thread pools.
     context = multiprocessing.get_context("forkserver")
     source = iter(items)
-    with ProcessPoolExecutor(n_workers, context, _begin, (initializer, initargs)) as pool:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            waiting.extend(pool.submit(function, item) for item in islice(source, _IN_FLIGHT * n_workers))
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(function, item) for item in islice(source, 1))
-                yield result
-        except BrokenProcessPool:
-            raise TransientError(
-                "a worker process was killed, most often for want of memory; give the job more or fewer workers"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ProcessPoolExecutor(n_workers, context, _begin, (initializer, initargs))
+    waiting: deque[Future[Result]] = deque()
+    try:
+        waiting.extend(pool.submit(function, item) for item in islice(source, _IN_FLIGHT * n_workers))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in islice(source, 1))
+            yield result
+    except BrokenProcessPool:
+        raise TransientError(
+            "a worker process was killed, most often for want of memory; give the job more or fewer workers"
+        ) from None
+    finally:
+        _end(pool)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Wait for the items that run, and start no more."""
+    try:
+        pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:
+        # The second one: they are not waited for either. Python itself would wait for the workers for ever.
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
 
 
 def _begin(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:

@@ -73,29 +73,56 @@ def test_an_error_of_a_worker_comes_through_as_it_is(n_workers: int) -> None:
         list(ordered_map(fail, range(10), n_workers))
 
 
-def own_process(item: int) -> int:
-    time.sleep(0.1)
+def own_process(item_s: float, item: int) -> int:
+    time.sleep(item_s)
     return os.getpid()
+
+
+def started(item_s: float) -> "subprocess.Popen[str]":
+    """A process that prints the worker of each item, without end; in a group of its own, as in a terminal."""
+    code = (
+        "import functools, signal, test_pool\n"
+        "from ssondo.pool import ordered_map\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background\n"
+        f"for pid in ordered_map(functools.partial(test_pool.own_process, {item_s}), range(1_000_000), 2):\n"
+        "    print(pid, flush=True)\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def assert_all_end(process: "subprocess.Popen[str]", workers: set[int]) -> None:
+    try:
+        # Workers have the pipe too: it ends when the last of them does.
+        process.communicate(timeout=30)
+    finally:
+        for pid in (process.pid, *workers):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_the_process_that_is_killed(how: signal.Signals) -> None:
-    code = (
-        "from test_pool import own_process\n"
-        "from ssondo.pool import ordered_map\n"
-        "for pid in ordered_map(own_process, range(1_000_000), 2):\n"
-        "    print(pid, flush=True)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with started(0.1) as process:
         assert process.stdout is not None
         workers = {int(process.stdout.readline()) for _ in range(10)}
         process.send_signal(how)
-        try:
-            # Workers have the pipe too: it ends when the last of them does.
-            process.communicate(timeout=30)
-        finally:
-            for worker in workers:
-                with suppress(ProcessLookupError):
-                    os.kill(worker, signal.SIGKILL)
+        assert_all_end(process, workers)
+
+
+@pytest.mark.slow
+def test_interrupting_twice_ends_all_at_once() -> None:
+    with started(1.0) as process:
+        assert process.stdout is not None
+        workers = {int(process.stdout.readline()) for _ in range(4)}
+        for _ in range(2):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.2)
+        assert_all_end(process, workers)
