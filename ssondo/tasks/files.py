@@ -221,7 +221,7 @@ def _rows(lines: Iterable[str], path: Path, columns: Sequence[str], delimiter: s
         if any(row[column] is None for column in columns):
             raise SsondoError(f"{path}, line {number}: fewer columns than the header has")
         # A second label behind a comma would be lost without a word. Who asks for no column asks for the header.
-        if columns and any(text.strip() for text in row.get(None, ())):  # type: ignore[call-overload]
+        if columns and any(text.strip() for text in row.get(None, ())):
             raise SsondoError(
                 f"{path}, line {number}: more columns than the header has; put what holds a {delimiter!r} in quotes"
             )
