@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _MAX_WORKERS = 8
 # Sound that is held at once, in seconds; bounds memory where clips are minutes long.
 _BATCH_SECONDS = 1800
+# Share of a shard's clips whose embeddings may be not finite.
+_MOST_LEFT_OUT = 0.01
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 PRECISIONS = ("auto", "float32", *_HALF)
 
@@ -137,6 +139,9 @@ def embed(
 ) -> None:
     """Embed every clip of an audio shard with a teacher.
 
+    A clip whose embedding is not finite (silence, for a teacher that divides by the level) is left out
+    and named; more than one in a hundred are a fault of the teacher.
+
     Args:
         audio: the audio shard.
         out: the embedding shard to write; it holds the clips that are there, in order.
@@ -149,8 +154,8 @@ def embed(
         device: cuda, cpu, or auto for a GPU if there is one.
 
     Raises:
-        SsondoError: if the shard or the teacher is not there or not usable, or an embedding has a
-            NaN; the clip is named.
+        SsondoError: if the shard or the teacher is not there or not usable, or more than one in a
+            hundred embeddings are not finite; a clip is named.
     """
     started = time.monotonic()
     if dtype not in ("float16", "float32"):
@@ -168,6 +173,7 @@ def embed(
             raise SsondoError(f"{audio}: clips as they were fetched; give the shard that `resample` made of it")
         model = load_configured(teacher, checkpoint, device)
         clip_ids = [shard.clip_ids[row] for row in shard.ok]
+        left_out: list[str] = []
         settings = {
             "teacher": {"kind": teacher["kind"], **_options(teacher)},
             "sample_rate": model.sample_rate,
@@ -191,8 +197,26 @@ def embed(
             clips = read_waveforms(shard, model.sample_rate, ahead=2 * batch_size)
             for rows, waveforms in batches(clips, model.sample_rate, batch_size):
                 embeddings = embed_batch(model, waveforms, batch_size, device, precision)
-                writer.add([shard.clip_ids[row] for row in rows], embeddings)
+                finite = writer.is_finite(embeddings)
+                left_out += [shard.clip_ids[row] for row, kept in zip(rows, finite, strict=True) if not kept]
+                if len(left_out) > _MOST_LEFT_OUT * len(clip_ids):
+                    finite[:] = True  # Not the sound of a few clips is odd then; the writer says what may be.
+                written = [shard.clip_ids[row] for row, kept in zip(rows, finite, strict=True) if kept]
+                writer.add(written, embeddings[finite])
                 bar.update(len(rows))
+            if left_out:
+                gone = set(left_out)
+                clip_ids = [clip for clip in clip_ids if clip not in gone]
+                writer.note(
+                    not_finite=left_out,
+                    clip_list_sha256=clip_list_digest(clip_ids),
+                    n_missing=len(shard) - len(clip_ids),
+                )
+    if left_out:
+        log.warning(
+            "%s: %d of %d clips are left out, because their embeddings have a NaN or are too large for %s: %s",
+            *(name, len(left_out), len(left_out) + len(clip_ids), dtype, ", ".join(left_out)),
+        )
     if not clip_ids:
         log.warning("%s: no clip of %d is there, %s is empty", audio, len(shard), out)
     seconds = time.monotonic() - started

@@ -59,11 +59,10 @@ class EmbeddingShardWriter(Writer):
         Raises:
             SsondoError: if an embedding is not finite in the shard's type.
         """
-        with np.errstate(over="ignore"):
-            rows = np.asarray(embeddings).astype(self._rows.dtype)
+        rows = self._as_kept(embeddings)
         if rows.shape != (len(clip_ids), self._rows.shape[1]):
             raise ValueError(f"{len(clip_ids)} clips with embeddings of shape {rows.shape}")
-        finite = np.isfinite(rows).all(axis=1)
+        finite = self.is_finite(rows)
         if not finite.all():
             bad = clip_ids[int(np.argmin(finite))]
             raise SsondoError(
@@ -76,6 +75,14 @@ class EmbeddingShardWriter(Writer):
         self._rows_digest.update(np.ascontiguousarray(rows).data if rows.size else b"")
         self._clip_ids.extend(clip_ids)
         self._disk.check()
+
+    def _as_kept(self, embeddings: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return np.asarray(embeddings).astype(self._rows.dtype)
+
+    def is_finite(self, embeddings: np.ndarray) -> np.ndarray:
+        """Which embeddings, shape (n, embedding_dim), are finite in the shard's type: bool, shape (n,)."""
+        return np.isfinite(self._as_kept(embeddings)).all(axis=1)
 
     def add_extra(self, name: str, values: np.ndarray) -> None:
         """Add an array with one row a clip (labels, split, fold), in the order of `add`."""

@@ -94,6 +94,11 @@ class Writer:
     def __len__(self) -> int:
         return len(self._clip_ids)
 
+    def note(self, **settings: Any) -> None:
+        """Set settings that are known only when the clips are written."""
+        self._settings = json.dumps(json.loads(self._settings) | settings, sort_keys=True)
+        self._file.attrs["settings"] = self._settings
+
     def __enter__(self) -> Self:
         return self
 

@@ -11,7 +11,7 @@ import pytest
 import soxr
 import torch
 
-from ssondo.artefacts import digest_path, file_digest
+from ssondo.artefacts import clip_list_digest, digest_path, file_digest
 from ssondo.audio import encode, encode_flac
 from ssondo.embed import embed, half_of
 from ssondo.errors import SsondoError
@@ -129,6 +129,23 @@ def test_an_embedding_with_a_nan_names_the_clip_and_leaves_no_shard(tmp_path):
         run(audio, tmp_path / "out.h5")
     assert not (tmp_path / "out.h5").exists()
     assert not list(tmp_path.glob(".out.h5*"))
+
+
+def test_one_clip_in_a_hundred_may_have_no_embedding_and_is_named(tmp_path, caplog):
+    tone, silence = clip(0, 0.1), np.zeros(3200, np.float32)
+    clips = {f"c{n:03d}": silence if n in (7, 150) else tone for n in range(200)}
+    audio = write_shard(tmp_path / "a.h5", clips | {"lost": None})
+    with run(audio, tmp_path / "out.h5") as shard:
+        assert shard.clip_ids == [name for name in clips if name not in ("c007", "c150")]
+        assert shard.settings["not_finite"] == ["c007", "c150"]
+        assert shard.settings["n_missing"] == 3
+        assert shard.settings["clip_list_sha256"] == clip_list_digest(shard.clip_ids)
+        assert np.isfinite(shard.rows()).all()
+    assert "2 of 200 clips are left out" in caplog.text
+    assert "c007, c150" in caplog.text
+    audio = write_shard(tmp_path / "b.h5", clips | {"c199": silence})
+    with pytest.raises(SsondoError, match="clip c199 has a NaN"):
+        run(audio, tmp_path / "b-out.h5")
 
 
 def test_a_clip_that_cannot_be_decoded_is_named(tmp_path):
