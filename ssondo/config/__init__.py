@@ -131,11 +131,19 @@ class Config(Section):
             )
         if not self.audioset.segments.eval and self.audioset.segments.train:
             raise ValueError("audioset.segments.eval: is empty; students are judged on these clips")
-        if self.distill.prediction_weight and not self.audioset.segments.classes:
-            raise ValueError("distill.prediction_weight: needs audioset.segments.classes; this corpus has no labels")
-        if "supervised" in self.table1.baselines and not self.audioset.segments.classes:
-            raise ValueError("table1.baselines: supervised needs audioset.segments.classes; this corpus has no labels")
+        if why_not := self._no_labels():
+            if self.distill.prediction_weight:
+                raise ValueError(f"distill.prediction_weight: needs {why_not}; this corpus has no labels")
+            if "supervised" in self.table1.baselines:
+                raise ValueError(f"table1.baselines: supervised needs {why_not}; this corpus has no labels")
         return self
+
+    def _no_labels(self) -> str | None:
+        """The key that clips' labels lack; None if they have labels."""
+        segments = self.audioset.segments
+        if self.audioset.source.kind == "folder" and not segments.train:
+            return "audioset.segments.train"
+        return None if segments.classes else "audioset.segments.classes"
 
     def _distillations(self) -> list[tuple[str, str, list[int]]]:
         """Where in the config students are distilled: key, loss, numbers of clusters."""

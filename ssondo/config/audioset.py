@@ -79,7 +79,7 @@ class FolderSource(LocalSource):
     """The folder; it is searched in all its sub-folders."""
     pattern: str = "**/*.*"
     """Which files are listed where audioset.segments.train is empty."""
-    eval_share: float = Field(default=0.1, ge=0, lt=1)
+    eval_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the listed files that is kept for evaluation, drawn by their names."""
 
 

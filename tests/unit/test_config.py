@@ -158,6 +158,21 @@ def test_committed_config_is_the_default() -> None:
             "config: table1.baselines: supervised needs audioset.segments.classes; this corpus has no labels",
         ),
         (
+            {"audioset": {"source": {"kind": "folder", "path": "x"}, "segments": {"train": []}}},
+            "config: table1.baselines: supervised needs audioset.segments.train; this corpus has no labels",
+        ),
+        (
+            {
+                "audioset": {"source": {"kind": "folder", "path": "x"}, "segments": {"train": []}},
+                "distill": {"prediction_weight": 0.5},
+            },
+            "config: distill.prediction_weight: needs audioset.segments.train; this corpus has no labels",
+        ),
+        (
+            {"audioset": {"source": {"kind": "folder", "path": "x", "eval_share": 0}, "segments": {"train": []}}},
+            "config: audioset.source.eval_share: 0 is not allowed; it should be greater than 0",
+        ),
+        (
             {"audioset": {"segments": {"train": []}}},
             "config: audioset.segments.train: is empty; name AudioSet's segment lists",
         ),
