@@ -20,6 +20,12 @@ Loss = Literal[
     "hybrid",
 ]
 CLUSTER_LOSSES = ("contrastive_neg_clusters", "cluster_aware", "cross_cluster_guidance", "hybrid")
+_DISTANCES = ("cosine", "mse", "l1", "cross_cluster_guidance")
+LOSSES_WITHOUT = {
+    "temperature": _DISTANCES,
+    "masking": (*_DISTANCES, "kl", "contrastive", "real_contrastive"),
+}
+"""Settings that not every loss has, and the losses that have them not: a change of one trains none of these again."""
 
 # In Hz, of the students' front-end, which no key of theirs changes. (`ssondo.features` would import torch.)
 STUDENT_RATE = 32_000

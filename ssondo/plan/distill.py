@@ -3,6 +3,7 @@
 from typing import Any
 
 from ssondo.config import Config
+from ssondo.config.distill import LOSSES_WITHOUT
 from ssondo.paths import Paths
 from ssondo.plan.audioset import AudioSetStage
 from ssondo.plan.flags import flags
@@ -82,12 +83,15 @@ class DistillStage(Stage):
         return {"architecture": found.architecture, "window_s": found.window_s, **found.settings}
 
     def _distill(self, teacher: str, student: str, loss: str, n_clusters: str, seed: str) -> dict[str, Any]:
+        unused = {key for key, losses in LOSSES_WITHOUT.items() if loss in losses}
+        if not int(n_clusters):
+            unused.add("sampling")
         return {
             "student": self.student_spec(student),
             "loss": loss,
             "n_clusters": int(n_clusters),
             "seed": int(seed),
-            **self.config.distill.model_dump(),
+            **self.config.distill.model_dump(exclude=unused),
         }
 
     def _supervise(self, student: str, seed: str) -> dict[str, Any]:

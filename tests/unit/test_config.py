@@ -264,3 +264,12 @@ def test_every_name_of_a_registry_is_allowed() -> None:
     assert set(get_args(Loss)) == set(losses.LOSSES)
     assert set(get_args(Teacher.model_fields["kind"].annotation)) == set(registered("ssondo.teachers", "KINDS"))
     assert set(get_args(Task.model_fields["kind"].annotation)) == set(registered("ssondo.tasks", "READERS"))
+
+
+def test_losses_without_a_setting_are_those_that_cannot_take_it() -> None:
+    from ssondo import losses
+    from ssondo.config.distill import CLUSTER_LOSSES, LOSSES_WITHOUT
+
+    for setting, without in LOSSES_WITHOUT.items():
+        assert set(without) == {name for name in losses.LOSSES if not losses.options_of(name, **{setting: None})}
+    assert set(CLUSTER_LOSSES) == {name for name, loss in losses.LOSSES.items() if loss.needs_clusters}

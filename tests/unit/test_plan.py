@@ -78,6 +78,25 @@ def test_options_of_a_rule_hold_no_other_rules_settings(plan: Plan) -> None:
     assert other.options("probe", model="teacher/m2d", task="esc50") == options
 
 
+@pytest.mark.parametrize(
+    ("setting", "loss", "n_clusters", "matters"),
+    [
+        ({"temperature": 0.5}, "cosine", "50", False),
+        ({"temperature": 0.5}, "contrastive", "50", True),
+        ({"masking": "published"}, "contrastive", "50", False),
+        ({"masking": "published"}, "cluster_aware", "50", True),
+        ({"sampling": "uniform"}, "cosine", "0", False),
+        ({"sampling": "uniform"}, "cosine", "50", True),
+    ],
+)
+def test_setting_that_a_training_has_no_use_for_trains_nothing_again(
+    plan: Plan, setting: dict, loss: str, n_clusters: str, matters: bool
+) -> None:
+    wildcards = {"teacher": "m2d", "student": "dymn", "loss": loss, "n_clusters": n_clusters, "seed": "0"}
+    other = Plan(load_config({"distill": setting}), plan.audioset.watch)
+    assert (other.options("distill", **wildcards) != plan.options("distill", **wildcards)) == matters
+
+
 def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Plan) -> None:
     import dataclasses
     import importlib
