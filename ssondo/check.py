@@ -85,9 +85,10 @@ def check(config: Config) -> None:
     for name, student in config.students.items():
         _check_student(name, student)
     shards = config.audioset.n_train_shards + config.audioset.n_eval_shards
-    longest = (
-        2 * shards * (len(config.paths.data) + max(map(len, config.teachers)) + len("/embeddings//train-0000.h5 "))
-    )
+    # A distillation reads every shard's sound and embeddings, and its list where it learns from labels as well.
+    each = 3 if config.distill.prediction_weight else 2
+    path = len(config.paths.data) + max(map(len, config.teachers)) + len("/embeddings//train-0000.h5 ")
+    longest = each * shards * path
     if longest > _LONGEST_COMMAND:
         raise SsondoError(
             f"config: audioset.n_train_shards: {shards} shards below {config.paths.data} make a command of {longest:,} "

@@ -13,6 +13,9 @@ from ssondo.plan.stage import Stage
 from ssondo.plan.targets import TABLES, Targets
 from ssondo.watch import Watch
 
+# How the machine is used is no provenance, and must not make the page again. As whom clips are fetched, with which
+# password, is nothing for those who read the page.
+_NOT_SHOWN: Any = {"runtime": True, "audioset": {"source": {"cookies", "proxies"}}}
 PUBLISHED = Path(__file__).parents[1] / "published"
 
 
@@ -52,8 +55,7 @@ class ReportStage(Stage):
             "availability": self.paths.availability,
             "benchmarks": self.paths.benchmarks,
             "rulegraph": self.rule_graph(),
-            # How the machine is used is no provenance, and must not make the page again.
-            "config": self.config.model_dump(mode="json", exclude={"runtime"}),
+            "config": self.config.model_dump(mode="json", exclude=_NOT_SHOWN),
         }
 
     def rule_graph(self) -> dict[str, list[str]]:

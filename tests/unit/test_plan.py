@@ -61,6 +61,15 @@ def test_paper_has_the_rows_of_its_tables(plan: Plan) -> None:
     assert len([m for m in plan.targets.models() if m.row_kind == "distilled"]) == 6 + 5 + 7 - 2
 
 
+def test_report_shows_no_password_of_a_proxy_and_nobodys_cookies(tmp_path: Path) -> None:
+    source = {"kind": "youtube", "cookies": "/home/me/cookies.txt", "proxies": ["http://me:secret@proxy:80"]}
+    plan = Plan(load_config({"audioset": {"source": source}}), Watch(tmp_path / "cache.json"))
+    shown = plan.report.settings("report")["config"]
+    assert "secret" not in str(shown)
+    assert "cookies.txt" not in str(shown)
+    assert shown["audioset"]["source"]["requests_per_hour"] == 300
+
+
 def test_stage_has_the_rules_of_its_file(plan: Plan) -> None:
     files = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk") if path.stem != "common"}
     stages = {name: set() for name in files}
@@ -178,6 +187,25 @@ def test_rule_that_the_configuration_lacks_says_so_in_one_line(tmp_path: Path, r
     with pytest.raises(SsondoError) as error:
         plan.options(rule)
     assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_most_shards_that_are_allowed_make_a_command_that_the_system_takes(tmp_path: Path, weight: float) -> None:
+    def configured(n_shards: int) -> Config:
+        return load_config({"audioset": {"n_train_shards": n_shards}, "distill": {"prediction_weight": weight}})
+
+    def allowed(n_shards: int) -> bool:
+        try:
+            check(configured(n_shards))
+        except SsondoError:
+            return False
+        return True
+
+    most = max(n for n in range(500, 2500, 100) if allowed(n))
+    plan = Plan(configured(most), Watch(tmp_path / "cache.json"))
+    stages = ("audio", "embeddings/matpac")
+    read = [path for split in ("train", "eval") for stage in stages for path in plan.audioset.shard_paths(stage, split)]
+    assert len(" ".join([*read, *plan.distill.label_inputs()["segments"]])) < 2**17 - 8_000
 
 
 OWN_STUDENT = """
