@@ -60,17 +60,20 @@ def retry(*, reason: list[str], folder: Path = Path("data/fetched")) -> None:
         folder: of the fetched shards and their ledgers.
 
     Raises:
-        SsondoError: if no clip ended for such a reason.
+        SsondoError: if no reason is given, or no clip ended for such a one.
         TransientError: if a shard is being fetched at the moment; the others are done.
     """
     shards = [shard for split in ("train", "eval") for shard in _shards(folder, split)]
     counts = {shard: _counts(shard) for shard in shards}
     known: _Counts = sum(counts.values(), Counter())
     reasons = {text for status, text in known if status is not Status.OK}
+    there_are = f"there are: {', '.join(sorted(reasons)) or 'none'}"
+    if not reason:
+        raise SsondoError(f"no reason is given; {there_are}")
     for text in reason:
         if text not in reasons:
             near = difflib.get_close_matches(text, reasons, 1, 0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(reasons)) or 'none'}"
+            hint = f"did you mean {near[0]!r}?" if near else there_are
             raise SsondoError(f"no clip in {folder} ended for {text!r}; {hint}")
     n_clips, n_shards, busy = 0, 0, []
     for shard in shards:

@@ -122,6 +122,11 @@ def test_a_reason_that_no_clip_has_is_named_with_the_nearest(folder: Path) -> No
     assert not list(folder.glob("*.reopened"))
 
 
+def test_retry_without_a_reason_says_which_there_are(folder: Path) -> None:
+    with pytest.raises(SsondoError, match="no reason is given; there are: private, removed, timeout"):
+        retry(reason=[], folder=folder)
+
+
 def test_a_shard_that_is_being_fetched_is_left_and_named(folder: Path) -> None:
     with (
         Ledger(folder / "train-0000.ledger", "source"),
