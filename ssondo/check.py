@@ -1,8 +1,10 @@
 """What cannot work although every key of the configuration is right."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from glob import glob
-from importlib.util import find_spec
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from ssondo.config import Config
@@ -19,12 +21,26 @@ _N_FFT, _HOP_LENGTH = 1024, 512
 
 
 def source_of(dotted: str) -> str | None:
-    """The file that `package.module:name` stands in; None if there is no such module."""
-    try:
-        spec = find_spec(dotted.partition(":")[0])
-    except ModuleNotFoundError:
-        return None
+    """The file that `package.module:name` stands in; None if there is no such module.
+
+    Unlike `importlib.util.find_spec` it does not run the packages around the module: they may import torch, at
+    each start of a plan, or what only a node with a GPU can.
+    """
+    names = dotted.partition(":")[0].split(".")
+    spec, place = None, None
+    for n in range(1, len(names) + 1):
+        if not names[n - 1] or (n > 1 and place is None):
+            return None
+        spec = _spec(".".join(names[:n]), place)
+        if spec is None:
+            return None
+        place = spec.submodule_search_locations
     return spec.origin if spec else None
+
+
+def _spec(module: str, place: Sequence[str] | None) -> ModuleSpec | None:
+    found = (finder.find_spec(module, place) for finder in sys.meta_path)
+    return next((spec for spec in found if spec is not None), None)
 
 
 def _check_student(name: str, student: Student) -> None:

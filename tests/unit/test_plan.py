@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ssondo.check import check
+from ssondo.check import check, source_of
 from ssondo.config import Config
 from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
@@ -187,6 +187,21 @@ def test_rule_that_the_configuration_lacks_says_so_in_one_line(tmp_path: Path, r
     with pytest.raises(SsondoError) as error:
         plan.options(rule)
     assert str(error.value) == sentence
+
+
+def test_users_own_module_is_found_without_running_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, text in {
+        "own_package/__init__.py": "raise RuntimeError('no GPU here')",
+        "own_package/models.py": "",
+        "own_namespace/models.py": "",
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for package in ("own_package", "own_namespace"):
+        assert source_of(f"{package}.models:embed") == str(tmp_path / package / "models.py")
+    for absent in ("own_package.absent:embed", "own_package.models.absent:embed", "absent.models:embed", ".models:x"):
+        assert source_of(absent) is None
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
