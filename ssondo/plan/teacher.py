@@ -3,8 +3,10 @@
 from typing import Any
 
 from ssondo.config.teacher import Checkpoint
+from ssondo.errors import SsondoError
 from ssondo.plan.stage import Stage
 from ssondo.provenance import registered
+from ssondo.weights import file_in_package
 
 
 class TeacherStage(Stage):
@@ -50,9 +52,18 @@ class TeacherStage(Stage):
         """The user's own weights or teacher function."""
         if rule == "embed":
             return self.own_teacher(wildcards["teacher"])
-        path = self.checkpoints()[wildcards["checkpoint"]].path
-        # The weights of a large ONNX model stand in a second file.
-        return self.watch.files([path, f"{path}.data", f"{path}_data"] if path else [])
+        found = self.checkpoints()[wildcards["checkpoint"]]
+        if found.path:
+            # The weights of a large ONNX model stand in a second file.
+            return self.watch.files([found.path, f"{found.path}.data", f"{found.path}_data"])
+        return self.by_name(self._packaged(found.package))
+
+    def _packaged(self, place: str | None) -> list[str]:
+        """The file in an installed package, of which another version may have another one; none if it is not there."""
+        try:
+            return [str(file_in_package(place))] if place else []
+        except SsondoError:
+            return []
 
     def own_teacher(self, teacher: str) -> dict[str, str]:
         """The digest of the file of a user's own teacher function."""

@@ -433,6 +433,24 @@ def test_watch_sees_content_and_nothing_else(tmp_path: Path) -> None:
     assert state() != before
 
 
+def test_weights_in_a_package_are_taken_anew_from_another_version_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def content(site: str, weights: bytes) -> str:
+        file = tmp_path / site / "weights_package" / "model.onnx"
+        file.parent.mkdir(parents=True)
+        (file.parent / "__init__.py").touch()
+        file.write_bytes(weights)
+        config = Config().model_dump()
+        config["teachers"]["m2d"]["checkpoint"] = {"package": "weights_package:model.onnx"}
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(tmp_path / site)
+            plan = Plan(load_config(config), Watch(tmp_path / "cache.json"))
+            return plan.content("checkpoint", checkpoint="teacher-m2d", file="model.onnx")
+
+    assert content("here", b"one") == content("elsewhere", b"one") != content("newer", b"two")
+
+
 def test_watch_names_a_clip_in_its_own_shard(tmp_path: Path) -> None:
     from ssondo.segments import shard_of
 
