@@ -246,6 +246,10 @@ class _Estimate:
         total: dict[str, float | None] = {"core_hours": 0.0, "gpu_hours": 0.0}
         bytes_ = 2 if self.config.embed.dtype == "float16" else 4
         disk = 0.0
+        for name in dict.fromkeys(model.teacher for model in self.models if model.teacher):
+            kind = self.config.teachers[name].kind
+            if f"embed_{kind}" not in self.rates:
+                self.note(f"{name}: no rate for a teacher of kind {kind}, so its embeddings are not counted.")
         for name in self.taught:
             total = _sum(total, self.model_hours(self.config.teachers[name].kind, "embed", clips))
             disk += self.n_clips * self.dim(name) * bytes_ / 1e9

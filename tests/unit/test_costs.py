@@ -80,6 +80,15 @@ def test_a_students_own_class_is_said_not_to_be_counted(tmp_path):
     assert stage(found, "distill").gpu_hours == 0
 
 
+def test_ones_own_teacher_is_said_not_to_be_counted(tmp_path):
+    own = {"kind": "callable", "callable": "a:b", "sample_rate": 16000, "embedding_dim": 8}
+    teachers = {**load_config({}).model_dump()["teachers"], "mine": own, "unused": own}
+    notes = paper(tmp_path, teachers=teachers, table1={"teachers": ["m2d", "mine"]}).notes
+    assert [note for note in notes if "teacher" in note] == [
+        "mine: no rate for a teacher of kind callable, so its embeddings are not counted."
+    ]
+
+
 def test_a_tasks_own_copy_is_no_download(tmp_path):
     assert "gtzan 1.2 GB" in " ".join(paper(tmp_path).downloads)
     own = paper(tmp_path, tasks={**load_config({}).model_dump()["tasks"], "gtzan": {"kind": "gtzan", "path": "/data"}})
