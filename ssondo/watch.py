@@ -92,7 +92,10 @@ class Watch:
         found = list(islice(_walk(folder), MOST_FILES + 1))
         if len(found) > MOST_FILES:
             return {}
-        return {str(path.relative_to(folder)): self._digest(path) for path in sorted(found)}
+        digests = {str(path.relative_to(folder)): self._digest(path) for path in sorted(found)}
+        # Not only at the end: the jobs on other nodes would all read the whole folder again.
+        self.save()
+        return digests
 
     def shard(self, folder: str, shard: str, n_shards: int) -> dict[str, str]:
         """Digests of the files below a folder of clips that may belong to a shard, by path.

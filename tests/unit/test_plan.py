@@ -433,6 +433,17 @@ def test_watch_sees_content_and_nothing_else(tmp_path: Path) -> None:
     assert state() != before
 
 
+def test_folder_that_was_read_is_not_read_again_by_the_jobs_that_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "abc.wav").write_bytes(b"one")
+    cache = tmp_path / "cache.json"
+    before = Watch(cache).tree(str(tmp_path / "clips"))
+    monkeypatch.setattr("ssondo.watch.file_digest", lambda path: pytest.fail(f"{path} is read again"))
+    assert Watch(cache).tree(str(tmp_path / "clips")) == before
+
+
 def test_weights_in_a_package_are_taken_anew_from_another_version_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
