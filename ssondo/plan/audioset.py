@@ -110,10 +110,7 @@ class AudioSetStage(Stage):
         }
 
     def _fetch(self, split: str, shard: str) -> dict[str, Any]:
-        audioset = self.config.audioset
-        source = self.source_spec()
-        source["clip_s"] = audioset.clip_s
-        return {"source": source}
+        return {"source": self.source_spec()}
 
     def fetch_manner(self) -> str:
         """How politely and as whom clips are fetched, as options: it changes no clip, so it is no provenance."""

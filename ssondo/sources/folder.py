@@ -25,7 +25,6 @@ class Folder(Local):
             video, of which the segment is cut.
         copy_clips: keep a copy of each clip in the fetched shard; false: note where it lies.
         pattern: only files whose path below the folder matches, e.g. "train/*.flac".
-        clip_s: length of a clip in seconds; not used.
         segments: the clips that will be asked for.
         located: list of their places that `locate` made; None: they are searched now.
 
@@ -40,7 +39,6 @@ class Folder(Local):
         whole_files: bool = True,
         copy_clips: bool = False,
         pattern: str = "",
-        clip_s: float | None = None,
         segments: Sequence[Segment] = (),
         located: Path | None = None,
     ) -> None:

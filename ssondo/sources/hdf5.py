@@ -32,7 +32,6 @@ class Hdf5(Local):
         sample_rate: of `waveform` in Hz, where a pack does not say.
         whole_files: a row is the clip itself; false: the whole video, of which the segment is cut.
         copy_clips: keep a copy of each clip in the fetched shard; false: note where it lies.
-        clip_s: length of a clip in seconds; not used.
         segments: the clips that will be asked for.
         located: list of their places that `locate` made; None: they are searched now.
     """
@@ -44,7 +43,6 @@ class Hdf5(Local):
         sample_rate: int | None = None,
         whole_files: bool = True,
         copy_clips: bool = False,
-        clip_s: float | None = None,
         segments: Sequence[Segment] = (),
         located: Path | None = None,
     ) -> None:

@@ -36,7 +36,6 @@ class Parquet(Local):
         id_column: has the clip's id; None: the first of the usual names, or the sound's `path`.
         whole_files: a row is the clip itself; false: the whole video, of which the segment is cut.
         copy_clips: keep a copy of each clip in the fetched shard; false: note where it was unpacked.
-        clip_s: length of a clip in seconds; not used.
         segments: the clips that will be asked for.
         located: list of their places that `locate` made; None: they are searched now.
         scratch: folder for what is unpacked.
@@ -50,7 +49,6 @@ class Parquet(Local):
         id_column: str | None = None,
         whole_files: bool = True,
         copy_clips: bool = False,
-        clip_s: float | None = None,
         segments: Sequence[Segment] = (),
         located: Path | None = None,
         scratch: Path | None = None,

@@ -13,7 +13,6 @@ class Renderer:
 
     Args:
         seed: of the corpus, the one that its lists were composed with.
-        clip_s: length of a clip in seconds; not used, the segment has it.
         segments: not used.
         job: not used.
     """
@@ -21,9 +20,7 @@ class Renderer:
     parallel = True
     resumes = False
 
-    def __init__(
-        self, *, seed: int = 0, clip_s: float | None = None, segments: Sequence[Segment] = (), job: int = 0
-    ) -> None:
+    def __init__(self, *, seed: int = 0, segments: Sequence[Segment] = (), job: int = 0) -> None:
         self._seed = seed
 
     @property

@@ -25,7 +25,6 @@ class WebDataset(Local):
         id_key: key of the clip's id in the JSON of each sample; None: the sample's name has it.
         whole_files: a member is the clip itself; false: the whole video, of which the segment is cut.
         copy_clips: keep a copy of each clip in the fetched shard; false: note where it lies.
-        clip_s: length of a clip in seconds; not used.
         segments: the clips that will be asked for.
         located: list of their places that `locate` made; None: they are searched now.
     """
@@ -37,7 +36,6 @@ class WebDataset(Local):
         id_key: str | None = None,
         whole_files: bool = True,
         copy_clips: bool = False,
-        clip_s: float | None = None,
         segments: Sequence[Segment] = (),
         located: Path | None = None,
     ) -> None:

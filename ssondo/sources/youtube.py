@@ -83,7 +83,6 @@ class Youtube:
         url_template: address of a video, with {ytid}.
         stall_s: seconds without a byte after which a connection is given up.
         deadline_s: seconds after which a clip is given up.
-        clip_s: length of a clip in seconds; not used, the segment has it.
         segments: not used.
         job: number of this job.
         scratch: folder for the clip that is being fetched; None: the system's.
@@ -103,7 +102,6 @@ class Youtube:
         url_template: str = "https://www.youtube.com/watch?v={ytid}",
         stall_s: float = 30,
         deadline_s: float = 300,
-        clip_s: float | None = None,
         segments: Sequence[Segment] = (),
         job: int = 0,
         scratch: Path | None = None,

@@ -109,7 +109,7 @@ def test_missing_and_empty_files_have_their_reasons(tmp_path: Path) -> None:
     (folder / "there.wav").write_bytes(b"sound")
     (folder / "empty.wav").touch()
     segments = segment_list(tmp_path, ("absent", 0, 1), ("empty", 0, 1), ("there", 0, 1))
-    source = {"kind": "folder", "path": str(folder), "clip_s": 10.0}
+    source = {"kind": "folder", "path": str(folder)}
     fetch(segments=segments, out=tmp_path / "out.h5", source=source, max_failed_share=0.5)
     assert results(tmp_path / "out.h5") == {
         "absent": ("UNAVAILABLE", "no file", b""),
@@ -211,7 +211,7 @@ def test_the_renderer_is_asked_for_the_segments_seconds(tmp_path: Path, monkeypa
     fetch(
         segments=segment_list(tmp_path, ("a", 0, 2.5)),
         out=tmp_path / "out.h5",
-        source={"kind": "renderer", "seed": 7, "clip_s": 2.5},
+        source={"kind": "renderer", "seed": 7},
     )
     assert asked == [("a", 2.5, 7)]
     assert results(tmp_path / "out.h5") == {"a": ("OK", "", b"sound")}

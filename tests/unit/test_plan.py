@@ -106,6 +106,13 @@ def test_setting_that_a_training_has_no_use_for_trains_nothing_again(
     assert (other.options("distill", **wildcards) != plan.options("distill", **wildcards)) == matters
 
 
+def test_length_of_a_clip_fetches_nothing_again(plan: Plan) -> None:
+    other = Plan(load_config({"audioset": {"clip_s": 5.0}}), plan.audioset.watch)
+    of = {"split": "train", "shard": "0000"}
+    assert other.options("fetch", **of) == plan.options("fetch", **of)
+    assert other.options("resample", **of) != plan.options("resample", **of)
+
+
 def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Plan) -> None:
     import dataclasses
     import importlib
