@@ -9,6 +9,7 @@ rule checkpoint:
     resources:
         mem_mb=growing(2_000),
         runtime=growing(120),
+        expected=lambda wildcards: plan.teacher.expected(**wildcards),
     params:
         options=options("checkpoint"),
         code=code("checkpoint"),
@@ -16,7 +17,7 @@ rule checkpoint:
     message:
         "Getting the weights {wildcards.checkpoint}"
     shell:
-        "ssondo checkpoint {params.options} --out {output.file} --log {log}"
+        "ssondo checkpoint {params.options} {resources.expected} --out {output.file} --log {log}"
 
 
 rule embed:

@@ -4,6 +4,7 @@ from typing import Any
 
 from ssondo.config.teacher import Checkpoint
 from ssondo.errors import SsondoError
+from ssondo.plan.flags import flags
 from ssondo.plan.stage import Stage
 from ssondo.provenance import registered
 from ssondo.weights import file_in_package
@@ -30,11 +31,14 @@ class TeacherStage(Stage):
         return self.config.teachers[teacher].model_dump(exclude={"checkpoint"}, exclude_none=True)
 
     def _checkpoint(self, checkpoint: str, file: str) -> dict[str, Any]:
+        return self.checkpoints()[checkpoint].model_dump(include={"url", "path", "package"})
+
+    def expected(self, checkpoint: str, file: str) -> str:
+        """What is known of a checkpoint, as options: it only checks, so it is no provenance."""
         found = self.checkpoints()[checkpoint]
-        values = found.model_dump()
         section, _, name = checkpoint.partition("-")
         key = f"teachers.{name}.checkpoint" if section == "teacher" else f"students.{name}.init"
-        return {**values, "config_key": key}
+        return flags(sha256=found.sha256, licence=found.licence, config_key=key)
 
     def _embed(self, teacher: str, split: str, shard: str) -> dict[str, Any]:
         settings = self.config.embed

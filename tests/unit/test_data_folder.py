@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ssondo.artefacts import file_digest, write_digest
 from ssondo.audio import encode_flac
 from ssondo.config.loading import load_config
 from ssondo.data_folder import check_data_folder
@@ -69,3 +70,34 @@ def test_what_snakemake_has_on_record_it_makes_again_by_itself(folder: Path) -> 
     (folder / ".snakemake" / "metadata").mkdir(parents=True)
     (folder / ".snakemake" / "metadata" / record).write_text("{}")
     checked(clip_s=2.0)
+
+
+def pinned(checkpoint: dict[str, str], sha256: str) -> None:
+    config = load_config({"teachers": {"mine": {"kind": "m2d", "checkpoint": {**checkpoint, "sha256": sha256}}}} | ONLY)
+    check_data_folder(config, Paths("data", "results/paper"))
+
+
+ONLY = {"table1": {"teachers": ["mine"]}, "table2": None, "fig2": None}
+URL = {"url": "https://x.org/weights.pt"}
+
+
+def test_hash_that_is_set_later_is_compared_with_the_weights_that_came(folder: Path) -> None:
+    pinned(URL, "1" * 64)
+    weights = Path("data/checkpoints/teacher-mine/weights.pt")
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"one")
+    write_digest(weights, file_digest(weights))
+    pinned(URL, file_digest(weights))
+    with pytest.raises(SsondoError, match=r"mine\.checkpoint\.sha256 is 1{64}, and data/.*/weights\.pt has .* anew$"):
+        pinned(URL, "1" * 64)
+
+
+def test_hash_of_a_local_file_is_its_own_and_not_that_of_a_copy_that_is_out_of_date(folder: Path) -> None:
+    mine, copy = Path("mine.pt"), Path("data/checkpoints/teacher-mine/mine.pt")
+    copy.parent.mkdir(parents=True)
+    for path, content in ((mine, b"new"), (copy, b"old")):
+        path.write_bytes(content)
+    write_digest(copy, file_digest(copy))
+    pinned({"path": "mine.pt"}, file_digest(mine))
+    with pytest.raises(SsondoError, match=r"sha256 is 1{64}, and mine\.pt has .*; correct one of them"):
+        pinned({"path": "mine.pt"}, "1" * 64)

@@ -106,6 +106,17 @@ def test_setting_that_a_training_has_no_use_for_trains_nothing_again(
     assert (other.options("distill", **wildcards) != plan.options("distill", **wildcards)) == matters
 
 
+def test_hash_and_licence_of_weights_are_checked_and_get_nothing_again(plan: Plan) -> None:
+    config = Config().model_dump()
+    config["teachers"]["m2d"]["checkpoint"] |= {"sha256": "1" * 64, "licence": "another"}
+    other = Plan(load_config(config), plan.audioset.watch)
+    of = {"checkpoint": "teacher-m2d", "file": "x"}
+    assert other.options("checkpoint", **of) == plan.options("checkpoint", **of)
+    assert shlex.split(other.teacher.expected(**of)) == [
+        *("--sha256", "1" * 64, "--licence", "another", "--config-key", "teachers.m2d.checkpoint")
+    ]
+
+
 def test_length_of_a_clip_fetches_nothing_again(plan: Plan) -> None:
     other = Plan(load_config({"audioset": {"clip_s": 5.0}}), plan.audioset.watch)
     of = {"split": "train", "shard": "0000"}

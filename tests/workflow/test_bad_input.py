@@ -79,9 +79,11 @@ def test_checkpoint_with_another_hash_is_refused(project: Project) -> None:
     def change(config: dict) -> None:
         config["teachers"]["yamnet"]["checkpoint"]["sha256"] = "0" * 64
 
+    weights = "results/tiny/data/checkpoints/teacher-yamnet/YamNet_w8a8.onnx.zip"
     project.configure(change)
-    message = failing(project, "results/tiny/data/checkpoints/teacher-yamnet/YamNet_w8a8.onnx.zip")
-    assert "0" * 64 in message
+    assert "0" * 64 in failing(project, "--dry-run", weights)
+    (project.folder / weights).unlink()
+    assert "0" * 64 in failing(project, weights)
     assert not list((project.results / "data" / "checkpoints" / "teacher-yamnet").glob("*.zip"))
 
 
