@@ -118,6 +118,8 @@ class Config(Section):
         if self.table2 is not None and set(self.table2.music) & set(self.table2.environment):
             raise ValueError("table2: a task stands in music and in environment")
         for key, loss, counts in self._distillations():
+            if 1 in counts:
+                raise ValueError(f"{key}.n_clusters: 1 is not allowed; it should be 0, for no clusters, or 2 and more")
             if loss in CLUSTER_LOSSES and 0 in counts:
                 raise ValueError(f"{key}: the loss {loss} needs clusters, n_clusters is 0")
         architectures = registered("ssondo.students", "ARCHITECTURES")

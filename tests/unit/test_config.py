@@ -148,6 +148,13 @@ def test_committed_config_is_the_default() -> None:
                 ("probe", "seeds", [0, 0], 0),
             )
         ),
+        *(
+            (
+                {section: {"n_clusters": counts}},
+                f"config: {section}.n_clusters: 1 is not allowed; it should be 0, for no clusters, or 2 and more",
+            )
+            for section, counts in (("table1", 1), ("table2", 1), ("fig2", [0, 1, 2]))
+        ),
         (
             {"audioset": {"sample_rate": 16000}},
             "config: audioset.sample_rate: is 16000, the students take 32000; set it to that "
