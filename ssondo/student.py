@@ -266,8 +266,8 @@ def new_student(spec: Mapping[str, Any], *, n_outputs: int, seed: int, init: Pat
     `n_outputs` have one backbone.
 
     Args:
-        spec: `architecture`, other arguments of `Student` such as `window_s`, and beside them the
-            settings of the architecture, e.g. `width_mult`.
+        spec: `architecture`, other arguments of `Student` such as `window_s`, and the settings of the
+            architecture, e.g. `width_mult`: in `backbone`, or beside them where `Student` has no such argument.
         n_outputs: size of the mapping head's output.
         seed: of the weights.
         init: pretrained weights of the backbone, in place of random ones.
@@ -277,9 +277,11 @@ def new_student(spec: Mapping[str, Any], *, n_outputs: int, seed: int, init: Pat
     """
     if "architecture" not in spec:
         raise SsondoError("student: architecture is missing; give e.g. mobilenetv3")
-    arguments = set(inspect.signature(Student).parameters) - {"n_outputs", "backbone"}
-    own = {key: value for key, value in spec.items() if key in arguments}
-    backbone = {key: value for key, value in spec.items() if key not in arguments}
+    given = dict(spec)
+    backbone = dict(given.pop("backbone", {}))
+    arguments = set(inspect.signature(Student).parameters) - {"n_outputs"}
+    own = {key: value for key, value in given.items() if key in arguments}
+    backbone |= {key: value for key, value in given.items() if key not in arguments}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = Student(n_outputs=n_outputs, backbone=backbone, **own)

@@ -80,7 +80,10 @@ class DistillStage(Stage):
     def student_spec(self, student: str) -> dict[str, Any]:
         """What the library needs to build a student."""
         found = self.config.students[student]
-        return {"architecture": found.architecture, "window_s": found.window_s, **found.settings}
+        settings = dict(found.settings)
+        windows = {key: settings.pop(key) for key in ("add_last",) if key in settings}
+        # Apart: a class of the user's may have a setting that the mapping head has, too, such as hidden or dropout.
+        return {"architecture": found.architecture, "window_s": found.window_s, **windows, "backbone": settings}
 
     def _distill(self, teacher: str, student: str, loss: str, n_clusters: str, seed: str) -> dict[str, Any]:
         unused = {key for key, losses in LOSSES_WITHOUT.items() if loss in losses}

@@ -353,6 +353,28 @@ def test_weights_of_width_one_are_refused_for_another_width(tmp_path: Path, name
     check(load_config(values))
 
 
+def test_setting_of_a_users_class_is_not_taken_for_one_of_the_mapping_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ssondo.student import new_student
+
+    (tmp_path / "own_hidden.py").write_text(
+        "from ssondo.students.backbone import Backbone\n"
+        "class Tiny(Backbone):\n"
+        "    def __init__(self, hidden: int = 8, dropout: float = 0.5) -> None:\n"
+        "        super().__init__()\n"
+        "        self.embedding_dim, self.hidden_dim, self.dropout = hidden, 3, dropout\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = {"architecture": "own_hidden:Tiny", "settings": {"hidden": 32, "dropout": 0.0, "add_last": False}}
+    config = load_config({"students": {**Config().model_dump()["students"], "mine": mine}})
+    check(config)
+    spec = Plan(config, Watch(tmp_path / "cache.json")).distill.student_spec("mine")
+    student = new_student(spec, n_outputs=4, seed=0)
+    assert (student.embedding_dim, student.model.dropout) == (32, 0.0)
+    assert (student.settings["hidden"], student.settings["dropout"], student.add_last) == (3, 0.2, False)
+
+
 def test_least_window_counts_frames_as_the_students_front_end_does() -> None:
     from ssondo import check as module
     from ssondo.features import STUDENT
