@@ -133,12 +133,27 @@ class Config(Section):
             )
         if not self.audioset.segments.eval and self.audioset.segments.train:
             raise ValueError("audioset.segments.eval: is empty; students are judged on these clips")
+        self._check_batches()
         if why_not := self._no_labels():
             if self.distill.prediction_weight:
                 raise ValueError(f"distill.prediction_weight: needs {why_not}; this corpus has no labels")
-            if "supervised" in self.table1.baselines:
+            if self._is_supervised():
                 raise ValueError(f"table1.baselines: supervised needs {why_not}; this corpus has no labels")
         return self
+
+    def _check_batches(self) -> None:
+        """Refuse batches that the processes of a training cannot share: it comes last."""
+        processes = max(1, self.runtime.gpus) * self.runtime.nodes
+        trainings = {"distill": self.distill} | ({"supervise": self.supervise} if self._is_supervised() else {})
+        for key, training in trainings.items():
+            if training.batch_size % processes:
+                raise ValueError(
+                    f"{key}.batch_size: {training.batch_size} clips cannot be shared evenly by the {processes} "
+                    "processes of runtime.gpus and runtime.nodes; make it a multiple"
+                )
+
+    def _is_supervised(self) -> bool:
+        return "supervised" in self.table1.baselines
 
     def _no_labels(self) -> str | None:
         """The key that clips' labels lack; None if they have labels."""

@@ -148,6 +148,16 @@ def test_committed_config_is_the_default() -> None:
                 ("probe", "seeds", [0, 0], 0),
             )
         ),
+        (
+            {"runtime": {"gpus": 8, "nodes": 2}},
+            "config: distill.batch_size: 120 clips cannot be shared evenly by the 16 processes of runtime.gpus and "
+            "runtime.nodes; make it a multiple",
+        ),
+        (
+            {"runtime": {"gpus": 7}, "distill": {"batch_size": 112}},
+            "config: supervise.batch_size: 120 clips cannot be shared evenly by the 7 processes of runtime.gpus and "
+            "runtime.nodes; make it a multiple",
+        ),
         *(
             (
                 {section: {"n_clusters": counts}},
