@@ -16,6 +16,7 @@ from ssondo.watch import Watch
 # How the machine is used is no provenance, and must not make the page again. As whom clips are fetched, with which
 # password, is nothing for those who read the page.
 _NOT_SHOWN: Any = {"runtime": True, "audioset": {"source": {"cookies", "proxies"}}}
+_TRAINED_BY = {"supervised": "supervise", "untrained": "initialise"}
 PUBLISHED = Path(__file__).parents[1] / "published"
 
 
@@ -63,8 +64,10 @@ class ReportStage(Stage):
         lists_made_by = "compose" if self.audioset.renders else "list_folder" if self.audioset.lists_folder else None
         located_by = "locate" if self.audioset.locates else None
         downloads = "download" if any(self.probe.archives(task) for task in self.config.tasks) else None
-        used = {lists_made_by, located_by, downloads, *self.targets.tables}
-        absent = {"compose", "list_folder", "locate", "download", *TABLES} - used
+        clustered_by = "cluster" if self.targets.clusterings() else None
+        trained_by = {_TRAINED_BY.get(model.row_kind) for model in self.targets.models()}
+        used = {lists_made_by, located_by, downloads, clustered_by, *trained_by, *self.targets.tables}
+        absent = {"compose", "list_folder", "locate", "download", "cluster", *_TRAINED_BY.values(), *TABLES} - used
         return {
             rule: [source for source in sources if source not in absent]
             for rule, sources in RULE_GRAPH.items()

@@ -432,6 +432,14 @@ def test_of_a_table_the_sound_that_it_lists_is_watched_and_nothing_beside_it(
     assert set(watched()) == {"data/barks.csv"}
 
 
+def test_graph_in_the_report_has_only_rules_that_run(plan: Plan, tmp_path: Path) -> None:
+    assert {"cluster", "supervise"} <= set(plan.report.rule_graph())
+    values = {"table1": {"baselines": ["untrained"], "n_clusters": 0}, "table2": None, "fig2": None}
+    graph = Plan(load_config(values), Watch(tmp_path / "cache.json")).report.rule_graph()
+    assert "initialise" in graph
+    assert not {"cluster", "supervise"} & {*graph, *(source for sources in graph.values() for source in sources)}
+
+
 def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
     task = {"kind": "nsynth", "mirror": "https://mirror.example/nsynth/", "verify": False}
     plan = Plan(load_config({"tasks": {"esc50": task}, **ONLY_ESC50}), Watch(tmp_path / "cache.json"))
