@@ -1,6 +1,8 @@
 # What the rules share: the checked configuration, the plan, and the params of a rule.
 import atexit
 import logging
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,6 +23,10 @@ try:
     check_data_folder(plan.config, plan.paths)
 except SsondoError as error:
     sys.exit(f"error: {error}")
+
+if shutil.which("ssondo") is None:
+    # Snakemake was called by its path, without the environment around it; its jobs' command stands beside it.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 paths = plan.paths
 atexit.register(watch.save)

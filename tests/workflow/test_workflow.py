@@ -123,6 +123,13 @@ def test_a_single_command_line_can_be_repeated_by_hand(project: Project) -> None
     assert again == (project.results / "data" / "audio" / "eval-0000.h5.digest").read_text()
 
 
+def test_snakemake_may_be_called_by_its_path_without_the_environment(tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project")
+    project.environment["PATH"] = "/usr/bin:/bin"
+    project.snakemake("--quiet=rules", "compose")
+    assert list(project.results.rglob("*.csv"))
+
+
 @pytest.mark.parametrize("profile", ["slurm"])
 def test_full_reproduction_is_planned_from_a_fresh_clone(tmp_path: Path, profile: str) -> None:
     fresh = Project.make(tmp_path / "fresh")
