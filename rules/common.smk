@@ -1,12 +1,10 @@
 # What the rules share: the checked configuration, the plan, and the params of a rule.
 import atexit
 import logging
-import os
-import shutil
 import sys
 from pathlib import Path
 
-from ssondo.check import check
+from ssondo.check import check, find_command
 from ssondo.config.loading import load_config
 from ssondo.data_folder import check_data_folder
 from ssondo.errors import SsondoError
@@ -17,16 +15,13 @@ from ssondo.watch import Watch
 try:
     if not Path("config.yaml").is_file():
         raise SsondoError("there is no config.yaml here; start snakemake in ssondo's own folder, data may lie anywhere")
+    find_command()
     watch = Watch(Path(".snakemake/ssondo/content.json"))
     plan = Plan(load_config(config), watch)
     check(plan.config)
     check_data_folder(plan.config, plan.paths)
 except SsondoError as error:
     sys.exit(f"error: {error}")
-
-if shutil.which("ssondo") is None:
-    # Snakemake was called by its path, without the environment around it; its jobs' command stands beside it.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 paths = plan.paths
 atexit.register(watch.save)

@@ -1,5 +1,7 @@
 """What cannot work although every key of the configuration is right."""
 
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +20,15 @@ from ssondo.signatures import signature_of
 _LONGEST_COMMAND = 120_000
 # Of the students' front-end: a plan does not import it, and a test compares.
 _N_FFT, _HOP_LENGTH = 1024, 512
+
+
+def find_command() -> None:
+    """Put the folder of this Python on the path of jobs, if nothing there is called `ssondo`.
+
+    So snakemake may be called by its path, without the environment around it.
+    """
+    if shutil.which("ssondo") is None:
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def source_of(dotted: str) -> str | None:
