@@ -237,12 +237,12 @@ def _read_av(data: bytes) -> Decoded | None:
         return None
     whole = frames.read()
     assert whole is not None  # it has samples
-    waveform = _frame_samples(whole)
+    waveform = frame_samples(whole)
     truncated = n_bad > 0 or waveform.shape[1] / sample_rate < declared_s - DURATION_SLACK_S
     return Decoded(np.ascontiguousarray(waveform, dtype=np.float32), sample_rate, truncated)
 
 
-def _frame_samples(frame: "AudioFrame") -> np.ndarray:
+def frame_samples(frame: "AudioFrame") -> np.ndarray:
     """The sound of one frame, float32, shape (channels, samples)."""
     import av
 

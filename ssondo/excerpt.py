@@ -22,6 +22,7 @@ from ssondo.audio import (
     declared_length_s,
     decode_file,
     ends_early,
+    frame_samples,
     loses_its_end,
 )
 from ssondo.errors import SsondoError
@@ -234,9 +235,7 @@ def _with_av(reader: _Reader, start_s: float, end_s: float) -> _Part | None:
         import av
     except ImportError:
         return None
-    # As decoding of a whole file has it: one format for all, no times.
     frames = av.AudioFifo()
-    packed = av.AudioResampler(format="flt")
     part: _Part | None = None
     n_bad = n_good = 0
     declared_s = float("inf")
@@ -249,17 +248,17 @@ def _with_av(reader: _Reader, start_s: float, end_s: float) -> _Part | None:
             for packet in container.demux(stream):
                 try:
                     for frame in packet.decode():
-                        frame.pts = None
+                        frame.pts = None  # the queue wants times without gaps
                         frames.write(frame)
                     n_good += 1
                 except (av.FFmpegError, ValueError):
                     n_bad += 1
-                if not frames.samples or not stream.codec_context.sample_rate:
+                decoded = frames.read() if stream.codec_context.sample_rate else None
+                if decoded is None:
                     continue
                 if part is None:
                     part = _Part(stream.codec_context.sample_rate, start_s, end_s)
-                for piece in packed.resample(frames.read()):
-                    part.add(piece.to_ndarray().reshape(-1, piece.layout.nb_channels).T)
+                part.add(frame_samples(decoded))
                 if part.full:
                     break
             else:
