@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssondo.environment import n_cores, processor
-from ssondo.shards.clusters import Clusters
-from ssondo.shards.embedding import EmbeddingShard, EmbeddingShardWriter
+from ssondo.storage.shards.clusters import Clusters
+from ssondo.storage.shards.embedding import EmbeddingShard, EmbeddingShardWriter
+from ssondo.system.hardware import n_cores, processor
 
 N_SHARDS = 4
 BLOCK = 2_000
@@ -92,7 +92,7 @@ def measure(method: str, folder: Path, options: argparse.Namespace) -> None:
     paths = sorted(folder.glob("train-*.h5"))
     began = time.perf_counter()
     if method == "cluster":
-        from ssondo.cluster import cluster
+        from ssondo.cluster.cluster import cluster
 
         cluster(
             train=paths,
@@ -115,7 +115,7 @@ def measure(method: str, folder: Path, options: argparse.Namespace) -> None:
     else:
         points = read_all(paths)
         if method == "fit":
-            from ssondo.cluster import fit_centroids
+            from ssondo.cluster.cluster import fit_centroids
 
             centroids = fit_centroids(
                 points, options.clusters, seed=options.seed, iterations=options.iterations, restarts=options.restarts

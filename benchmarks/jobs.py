@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from models import TITLES, machine
 
-from ssondo.audio import decode_file, encode_flac, fit_end, resample_to, to_mono
-from ssondo.distill import distill
-from ssondo.embed import embed, n_workers, read_waveforms
-from ssondo.recipe import PRECISIONS, Outputs, Recipe, Runtime
-from ssondo.shards.audio import AudioShard, AudioShardWriter
-from ssondo.shards.embedding import EmbeddingShardWriter
+from ssondo.audio.codec import decode_file, encode_flac, fit_end, resample_to, to_mono
+from ssondo.distill.distill import distill
+from ssondo.distill.training_config import PRECISIONS, Outputs, Recipe, Runtime
+from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
+from ssondo.storage.shards.embedding import EmbeddingShardWriter
 from ssondo.students import ARCHITECTURES
+from ssondo.teachers.embed import embed, n_workers, read_waveforms
 from ssondo.teachers.vit import Matpac
 
 RATE, CLIP_S, DIM = 32_000, 10.0, 3_840

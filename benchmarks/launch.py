@@ -22,7 +22,7 @@ import torch
 from loader import RATE, cut
 from models import machine
 
-from ssondo.audio import decode_pcm16
+from ssondo.audio.codec import decode_pcm16
 
 CLIP_S, SECONDS = 5.0, 1.0
 _MEMORY_FILE = os.memfd_create

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ssondo.audio import decode_file, decode_pcm16, encode_flac, resample_to, to_mono
-from ssondo.loader import AudioClips
-from ssondo.prefetch import prefetch
-from ssondo.sampler import Sampler, inverse_cluster_weights
-from ssondo.shards.audio import AudioShardWriter
+from ssondo.audio.codec import decode_file, decode_pcm16, encode_flac, resample_to, to_mono
+from ssondo.distill.datasets import AudioClips
+from ssondo.distill.sampler import Sampler, inverse_cluster_weights
+from ssondo.storage.shards.audio import AudioShardWriter
+from ssondo.system.prefetch import prefetch
 
 RATE, BATCH = 32_000, 120
 

@@ -24,15 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssondo.environment import environment
+from ssondo.distill.distributed import Job, half_type, use_deterministic_algorithms
+from ssondo.distill.losses import Cosine
+from ssondo.distill.prepare_model import for_training, place
+from ssondo.distill.training_config import PRECISIONS
 from ssondo.errors import SsondoError
-from ssondo.job import Job, half_type, use_deterministic_algorithms
-from ssondo.losses import Cosine
-from ssondo.memory import keep_freed_memory
-from ssondo.placement import for_training, place
-from ssondo.recipe import PRECISIONS
-from ssondo.student import Student
 from ssondo.students import ARCHITECTURES
+from ssondo.students.student import Student
+from ssondo.system.allocator import keep_freed_memory
+from ssondo.system.hardware import environment
 from ssondo.teachers import load_teacher
 from ssondo.teachers.vit import M2DTeacher, Matpac
 

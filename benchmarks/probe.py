@@ -19,10 +19,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from ssondo import selection
 from ssondo.config.probe import Probe
-from ssondo.probe import probe
-from ssondo.shards.embedding import EmbeddingShardWriter
+from ssondo.probe import grid_search
+from ssondo.probe.probe import probe
+from ssondo.storage.shards.embedding import EmbeddingShardWriter
 
 SETTINGS = Probe()
 
@@ -39,9 +39,9 @@ def made_up(n: int, dim: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
 def whole_command(embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float, dict[str, float]]:
     """Wall and CPU seconds of the verb, and what it did: its score and the steps of each batch size, of all probes."""
     steps: dict[int, int] = {}
-    train = selection._Race._train
+    train = grid_search._Race._train
 
-    def counted(race: selection._Race, n: int) -> None:
+    def counted(race: grid_search._Race, n: int) -> None:
         size = race.points[0].batch_size
         steps[size] = steps.get(size, 0) + n * len(race._running) * len(SETTINGS.seeds)
         train(race, n)
@@ -57,13 +57,13 @@ def whole_command(embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, fl
             shard.add_extra("labels", labels)
             names = np.array([b"train", b"train", b"train", b"valid", b"test"])
             shard.add_extra("split", names[np.arange(len(labels)) % 5])
-        selection._Race._train = counted
+        grid_search._Race._train = counted
         try:
             wall, cpu = time.perf_counter(), time.process_time()
             probe(embeddings=path, model={"row_kind": "teacher"}, out=out, **SETTINGS.model_dump())
             spent = time.perf_counter() - wall, time.process_time() - cpu
         finally:
-            selection._Race._train = train
+            grid_search._Race._train = train
         return *spent, {"score": json.loads(out.read_text())["mean"], **{str(size): n for size, n in steps.items()}}
 
 

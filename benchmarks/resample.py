@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from ssondo.audio import decode_file, encode_flac, ffmpeg_binary, resample_to, to_mono
-from ssondo.origins import Origin, file_stamp
-from ssondo.resample import resample
-from ssondo.shards.audio import AudioShard, AudioShardWriter
+from ssondo.audio.codec import decode_file, encode_flac, ffmpeg_binary, resample_to, to_mono
+from ssondo.audioset.resample import resample
+from ssondo.storage.clip_location import Origin, file_stamp
+from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 
 RATE, CLIP_S = 32_000, 10.0
 

@@ -4,13 +4,13 @@ import logging
 import sys
 from pathlib import Path
 
-from ssondo.check import check, find_command
+from ssondo.workflow.preflight import check, find_command
 from ssondo.config.loading import load_config
-from ssondo.data_folder import check_data_folder
+from ssondo.workflow.check_data import check_data_folder
 from ssondo.errors import SsondoError
-from ssondo.failures import Failures
-from ssondo.plan import Plan
-from ssondo.watch import Watch
+from ssondo.workflow.job_failures import Failures
+from ssondo.workflow.plan import Plan
+from ssondo.workflow.input_digests import Watch
 
 try:
     if not Path("config.yaml").is_file():

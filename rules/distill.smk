@@ -46,7 +46,7 @@ rule distill:
     message:
         "Distilling {wildcards.teacher} into {wildcards.student} ({wildcards.loss}, k={wildcards.n_clusters}, seed {wildcards.seed})"
     shell:
-        "exec python -m ssondo.launch --gpus {resources.gpu} --nodes {resources.nodes} --gres '{resources.gres}' --cpus {threads}"
+        "exec python -m ssondo.workflow.launch --gpus {resources.gpu} --nodes {resources.nodes} --gres '{resources.gres}' --cpus {threads}"
         " distill --audio {input.audio} --embeddings {input.embeddings} --eval-audio {input.eval_audio}"
         " --eval-embeddings {input.eval_embeddings} {params.clusters} {params.init} {params.labels} {params.options}"
         " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves}"
@@ -90,7 +90,7 @@ rule supervise:
     message:
         "Training {wildcards.student} on labels (seed {wildcards.seed})"
     shell:
-        "exec python -m ssondo.launch --gpus {resources.gpu} --nodes {resources.nodes} --gres '{resources.gres}' --cpus {threads}"
+        "exec python -m ssondo.workflow.launch --gpus {resources.gpu} --nodes {resources.nodes} --gres '{resources.gres}' --cpus {threads}"
         " supervise --audio {input.audio} --segments {input.segments} --classes {input.classes}"
         " --eval-audio {input.eval_audio} --eval-segments {input.eval_segments} {params.init} {params.options}"
         " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves}"

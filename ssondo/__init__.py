@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssondo.model import SsondoWrapper, get_ssondo, list_heads, list_models
+    from ssondo.inference.wrapper import SsondoWrapper, get_ssondo, list_heads, list_models
     from ssondo.teachers import load_teacher
 
     __version__: str
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["SsondoWrapper", "__version__", "get_ssondo", "list_heads", "list_models", "load_teacher"]
 
 _HOMES = {
-    "SsondoWrapper": "ssondo.model",
-    "get_ssondo": "ssondo.model",
-    "list_heads": "ssondo.model",
-    "list_models": "ssondo.model",
+    "SsondoWrapper": "ssondo.inference.wrapper",
+    "get_ssondo": "ssondo.inference.wrapper",
+    "list_heads": "ssondo.inference.wrapper",
+    "list_models": "ssondo.inference.wrapper",
     "load_teacher": "ssondo.teachers",
 }
 

@@ -25,38 +25,8 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from ssondo.errors import SsondoError
+from ssondo.workflow.verbs import COMMANDS
 
-VERBS = {
-    "compose": "ssondo.demo:compose",
-    "list_folder": "ssondo.index:list_folder",
-    "index": "ssondo.index:index",
-    "locate": "ssondo.locate:locate",
-    "fetch": "ssondo.fetch:fetch",
-    "ledger": "ssondo.status:ledger",
-    "retry": "ssondo.status:retry",
-    "resample": "ssondo.resample:resample",
-    "inventory": "ssondo.inventory:inventory",
-    "freeze": "ssondo.manifest:freeze",
-    "availability": "ssondo.availability:availability",
-    "checkpoint": "ssondo.checkpoints:checkpoint",
-    "embed": "ssondo.embed:embed",
-    "cluster": "ssondo.cluster:cluster",
-    "distill": "ssondo.distill:distill",
-    "supervise": "ssondo.supervise:supervise",
-    "initialise": "ssondo.initialise:initialise",
-    "download": "ssondo.download:download",
-    "prepare_task": "ssondo.tasks:prepare_task",
-    "embed_task": "ssondo.embed_task:embed_task",
-    "probe": "ssondo.probe:probe",
-    "scores": "ssondo.scores:scores",
-    "table1": "ssondo.table1:table1",
-    "table2": "ssondo.table2:table2",
-    "fig2": "ssondo.fig2:fig2",
-    "report": "ssondo.report:report",
-}
-"""Library functions that are commands; each rule of the workflow is one."""
-COMMANDS = VERBS | {"plan": "ssondo.costs:plan", "export": "ssondo.export:export"}
-"""All that the command line knows; `plan` reads the configuration, which no verb does; `export` comes after it all."""
 # What one says of fetching, and the verb that does it.
 _SAID_OF_FETCH = {"--status": ("ledger", None), "--retry": ("retry", "--reason")}
 _MORE_OF = {

@@ -150,7 +150,7 @@ def code_hash(*modules: str) -> str:
     """A short hash of what `modules` and everything they import from this project compute.
 
     Args:
-        modules: dotted names, e.g. "ssondo.distill", "ssondo.students.dymn".
+        modules: dotted names, e.g. "ssondo.distill.distill", "ssondo.students.dymn".
 
     Returns:
         16 hexadecimal digits; the same for code that differs in comments, docstrings and layout only.

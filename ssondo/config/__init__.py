@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from pydantic import model_validator
 
 from ssondo.config.audioset import AudioSet
+from ssondo.config.base import Name, Section
 from ssondo.config.cluster import Cluster
 from ssondo.config.distill import CLUSTER_LOSSES, STUDENT_RATE, Distill, Student, Supervise
 from ssondo.config.probe import Probe, Task
 from ssondo.config.report import TABLE1_COLUMNS, Fig2, Table1, Table2
 from ssondo.config.runtime import Paths, Runtime
-from ssondo.config.section import Name, Section
-from ssondo.config.teacher import Checkpoint, Embed, Teacher
+from ssondo.config.teachers import Checkpoint, Embed, Teacher
 from ssondo.provenance import registered
 
 _EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from ssondo.artefacts import write_text
 from ssondo.config import Config
 from ssondo.config.writing import reference, yaml_text
+from ssondo.storage.atomic_files import write_text
 
 _ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ssondo.config.section import LocalPath, Section
+from ssondo.config.base import LocalPath, Section
 
 
 class Segments(Section):

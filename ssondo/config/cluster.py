@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from ssondo.config.section import Section
+from ssondo.config.base import Section
 
 
 class Cluster(Section):

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from ssondo.config.section import Section
-from ssondo.config.teacher import Checkpoint
+from ssondo.config.base import Section
+from ssondo.config.teachers import Checkpoint
 
 Loss = Literal[
     "cosine",
@@ -27,7 +27,7 @@ LOSSES_WITHOUT = {
 }
 """Settings that not every loss has, and the losses that have them not: a change of one trains none of these again."""
 
-# In Hz, of the students' front-end, which no key of theirs changes. (`ssondo.features` would import torch.)
+# In Hz, of the students' front-end, which no key of theirs changes. (`ssondo.audio.log_mel` would import torch.)
 STUDENT_RATE = 32_000
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ssondo.config import Config
-from ssondo.config.section import Section
+from ssondo.config.base import Section
 from ssondo.errors import SsondoError
 
 # Keys that stood elsewhere once: a config file that still has one gets its new name.

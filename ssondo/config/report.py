@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ssondo.config.base import Name, Section
 from ssondo.config.distill import Loss
-from ssondo.config.section import Name, Section
 
 TABLE1_COLUMNS = (
     *("row_kind", "teacher", "student", "loss", "n_clusters", "parameters"),

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from ssondo.config.section import PlainPath, Section
+from ssondo.config.base import PlainPath, Section
 
 
 class Paths(Section):

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ssondo.demo import (
+from ssondo.audioset.renderer import (
     EFFECTS,
     FAMILIES,
     KITS,

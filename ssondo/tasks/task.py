@@ -21,7 +21,7 @@ METRICS = ("accuracy", "map", "masked_map")
 
 
 class Playable(Protocol):
-    """Sound that is made, not read; `ssondo.demo.Scene` is one. It must be possible to pickle it."""
+    """Sound that is made, not read; `ssondo.audioset.renderer.Scene` is one. It must be possible to pickle it."""
 
     def play(self) -> tuple[np.ndarray, int]:
         """The waveform, float32, shape (samples,), and its sample rate in Hz."""

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssondo.audio.log_mel import M2D, MATPAC, LogMel, slice_windows
 from ssondo.errors import SsondoError
-from ssondo.features import M2D, MATPAC, LogMel, slice_windows
+from ssondo.storage.weights import load_weights
 from ssondo.teachers import check_waveforms
-from ssondo.weights import load_weights
 
 _DIM = 768
 _DEPTH = 12
@@ -250,7 +250,7 @@ def load_matpac(checkpoint: Path | None, device: str, *, trust_checkpoint: bool 
     Args:
         checkpoint: `matpac_plus_6s_2048_enconly.pt`.
         device: a torch device.
-        trust_checkpoint: see `ssondo.weights.load_weights`.
+        trust_checkpoint: see `ssondo.storage.weights.load_weights`.
     """
     if checkpoint is None:
         raise SsondoError(
@@ -268,7 +268,7 @@ def load_m2d(checkpoint: Path | None, device: str, *, trust_checkpoint: bool = F
         checkpoint: `checkpoint-300.pth`, the zip, or the folder. Input and patch size are read from
             the folder's name; a file in a folder of another name is taken for 80x608p16x16.
         device: a torch device.
-        trust_checkpoint: see `ssondo.weights.load_weights`.
+        trust_checkpoint: see `ssondo.storage.weights.load_weights`.
     """
     if checkpoint is None:
         raise SsondoError(

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssondo.artefacts import file_digest
+from ssondo.audio.log_mel import YAMNET, LogMel
 from ssondo.errors import SsondoError
-from ssondo.features import YAMNET, LogMel
+from ssondo.storage.atomic_files import file_digest
+from ssondo.storage.weights import file_in_package
 from ssondo.teachers import check_waveforms, embed_by_length
-from ssondo.weights import file_in_package
 
 if TYPE_CHECKING:
     import onnx

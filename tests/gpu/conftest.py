@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import toy_corpus
 
 # Read when CUDA starts: else convolutions in float32 multiply in TF32, with ten bits after the point.
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
@@ -15,10 +14,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gpu)
             if not torch.cuda.is_available():
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    toy_corpus.make(folder)
-    return folder

@@ -10,11 +10,11 @@ import torch
 from small_students import SMALL, filled, noise
 from toy_corpus import STUDENT, arguments, command, digest, history, killed_at, run, supervise_arguments
 
-from ssondo.embed import embed
-from ssondo.shards.audio import AudioShard, AudioShardWriter
-from ssondo.shards.embedding import EmbeddingShard
-from ssondo.student import new_student
-from ssondo.student_checkpoint import load_student, save_student
+from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
+from ssondo.storage.shards.embedding import EmbeddingShard
+from ssondo.students.checkpoint import load_student, save_student
+from ssondo.students.student import new_student
+from ssondo.teachers.embed import embed
 
 STUDENTS = {
     name: {"architecture": name, "window_s": 0.128 if name != "eres2net" else 1.28, **settings}
@@ -120,7 +120,7 @@ def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb)
 def task(tmp_path):
     import numpy as np
 
-    from ssondo.audio import encode_flac
+    from ssondo.audio.codec import encode_flac
 
     with AudioShardWriter(
         tmp_path / "task.h5",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssondo.features import M2D, MATPAC, STUDENT, LogMel, slice_windows
+from ssondo.audio.log_mel import M2D, MATPAC, STUDENT, LogMel, slice_windows
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 VALUES = json.loads((GOLDEN / "values.json").read_text())

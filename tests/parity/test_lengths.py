@@ -4,7 +4,7 @@ import fill
 import pytest
 import torch
 
-from ssondo.student import Student
+from ssondo.students.student import Student
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ssondo.job import Job
-from ssondo.placement import place
-from ssondo.student import Student
+from ssondo.distill.distributed import Job
+from ssondo.distill.prepare_model import place
+from ssondo.students.student import Student
 
 ARCHITECTURES = ("mobilenetv3", "dymn", "eres2net")
 # Names of the stages in values.json -> modules of the backbone.

@@ -117,8 +117,8 @@ def test_two_nodes_train_the_student_that_one_process_trains(
 ) -> None:
     import torch  # here, because six workers import this file
 
-    from ssondo.initialise import new_student
-    from ssondo.model import load_student
+    from ssondo.distill.initialise import new_student
+    from ssondo.inference.wrapper import load_student
 
     project = local.copy(tmp_path / "project")
     shutil.rmtree((project.folder / student).parent)

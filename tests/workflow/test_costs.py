@@ -7,9 +7,9 @@ import yaml
 from project import ROOT, Project
 
 from ssondo.config.loading import load_files
-from ssondo.costs import estimate, read_rates
-from ssondo.plan import Plan
-from ssondo.watch import Watch
+from ssondo.workflow.estimate import estimate, read_rates
+from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.plan import Plan
 
 pytestmark = pytest.mark.workflow
 

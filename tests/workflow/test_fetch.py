@@ -10,7 +10,7 @@ from media_server import serving
 from project import Project
 from test_import import CONFIG, endings
 
-from ssondo.segments import shard_of
+from ssondo.storage.segments import shard_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

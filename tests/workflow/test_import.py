@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from project import Project
 
-from ssondo.segments import shard_of
-from ssondo.shards.audio import AudioShard
-from ssondo.shards.status import Status
+from ssondo.storage.segments import shard_of
+from ssondo.storage.shards.audio import AudioShard
+from ssondo.storage.shards.status import Status
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 

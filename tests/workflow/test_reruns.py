@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from project import Project
 
-from ssondo.artefacts import digest_path
-from ssondo.shards.audio import AudioShard, AudioShardWriter
-from ssondo.shards.status import Status
+from ssondo.storage.atomic_files import digest_path
+from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
+from ssondo.storage.shards.status import Status
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
@@ -69,8 +69,8 @@ def test_edited_module_reruns_what_it_computes(project: Project, module: str, ru
 
 
 def test_edited_docstring_or_comment_reruns_nothing(project: Project) -> None:
-    edit(project, "ssondo/shards/audio.py", '"""Audio shards: encoded', '"""HDF5 files of encoded')
-    edit(project, "ssondo/probe.py", "\nimport ", "\n# A remark.\nimport ")
+    edit(project, "ssondo/storage/shards/audio.py", '"""Audio shards: encoded', '"""HDF5 files of encoded')
+    edit(project, "ssondo/probe/probe.py", "\nimport ", "\n# A remark.\nimport ")
     assert project.planned() == {}
 
 

@@ -1,0 +1,36 @@
+"""Clips of the demo's corpus, rendered on the spot."""
+
+import json
+from collections.abc import Sequence
+
+from ssondo.audioset.sources import Fetched
+from ssondo.storage.segments import Segment
+from ssondo.storage.shards.status import Status
+
+
+class Renderer:
+    """Renders each clip from its id.
+
+    Args:
+        seed: of the corpus, the one that its lists were composed with.
+        segments: not used.
+        job: not used.
+    """
+
+    parallel = True
+    resumes = False
+
+    def __init__(self, *, seed: int = 0, segments: Sequence[Segment] = (), job: int = 0) -> None:
+        self._seed = seed
+
+    @property
+    def identity(self) -> str:
+        """The settings that change what is fetched."""
+        return json.dumps(self._seed)
+
+    def fetch(self, segment: Segment) -> Fetched:
+        """Render the clip."""
+        from ssondo.audioset.renderer import render_clip
+
+        seconds = segment.end_s - segment.start_s
+        return Fetched(Status.OK, "", render_clip(segment.ytid, seconds=seconds, seed=self._seed))

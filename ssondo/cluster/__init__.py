@@ -1,0 +1,1 @@
+"""Clustering of the teacher's embeddings with k-means, its quality measures and its plots."""

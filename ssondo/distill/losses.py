@@ -1,0 +1,398 @@
+"""Losses between a student's output and its teacher's embedding, one class each.
+
+All take the same arguments, so the training loop knows only one:
+
+    loss = build("cosine")
+    mapped = student(log_mel)             # (batch, dim)
+    loss(mapped, teacher).backward()      # teacher: (batch, dim)
+"""
+
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssondo.distill.base_loss import Loss
+from ssondo.distill.mixup import Mix
+from ssondo.errors import SsondoError
+
+MASKINGS = ("correct", "published")
+
+
+class Cosine(Loss):
+    """Mean of 1 - cos(output, target): the paper's choice (S-SONDO, section 2.2).
+
+    Shapes: output and target (batch, dim).
+
+        loss = Cosine()
+        value = loss(student(log_mel), teacher)
+        value.backward()
+    """
+
+    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Loss`."""
+        cosine = (F.normalize(output, dim=1) * F.normalize(target, dim=1)).sum(dim=1)
+        return 1 - cosine, torch.ones_like(cosine)
+
+
+class MeanSquaredError(Loss):
+    """Mean of the squared difference over all elements (Hinton et al., 2015; Romero et al., 2015).
+
+    Shapes: output and target (batch, dim).
+
+        loss = MeanSquaredError()
+        value = loss(student(log_mel), teacher)
+        value.backward()
+    """
+
+    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Loss`."""
+        loss = (output - target).square().mean(dim=1)
+        return loss, torch.ones_like(loss)
+
+
+class MeanAbsoluteError(Loss):
+    """Mean of the absolute difference over all elements (the L1 loss of the S-SONDO ablation).
+
+    Shapes: output and target (batch, dim).
+
+        loss = MeanAbsoluteError()
+        value = loss(student(log_mel), teacher)
+        value.backward()
+    """
+
+    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Loss`."""
+        loss = (output - target).abs().mean(dim=1)
+        return loss, torch.ones_like(loss)
+
+
+class KullbackLeibler(Loss):
+    """KL(softmax(target / T) || softmax(output / T)) * T^2, mean over all elements (Hinton et al., 2015).
+
+    The published code divides by the number of elements, not of clips; so does this.
+    Shapes: output and target (batch, dim).
+
+        loss = KullbackLeibler(temperature=4.0)
+        value = loss(student(log_mel), teacher)
+        value.backward()
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = _positive("temperature", temperature)
+
+    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Loss`."""
+        log_student = F.log_softmax(output / self.temperature, dim=1)
+        log_teacher = F.log_softmax(target / self.temperature, dim=1)
+        loss = (log_teacher.exp() * (log_teacher - log_student)).mean(dim=1) * self.temperature**2
+        return loss, torch.ones_like(loss)
+
+
+class Contrastive(Loss):
+    """Symmetric cross-entropy over cosine similarities: the paper's 'CLAP' loss.
+
+    After Radford et al., 2021, and Wu et al., 2023. Each clip has to find its own target among
+    those of the batch, and each target its clip.
+    Shapes: output and target (batch, dim).
+
+        loss = Contrastive(temperature=0.1)
+        value = loss(student(log_mel), teacher)
+        value.backward()
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = _positive("temperature", temperature)
+
+    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Loss`."""
+        logits = _similarities(output, target, self.temperature)
+        own = torch.arange(len(logits), device=logits.device)
+        forward = F.cross_entropy(logits, own, reduction="none")
+        backward = F.cross_entropy(logits.T, own, reduction="none")
+        return (forward + backward) / 2, torch.ones_like(forward)
+
+
+class RealContrastive(Loss):
+    """Decoupled contrastive loss: the positive is not in the denominator (Yeh et al., 2022); student to teacher only.
+
+    A batch of one clip has no negatives and gives 0.
+    Shapes: output and target (batch, dim).
+
+        loss = RealContrastive(temperature=0.1)
+        value = loss(student(log_mel), teacher)
+        value.backward()
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = _positive("temperature", temperature)
+
+    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Loss`."""
+        logits = _similarities(output, target, self.temperature)
+        others = ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+        negatives, counted = _log_sum(logits, others, "correct")
+        return torch.where(counted, negatives - logits.diagonal(), 0.0), counted.to(logits.dtype)
+
+
+class ContrastiveNegClusters(Loss):
+    """InfoNCE whose negatives come from other clusters only (S-SONDO's cluster ablation).
+
+    -log(e^p / (e^p + sum of e^n)), p the clip's own target, n the targets of other clusters. A
+    clip without any such negative is left out of the mean; a batch of one cluster gives 0.
+
+    `masking="published"` repeats the published code, where an excluded logit is multiplied by 0
+    and so adds e^0 = 1 to the sum.
+    Shapes: output and target (batch, dim), clusters (batch,).
+
+        loss = ContrastiveNegClusters(temperature=0.1)
+        value = loss(student(log_mel), teacher, clusters)
+        value.backward()
+    """
+
+    needs_clusters = True
+
+    def __init__(self, temperature: float = 0.1, masking: str = "correct") -> None:
+        super().__init__()
+        self.temperature = _positive("temperature", temperature)
+        self.masking = _one_of("masking", masking, MASKINGS)
+
+    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Loss`."""
+        logits = _similarities(output, target, self.temperature)
+        other = ~_same_cluster(clusters)
+        positive = logits.diagonal()
+        negatives, _ = _log_sum(logits, other, self.masking)
+        counted = other.any(dim=1)
+        loss = torch.logaddexp(positive, negatives) - positive
+        return torch.where(counted, loss, 0.0), counted.to(logits.dtype)
+
+
+class ClusterAware(Loss):
+    """Supervised contrastive loss with clusters as labels (after Khosla et al., 2020), both directions.
+
+    -log(P / (P + N)), P the sum of e^logit over the other clips of the cluster, N over the clips
+    of other clusters; a clip's own target is in neither. A clip that lacks positives or negatives
+    is left out of the mean. `masking="published"` as in `ContrastiveNegClusters`; no clip lacks
+    anything there, since every excluded entry adds 1.
+    Shapes: output and target (batch, dim), clusters (batch,).
+
+        loss = ClusterAware(temperature=0.1)
+        value = loss(student(log_mel), teacher, clusters)
+        value.backward()
+    """
+
+    needs_clusters = True
+
+    def __init__(self, temperature: float = 0.1, masking: str = "correct") -> None:
+        super().__init__()
+        self.temperature = _positive("temperature", temperature)
+        self.masking = _one_of("masking", masking, MASKINGS)
+
+    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Loss`."""
+        logits = _similarities(output, target, self.temperature)
+        same = _same_cluster(clusters)
+        mates = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+        directions = []
+        for scores in (logits, logits.T):
+            positives, has_positives = _log_sum(scores, mates, self.masking)
+            negatives, has_negatives = _log_sum(scores, ~same, self.masking)
+            counted = has_positives & has_negatives  # the same in both directions: the masks are symmetric
+            directions.append(torch.where(counted, torch.logaddexp(positives, negatives) - positives, 0.0))
+        return (directions[0] + directions[1]) / 2, counted.to(logits.dtype)
+
+
+class CrossClusterGuidance(Loss):
+    """Minus the cosine between the student's and the teacher's centroid of a cluster, mean over the batch's clusters.
+
+    Centroids are means of unit vectors, of the clips in the batch (a part of S-SONDO's hybrid loss).
+    Shapes: output and target (batch, dim), clusters (batch,).
+
+        loss = CrossClusterGuidance()
+        value = loss(student(log_mel), teacher, clusters)
+        value.backward()
+    """
+
+    needs_clusters = True
+
+    def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `Loss`: a clip has its cluster's loss, and 1 / size of the cluster as its weight."""
+        same = _same_cluster(clusters).to(output.dtype)
+        # The sum of a cluster's unit vectors points where their mean does.
+        student = F.normalize(same @ F.normalize(output, dim=1), dim=1)
+        teacher = F.normalize(same @ F.normalize(target, dim=1), dim=1)
+        return -(student * teacher).sum(dim=1), 1 / same.sum(dim=1)
+
+
+class Hybrid(Loss):
+    """Weighted sum of `Cosine`, `ClusterAware` and `CrossClusterGuidance` (S-SONDO's cluster ablation).
+
+    Shapes: output and target (batch, dim), clusters (batch,).
+
+        loss = Hybrid(temperature=0.1, alignment_weight=1.0, contrastive_weight=0.5, cross_cluster_weight=0.25)
+        value = loss(student(log_mel), teacher, clusters)
+        value.backward()
+    """
+
+    needs_clusters = True
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        alignment_weight: float = 1.0,
+        contrastive_weight: float = 0.5,
+        cross_cluster_weight: float = 0.25,
+        masking: str = "correct",
+    ) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([Cosine(), ClusterAware(temperature, masking), CrossClusterGuidance()])
+        self.weights = {
+            "alignment": alignment_weight,
+            "contrastive": contrastive_weight,
+            "cross_cluster": cross_cluster_weight,
+        }
+
+    def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None) -> Tensor:
+        """See `Loss`."""
+        return self.with_parts(output, target, clusters, mix)[0]
+
+    def with_parts(
+        self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Criterion`; the parts are alignment, contrastive and cross_cluster."""
+        terms, parts = [], {}
+        for (name, weight), part in zip(self.weights.items(), self.parts, strict=True):
+            value = part(output, target, clusters, mix)
+            terms.append(weight * value)
+            parts[name] = value.detach()
+        return torch.stack(terms).sum(), parts
+
+
+class Combined(nn.Module):
+    """`prediction_weight` * prediction loss + (1 - `prediction_weight`) * distillation loss (Hinton et al., 2015).
+
+    A weight of 0 is plain distillation, of 1 the supervised baseline; the term without weight is not computed.
+    Shapes: predictions and labels (batch, n_classes), output and teacher (batch, dim), clusters (batch,).
+
+        loss = Combined(BinaryCrossEntropy(), Cosine(), prediction_weight=0.5)
+        value = loss(predictions, labels, output, teacher)
+        value.backward()
+    """
+
+    def __init__(self, prediction: Loss, distillation: Loss, prediction_weight: float) -> None:
+        super().__init__()
+        if not 0 <= prediction_weight <= 1:
+            raise SsondoError(f"prediction_weight is {prediction_weight}; it must be from 0 to 1")
+        self.prediction = prediction
+        self.distillation = distillation
+        self.prediction_weight = prediction_weight
+
+    def forward(
+        self,
+        predictions: Tensor,
+        labels: Tensor,
+        output: Tensor,
+        teacher: Tensor,
+        clusters: Tensor | None = None,
+        mix: Mix | None = None,
+    ) -> Tensor:
+        """The loss of a batch, a scalar; see the class for the shapes."""
+        return self.with_parts(predictions, labels, output, teacher, clusters, mix)[0]
+
+    def with_parts(
+        self,
+        predictions: Tensor,
+        labels: Tensor,
+        output: Tensor,
+        teacher: Tensor,
+        clusters: Tensor | None = None,
+        mix: Mix | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts as `Criterion` has them: prediction, distillation and what that consists of."""
+        terms, parts = [], {}
+        if self.prediction_weight > 0:
+            prediction = self.prediction(predictions, labels, None, mix)
+            terms.append(self.prediction_weight * prediction)
+            parts["prediction"] = prediction.detach()
+        if self.prediction_weight < 1:
+            distillation, its_parts = self.distillation.with_parts(output, teacher, clusters, mix)
+            terms.append((1 - self.prediction_weight) * distillation)
+            parts |= {"distillation": distillation.detach(), **its_parts}
+        return torch.stack(terms).sum(), parts
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "cosine": Cosine,
+    "mse": MeanSquaredError,
+    "l1": MeanAbsoluteError,
+    "kl": KullbackLeibler,
+    "contrastive": Contrastive,
+    "real_contrastive": RealContrastive,
+    "contrastive_neg_clusters": ContrastiveNegClusters,
+    "cluster_aware": ClusterAware,
+    "cross_cluster_guidance": CrossClusterGuidance,
+    "hybrid": Hybrid,
+}
+
+
+def options_of(name: str, **options: Any) -> dict[str, Any]:
+    """Those of `options` that the loss `name` has."""
+    known = inspect.signature(LOSSES[name]).parameters if name in LOSSES else {}
+    return {key: value for key, value in options.items() if key in known}
+
+
+def build(name: str, **options: Any) -> Loss:
+    """Make the distillation loss `name`.
+
+    Args:
+        name: a key of `LOSSES`.
+        options: of that loss, e.g. `temperature`.
+
+    Raises:
+        SsondoError: if there is no such loss, or it has no such option.
+    """
+    if name not in LOSSES:
+        raise SsondoError(f"there is no loss {name!r}; choose one of {', '.join(LOSSES)}")
+    try:
+        return LOSSES[name](**options)
+    except TypeError as error:
+        raise SsondoError(f"loss {name!r}: {str(error).partition('() ')[2] or error}") from None
+
+
+def _positive(name: str, value: float) -> float:
+    if not value > 0:
+        raise SsondoError(f"{name} is {value}; it must be above 0")
+    return value
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise SsondoError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+    return value
+
+
+def _similarities(output: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Cosine of each output (rows) with each target (columns), divided by the temperature."""
+    return F.normalize(output, dim=1) @ F.normalize(target, dim=1).T / temperature
+
+
+def _same_cluster(clusters: Tensor | None) -> Tensor:
+    if clusters is None:
+        raise SsondoError("this loss compares clusters, and none were given; set n_clusters above 0")
+    return clusters[:, None] == clusters[None, :]
+
+
+def _log_sum(logits: Tensor, kept: Tensor, masking: str) -> tuple[Tensor, Tensor]:
+    """Log of the sum of e^logit over the kept entries of each row, and which rows have any."""
+    if masking == "published":
+        return torch.logsumexp(logits * kept, dim=1), torch.ones_like(kept[:, 0])
+    any_kept = kept.any(dim=1)
+    # A row without entries would be log(0), whose gradient is NaN even when the row is left out after.
+    safe = kept | ~any_kept[:, None]
+    return torch.logsumexp(logits.masked_fill(~safe, -torch.inf), dim=1), any_kept

@@ -1,0 +1,1 @@
+"""Trained students for other programs: the interface of the published package, and export to ONNX."""

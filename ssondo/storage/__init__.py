@@ -1,0 +1,5 @@
+"""Files: HDF5 shards, atomic writing, downloads, weights, segment lists and the location of a clip.
+
+`segments` assigns each clip to a shard; `shards` reads and writes them; `atomic_files` guarantees that a file
+has its final name only when it is complete.
+"""

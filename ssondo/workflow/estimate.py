@@ -1,0 +1,453 @@
+"""What a run would cost: jobs, hours, disk and downloads of a configuration, before anything starts.
+
+Rates come from rates.csv, which `benchmarks/rates.py` measures; what is not measured is an
+estimate and called one.
+"""
+
+import csv
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+from ssondo.config.audioset import FolderSource, RendererSource, YoutubeSource
+from ssondo.config.loading import load_files
+from ssondo.config.probe import Probe
+from ssondo.errors import SsondoError
+from ssondo.storage.atomic_files import read_json
+from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.plan import Plan
+from ssondo.workflow.preflight import check
+
+log = logging.getLogger(__name__)
+
+RATES = Path(__file__).with_name("rates.csv")
+# Rows of AudioSet's official lists, as their first lines say.
+_OFFICIAL_ROWS = {
+    "balanced_train_segments.csv": 22_160,
+    "unbalanced_train_segments.csv": 2_041_789,
+    "eval_segments.csv": 20_371,
+}
+_EMBEDDING_DIMS = {"matpac": 3840, "m2d": 3840, "yamnet": 1024}
+_REFERENCE_CLIP_S = 10.0
+
+
+@dataclass(frozen=True)
+class TaskSize:
+    """How large a downstream task is.
+
+    Attributes:
+        n_clips: clips.
+        clip_s: their mean length in seconds.
+        n_classes: classes.
+        n_parts: folds that are scored, or 1.
+        gigabytes: of the download where its files state no size; 0 where they do.
+    """
+
+    n_clips: int
+    clip_s: float
+    n_classes: int
+    n_parts: int = 1
+    gigabytes: float = 0.0
+
+
+# As the data sets' papers and pages say.
+_TASKS = {
+    "openmic": TaskSize(20_000, 10.0, 20),
+    "nsynth": TaskSize(305_979, 4.0, 11),
+    "gtzan": TaskSize(930, 30.0, 10, gigabytes=1.2),
+    "magnatagatune": TaskSize(25_860, 29.0, 50, gigabytes=2.9),
+    "fsd50k": TaskSize(51_197, 7.6, 200),
+    "esc50": TaskSize(2_000, 5.0, 50, n_parts=5, gigabytes=0.6),
+    "urbansound8k": TaskSize(8_732, 3.6, 10, n_parts=10),
+}
+
+
+@dataclass
+class Stage:
+    """A rule's share of the run.
+
+    Attributes:
+        rule: name.
+        jobs: how many.
+        core_hours: of one processor core; None where there is no rate.
+        gpu_hours: of one GPU; None where there is no rate.
+        gigabytes: that its outputs take.
+    """
+
+    rule: str
+    jobs: int
+    core_hours: float | None = 0.0
+    gpu_hours: float | None = 0.0
+    gigabytes: float = 0.0
+
+
+@dataclass
+class Costs:
+    """All stages, what is downloaded, and what a reader must know.
+
+    Attributes:
+        stages: in the order of the workflow.
+        downloads: what and how much, in words.
+        fetching_days: at the polite rate; None where nothing is fetched from YouTube.
+        notes: one sentence each.
+    """
+
+    stages: list[Stage] = field(default_factory=list)
+    downloads: list[str] = field(default_factory=list)
+    fetching_days: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_rates(path: Path = RATES) -> dict[str, float]:
+    """Rates by name, as rates.csv says them; their units stand there.
+
+    Raises:
+        SsondoError: if a line is no number.
+    """
+    rates = {}
+    for line in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
+        try:
+            rates[line["name"]] = float(line["value"])
+        except ValueError:
+            raise SsondoError(
+                f"{path}: {line['name']} is {line['value']!r}, no number; make it with: make bench"
+            ) from None
+    return rates
+
+
+def _rows(source: str) -> int | None:
+    """Rows of a segment list; None where it is a URL of which nothing is known."""
+    name = source.rpartition("/")[2]
+    path = Path(source)
+    if path.is_file():
+        with path.open(encoding="utf-8") as lines:
+            return sum(bool(line.strip()) and not line.startswith(("#", "YTID", "ytid")) for line in lines)
+    return _OFFICIAL_ROWS.get(name)
+
+
+def count_clips(plan: Plan, split: str) -> int | None:
+    """Clips of a split: from the index where it is made, else from the lists; None where nobody knows."""
+    audioset = plan.config.audioset
+    summary = Path(plan.paths.index, "summary.json")
+    if summary.is_file():
+        return int(read_json(summary)[split]["clips"])
+    if isinstance(audioset.source, RendererSource):
+        return audioset.source.n_train if split == "train" else audioset.source.n_eval
+    if plan.audioset.lists_folder:
+        source = audioset.source
+        assert isinstance(source, FolderSource)
+        files = sum(1 for path in Path(source.path).glob(source.pattern) if path.is_file())
+        n_eval = round(files * source.eval_share)
+        return n_eval if split == "eval" else files - n_eval
+    counts = [_rows(source) for source in getattr(audioset.segments, split)]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def task_size(plan: Plan, name: str) -> TaskSize | None:
+    """How large a task is; a task of the user's own is read, None where it cannot be."""
+    task = plan.config.tasks[name]
+    if task.kind in _TASKS:
+        return _TASKS[task.kind]
+    from ssondo.tasks.load_task import load_task
+
+    try:
+        found = load_task(name, plan.probe.task_spec(name), seed=task.seed)
+    except SsondoError:
+        return None
+    parts = len({clip.part for clip in found.clips}) if found.split_kind == "fold" else 1
+    return TaskSize(len(found.clips), plan.config.audioset.clip_s, len(found.classes), parts)
+
+
+def downloads(plan: Plan, tasks: Iterable[str]) -> tuple[list[str], float]:
+    """What of the downstream tasks is fetched, in words, and their gigabytes."""
+    said, total = [], 0.0
+    for name in tasks:
+        task = plan.config.tasks[name]
+        if not plan.probe.archives(name):
+            continue
+        remotes = import_module(f"ssondo.tasks.{task.kind}").REMOTES
+        size = sum(remote.size or 0 for remote in remotes.values()) / 1e9 or _TASKS[task.kind].gigabytes
+        said.append(f"{name} {size:.1f} GB")
+        total += size
+    return said, total
+
+
+class _Estimate:
+    """The costs of a plan, rule by rule."""
+
+    def __init__(self, plan: Plan, rates: Mapping[str, float], n_train: int, n_eval: int) -> None:
+        self.plan, self.config, self.rates = plan, plan.config, rates
+        self.n_clips = n_train + n_eval
+        self.n_train = n_train
+        self.n_shards = len(plan.audioset.shards("train")) + len(plan.audioset.shards("eval"))
+        self.scale = plan.config.audioset.clip_s / _REFERENCE_CLIP_S
+        self.on_gpu = plan.config.runtime.gpus > 0
+        self.costs = Costs()
+        self.models = plan.targets.models()
+        self.students = [m for m in self.models if m.row_kind in ("distilled", "supervised")]
+        self.taught = list(dict.fromkeys(m.teacher for m in self.models if m.row_kind == "distilled"))
+        self.tasks = list(
+            dict.fromkeys(path.rpartition("/")[2].removesuffix(".json") for path in plan.targets.all_scores())
+        )
+
+    def add(self, rule: str, jobs: int, **what: float | None) -> None:
+        if jobs:
+            self.costs.stages.append(Stage(rule, jobs, **what))  # type: ignore[arg-type]
+
+    def hours(self, n_clips: float, rate: str) -> float | None:
+        """Hours of a core or GPU for so many clips of 10 s at a rate in clips a second."""
+        return n_clips / self.rates[rate] / 3600 if rate in self.rates else None
+
+    def model_hours(self, name: str, what: str, n_clips: float) -> dict[str, float | None]:
+        """Core and GPU hours of a teacher or student (by its kind) on so many clips of 10 s."""
+        if not self.on_gpu or name == "yamnet":
+            return {"core_hours": self.hours(n_clips, f"{what}_{name}"), "gpu_hours": 0.0}
+        return {"core_hours": self.hours(n_clips, "decode"), "gpu_hours": self.hours(n_clips, f"gpu_{what}_{name}")}
+
+    def corpus(self) -> None:
+        """Lists, fetching, resampling, what there is of it."""
+        source = self.config.audioset.source
+        clips = self.n_clips * self.scale
+        self.add("compose", int(self.plan.audioset.renders))
+        self.add("list_folder", int(self.plan.audioset.lists_folder))
+        self.add("index", 1)
+        self.add("locate", int(self.plan.audioset.locates))
+        fetched = clips * self.rates["mb_fetched"] / 1e3
+        if isinstance(source, RendererSource):
+            self.add("fetch", self.n_shards, core_hours=self.hours(clips, "render"), gigabytes=self.kept(clips))
+        elif isinstance(source, YoutubeSource):
+            self.add("fetch", self.n_shards, core_hours=None, gigabytes=fetched)
+            self.costs.fetching_days = self.n_clips / source.requests_per_hour / 24
+            self.costs.downloads.append(f"{self.n_clips:,} clips from YouTube, about {fetched:,.0f} GB as kept")
+        else:
+            self.add("fetch", self.n_shards, core_hours=None, gigabytes=0.0)
+            self.costs.notes.append("A lab's own copy is read in place; what a source must copy is not counted.")
+        self.add("resample", self.n_shards, core_hours=self.hours(clips, "resample"), gigabytes=self.kept(clips))
+        self.add("availability", 1)
+
+    def kept(self, clips: float) -> float:
+        """Gigabytes of so many resampled clips of 10 s."""
+        audioset = self.config.audioset
+        whole = _REFERENCE_CLIP_S * audioset.sample_rate * 2 / 1e9
+        share = {"flac": self.rates["flac_share"], "opus": self.rates["opus_share"], "pcm16": 1.0}
+        return clips * whole * share[audioset.codec]
+
+    def teachers(self) -> None:
+        """Checkpoints, teacher embeddings, inventories, clusters."""
+        used = {f"teacher-{m.teacher}" for m in self.models if m.teacher}
+        used |= {f"student-{m.student}" for m in self.students}
+        fetched = {name: it for name, it in self.plan.teacher.checkpoints().items() if name in used}
+        self.add("checkpoint", len(fetched))
+        if remote := [name for name, it in fetched.items() if it.url and not it.path]:
+            self.costs.downloads.append(f"weights of {', '.join(n.partition('-')[2] for n in remote)}")
+        clips = self.n_clips * self.scale
+        total: dict[str, float | None] = {"core_hours": 0.0, "gpu_hours": 0.0}
+        bytes_ = 2 if self.config.embed.dtype == "float16" else 4
+        disk = 0.0
+        for name in dict.fromkeys(model.teacher for model in self.models if model.teacher):
+            kind = self.config.teachers[name].kind
+            if f"embed_{kind}" not in self.rates:
+                self.note(f"{name}: no rate for a teacher of kind {kind}, so its embeddings are not counted.")
+        for name in self.taught:
+            total = _sum(total, self.model_hours(self.config.teachers[name].kind, "embed", clips))
+            disk += self.n_clips * self.dim(name) * bytes_ / 1e9
+        self.add("embed", self.n_shards * len(self.taught), **total, gigabytes=disk)
+        self.add("inventory", 2 + 2 * len(self.taught))
+        clusterings = self.plan.targets.clusterings()
+        settings = self.config.cluster
+        fitted = min(settings.sample_size, self.n_train)
+        flop = sum(
+            2e-9 * self.dim(teacher) * k * (fitted * settings.iterations * settings.restarts + self.n_clips)
+            for teacher, k in clusterings
+        )
+        hours = flop / self.rates["kmeans_gflops"] / 3600
+        self.add("cluster", len(clusterings), core_hours=hours, gigabytes=len(clusterings) * self.n_clips * 40 / 1e9)
+
+    def dim(self, teacher: str) -> int:
+        """Size of a teacher's embedding."""
+        found = self.config.teachers[teacher]
+        return found.embedding_dim or _EMBEDDING_DIMS.get(found.kind, 0)
+
+    def trainings(self) -> None:
+        """Distillations, supervised and untrained students."""
+        for rule, kind, settings in (
+            ("distill", "distilled", self.config.distill),
+            ("supervise", "supervised", self.config.supervise),
+        ):
+            models = [m for m in self.models if m.row_kind == kind]
+            total: dict[str, float | None] = {"core_hours": 0.0, "gpu_hours": 0.0}
+            for model in models:
+                drawn = settings.epochs * settings.draws_per_epoch * self.scale
+                looked = settings.epochs // settings.validate_every * (self.n_clips - self.n_train) * self.scale / 3
+                total = _sum(total, self.model_hours(self.architecture(model.student), "train", drawn + looked))
+            self.add(rule, len(models), **total, gigabytes=0.05 * len(models))
+        untrained = [m for m in self.models if m.row_kind == "untrained"]
+        self.add("initialise", len(untrained), gigabytes=0.05 * len(untrained))
+
+    def architecture(self, student: str) -> str:
+        """Architecture of a student; one without a measured rate is noted."""
+        found = self.config.students[student]
+        name = found.architecture
+        if f"train_{name}" not in self.rates:
+            self.note(f"{student}: no rate for the architecture {name}, so its trainings are not counted.")
+        elif found.settings:
+            self.note(f"{student}: counted as {name} at its default size; its settings differ.")
+        return name
+
+    def note(self, text: str) -> None:
+        """Remember a remark, once."""
+        if text not in self.costs.notes:
+            self.costs.notes.append(text)
+
+    def scores(self) -> None:
+        """Downstream tasks: preparing, embedding, probing, tables."""
+        sizes = {name: task_size(self.plan, name) for name in self.tasks}
+        for name in [name for name, size in sizes.items() if size is None]:
+            self.note(f"{name}: its data is not there, so its embeddings and probes are not counted.")
+        said, gigabytes = downloads(self.plan, self.tasks)
+        self.add("download", sum(len(self.plan.probe.archives(name)) for name in self.tasks), gigabytes=gigabytes)
+        if said:
+            self.costs.downloads.append(f"data sets, about {gigabytes:.0f} GB: {', '.join(said)}")
+        known = {name: size for name, size in sizes.items() if size}
+        clips = {name: size.n_clips * size.clip_s / _REFERENCE_CLIP_S for name, size in known.items()}
+        disk = sum(self.kept(n) for n in clips.values())
+        prepare = self.hours(sum(clips.values()), "resample")
+        self.add("prepare_task", len(self.tasks), core_hours=prepare, gigabytes=disk)
+        total: dict[str, float | None] = {"core_hours": 0.0, "gpu_hours": 0.0}
+        disk, probing = 0.0, 0.0
+        scores = self.plan.targets.all_scores()
+        for model in self.models:
+            kind = self.config.teachers[model.teacher].kind if model.row_kind == "teacher" else ""
+            dim = self.dim(model.teacher) if kind else 960
+            for name, size in known.items():
+                if self.plan.paths.scores.format(model=model.path, task=name) not in scores:
+                    continue
+                name_of = kind or self.config.students[model.student].architecture
+                total = _sum(total, self.model_hours(name_of, "embed", clips[name]))
+                disk += size.n_clips * dim * 2 / 1e9
+                probing += self.probe_hours(size, dim)
+        self.add("embed_task", len(scores), **total, gigabytes=disk)
+        self.add("probe", len(scores), core_hours=probing)
+        for rule in ("scores", *self.plan.targets.tables, "report"):
+            self.add(rule, 1)
+
+    def probe_hours(self, size: TaskSize, dim: int) -> float:
+        """Core hours of a probe, at most: steps, not clips, count, and all of them if it never stops early."""
+        settings, measured = self.config.probe, Probe()
+        share = size.n_parts * _probe_work(settings) / _probe_work(measured)
+        return share * dim / 960 * size.n_classes / 11 * self.rates["probe_core_s"] / 3600
+
+
+def _probe_work(settings: Probe) -> int:
+    """Steps of all probes side by side."""
+    n_points = len(settings.learning_rates) * len(settings.weight_decays) * len(settings.batch_sizes)
+    return n_points * len(settings.seeds) * settings.steps
+
+
+def _sum(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Added up; what is not known stays out, and is noted where it is met."""
+    return {key: (a[key] or 0.0) + (b[key] or 0.0) for key in a}
+
+
+def estimate(plan: Plan, rates: Mapping[str, float], *, n_train: int, n_eval: int) -> Costs:
+    """What the workflow of `plan` would cost.
+
+    Args:
+        plan: of a configuration.
+        rates: as `read_rates` gives them.
+        n_train: training clips of the corpus.
+        n_eval: evaluation clips.
+    """
+    found = _Estimate(plan, rates, n_train, n_eval)
+    found.corpus()
+    found.teachers()
+    found.trainings()
+    found.scores()
+    costs = found.costs
+    if found.on_gpu:
+        costs.notes.append(
+            "GPU hours are of an NVIDIA H200 beside 16 cores, where whole jobs were measured; docs/RATES.md says which "
+            "rates are estimates. Core hours beside them are decoding."
+        )
+    costs.notes.append(
+        "Core hours are of one core, from rates measured on one machine (docs/RATES.md; make bench for yours); "
+        "?: it waits for the network or the disk, and no rate is known."
+    )
+    return costs
+
+
+def _hours(value: float | None) -> str:
+    if value is None:
+        return "?"
+    return "" if not value else f"{value:,.1f}" if value >= 0.1 else "< 0.1"
+
+
+def _gigabytes(value: float) -> str:
+    return "" if not value else f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else "< 0.1"
+
+
+def costs_text(costs: Costs) -> str:
+    """The costs as a table and sentences, for a terminal."""
+    lines: list[tuple[str, ...]] = [("rule", "jobs", "core hours", "GPU hours", "GB")]
+    for stage in costs.stages:
+        hours = (_hours(stage.core_hours), _hours(stage.gpu_hours))
+        lines.append((stage.rule, f"{stage.jobs:,}", *hours, _gigabytes(stage.gigabytes)))
+    stages = costs.stages
+    sums = (sum(s.core_hours or 0 for s in stages), sum(s.gpu_hours or 0 for s in stages))
+    disk = _gigabytes(sum(s.gigabytes for s in stages))
+    lines.append(("all", f"{sum(s.jobs for s in stages):,}", *map(_hours, sums), disk))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
+        for line in lines
+    ]
+    text += ["", *(f"Downloads: {what}." for what in costs.downloads)]
+    if costs.fetching_days is not None:
+        text.append(
+            f"Fetching: {costs.fetching_days:,.0f} days at audioset.source.requests_per_hour, "
+            "which is for the whole run; importing a copy that your lab has takes none of them."
+        )
+    return "\n".join([*text, *costs.notes])
+
+
+def plan(
+    *,
+    configfile: list[Path] | None = None,
+    train_clips: int | None = None,
+    eval_clips: int | None = None,
+) -> None:
+    """Say what a run would cost: jobs, core and GPU hours, disk, downloads, days of fetching.
+
+    Args:
+        configfile: config files over config.yaml, as snakemake's --configfile takes them.
+        train_clips: of the corpus, where its lists are not here and not AudioSet's.
+        eval_clips: likewise.
+    """
+    config = load_files(configfile or [])
+    try:
+        check(config)
+    except SsondoError as error:
+        log.warning("plan: snakemake will refuse this: %s", error)
+    made = Plan(config, Watch(Path(".snakemake/ssondo/content.json")))
+    counts = {}
+    for split, given in (("train", train_clips), ("eval", eval_clips)):
+        counts[split] = given if given is not None else count_clips(made, split)
+        if counts[split] is None:
+            raise SsondoError(
+                f"audioset.segments.{split}: how many clips its lists have is not known before they are downloaded; "
+                f"say it with --{split}-clips"
+            )
+    costs = estimate(made, read_rates(), n_train=counts["train"] or 0, n_eval=counts["eval"] or 0)
+    stages = costs.stages
+    log.info("%s\n", costs_text(costs))
+    log.info(
+        "plan: %s: %s clips, %s jobs, about %s core hours and %s GPU hours, %s GB",
+        config.name,
+        f"{(counts['train'] or 0) + (counts['eval'] or 0):,}",
+        f"{sum(stage.jobs for stage in stages):,}",
+        _hours(sum(stage.core_hours or 0 for stage in stages)) or "0",
+        _hours(sum(stage.gpu_hours or 0 for stage in stages)) or "0",
+        _gigabytes(sum(stage.gigabytes for stage in stages)),
+    )

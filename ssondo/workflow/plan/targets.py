@@ -1,0 +1,123 @@
+"""What a configuration asks for: its tables, their models, and every file that they need."""
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from ssondo.config import Config
+from ssondo.workflow.paths import Model, Paths
+from ssondo.workflow.plan.audioset import AudioSetStage
+
+TABLES = ("table1", "table2", "fig2")
+
+
+class Targets:
+    """The models and files of a configuration's tables and figures.
+
+    Args:
+        config: checked configuration.
+        paths: of the workflow.
+        audioset: the corpus' jobs.
+    """
+
+    def __init__(self, config: Config, paths: Paths, audioset: AudioSetStage) -> None:
+        self.config, self.paths = config, paths
+        self.audioset = audioset
+
+    @cached_property
+    def tables(self) -> list[str]:
+        """The tables and figures that this configuration has."""
+        return [name for name in TABLES if getattr(self.config, name) is not None]
+
+    def table1_models(self) -> list[Model]:
+        """Rows of Table 1."""
+        table = self.config.table1
+        return [
+            *(Model("teacher", teacher) for teacher in table.teachers),
+            *(
+                Model(row_kind, student=student, seed=seed)
+                for row_kind in table.baselines
+                for student in table.students
+                for seed in table.seeds
+            ),
+            *(
+                Model("distilled", teacher, student, table.loss, table.n_clusters, seed)
+                for teacher in table.teachers
+                for student in table.students
+                for seed in table.seeds
+            ),
+        ]
+
+    def table2_models(self) -> list[Model]:
+        """Rows of Table 2."""
+        table = self.config.table2
+        if table is None:
+            return []
+        return [
+            Model("distilled", table.teacher, table.student, loss, table.n_clusters, seed)
+            for loss in table.losses
+            for seed in table.seeds
+        ]
+
+    def fig2_models(self) -> list[Model]:
+        """Points of Fig. 2."""
+        figure = self.config.fig2
+        if figure is None:
+            return []
+        return [
+            Model("distilled", figure.teacher, figure.student, figure.loss, n_clusters, seed)
+            for n_clusters in figure.n_clusters
+            for seed in figure.seeds
+        ]
+
+    def models(self) -> list[Model]:
+        """Every model, each once."""
+        return list(dict.fromkeys([*self.table1_models(), *self.table2_models(), *self.fig2_models()]))
+
+    def scores(self, models: Iterable[Model], tasks: Iterable[str]) -> list[str]:
+        """The score files of `models` on `tasks`."""
+        return [self.paths.scores.format(model=model.path, task=task) for model in models for task in tasks]
+
+    def table_scores(self, name: str) -> list[str]:
+        """The score files that a table or figure needs."""
+        config = self.config
+        match name:
+            case "table1":
+                return self.scores(self.table1_models(), config.table1.tasks)
+            case "table2" if config.table2:
+                return self.scores(self.table2_models(), [*config.table2.music, *config.table2.environment])
+            case "fig2" if config.fig2:
+                return self.scores(self.fig2_models(), config.fig2.tasks)
+        return []
+
+    def all_scores(self) -> list[str]:
+        """Every score file, each once."""
+        return list(dict.fromkeys(path for name in self.tables for path in self.table_scores(name)))
+
+    def histories(self) -> list[str]:
+        """The training histories."""
+        trained = [model for model in self.models() if model.row_kind in ("distilled", "supervised")]
+        return [f"{self.paths.student_of(model.path)}/history.csv" for model in trained]
+
+    def clusterings(self) -> list[tuple[str, int]]:
+        """The (teacher, number of clusters) that distillation needs, each once."""
+        distilled = [model for model in self.models() if model.row_kind == "distilled" and model.n_clusters]
+        return list(dict.fromkeys((model.teacher, model.n_clusters) for model in distilled))
+
+    def cluster_metrics(self) -> list[str]:
+        """The metrics of every clustering."""
+        return [
+            f"{self.paths.clusters_folder.format(teacher=teacher, n_clusters=n)}/metrics.json"
+            for teacher, n in self.clusterings()
+        ]
+
+    def all_shards(self) -> list[str]:
+        """Every shard that `all` keeps in place, so that one that was deleted is made again."""
+        teachers = list(dict.fromkeys(m.teacher for m in self.models() if m.row_kind == "distilled"))
+        found = []
+        for split in ("train", "eval"):
+            for shard in self.audioset.shards(split):
+                for pattern in (self.paths.fetched, self.paths.audio):
+                    found.append(pattern.format(split=split, shard=shard))
+                for teacher in teachers:
+                    found.append(self.paths.embeddings.format(teacher=teacher, split=split, shard=shard))
+        return found

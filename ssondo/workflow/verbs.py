@@ -1,0 +1,33 @@
+"""The table of commands: each verb of `ssondo` and the library function that it calls."""
+
+VERBS = {
+    "compose": "ssondo.audioset.renderer:compose",
+    "list_folder": "ssondo.audioset.index:list_folder",
+    "index": "ssondo.audioset.index:index",
+    "locate": "ssondo.audioset.locate:locate",
+    "fetch": "ssondo.audioset.fetch:fetch",
+    "ledger": "ssondo.audioset.fetch_status:ledger",
+    "retry": "ssondo.audioset.fetch_status:retry",
+    "resample": "ssondo.audioset.resample:resample",
+    "inventory": "ssondo.audioset.inventory:inventory",
+    "freeze": "ssondo.audioset.manifest:freeze",
+    "availability": "ssondo.audioset.availability:availability",
+    "checkpoint": "ssondo.teachers.checkpoint:checkpoint",
+    "embed": "ssondo.teachers.embed:embed",
+    "cluster": "ssondo.cluster.cluster:cluster",
+    "distill": "ssondo.distill.distill:distill",
+    "supervise": "ssondo.distill.supervise:supervise",
+    "initialise": "ssondo.distill.initialise:initialise",
+    "download": "ssondo.storage.download:download",
+    "prepare_task": "ssondo.tasks.prepare_task:prepare_task",
+    "embed_task": "ssondo.probe.embed_task:embed_task",
+    "probe": "ssondo.probe.probe:probe",
+    "scores": "ssondo.report.scores:scores",
+    "table1": "ssondo.report.table1:table1",
+    "table2": "ssondo.report.table2:table2",
+    "fig2": "ssondo.report.fig2:fig2",
+    "report": "ssondo.report.report:report",
+}
+"""Library functions that are commands; each rule of the workflow is one."""
+COMMANDS = VERBS | {"plan": "ssondo.workflow.estimate:plan", "export": "ssondo.inference.export:export"}
+"""All that the command line knows; `plan` reads the configuration, which no verb does; `export` comes after it all."""

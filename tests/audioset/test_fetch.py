@@ -1,0 +1,228 @@
+import io
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ssondo.audio.codec import decode
+from ssondo.audioset.fetch import fetch
+from ssondo.audioset.sources import Fetched, open_source
+from ssondo.audioset.sources.clip_names import clip_ids_of
+from ssondo.errors import SsondoError, TransientError
+from ssondo.storage.clip_location import Origin, read_origin
+from ssondo.storage.segments import Segment
+from ssondo.storage.shards.audio import AudioShard
+from ssondo.storage.shards.status import Status
+
+RATE = 8_000
+
+
+def ramp(seconds: float) -> np.ndarray:
+    """A waveform whose value is the time in seconds over 100, so that a cut shows where it was made."""
+    return (np.arange(round(seconds * RATE)) / RATE / 100).astype("f4")
+
+
+def wav(seconds: float) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, ramp(seconds), RATE, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
+
+
+def segment_list(folder: Path, *clips: tuple[str, float, float]) -> Path:
+    path = folder / "train-0003.csv"
+    path.write_text("ytid,start_s,end_s,labels\n" + "".join(f"{ytid},{start},{end},\n" for ytid, start, end in clips))
+    return path
+
+
+def sound_of(shard: AudioShard, row: int) -> bytes:
+    """A clip's sound, from the shard or from where it lies."""
+    elsewhere = shard.origin(row)
+    return shard.blob(row) if elsewhere is None else read_origin(Origin.decoded(*elsewhere), shard.path.parent)
+
+
+def results(path: Path) -> dict[str, tuple[str, str, bytes]]:
+    with AudioShard(path) as shard:
+        return {
+            clip: (Status(shard.status[row]).name, shard.reasons[row], sound_of(shard, row))
+            for row, clip in enumerate(shard.clip_ids)
+        }
+
+
+def found_file(fetched: Fetched) -> Path:
+    assert fetched.status is Status.OK
+    assert fetched.origin is not None
+    return Path(fetched.origin.path)
+
+
+# Folder
+
+
+@pytest.mark.parametrize(
+    ("name", "ytid"),
+    [
+        ("--PJHxphWEs.wav", "--PJHxphWEs"),
+        ("deep/er/--PJHxphWEs.m4a", "--PJHxphWEs"),
+        ("--PJHxphWEs_30.flac", "--PJHxphWEs"),
+        ("--PJHxphWEs_30.000.flac", "--PJHxphWEs"),
+        ("--PJHxphWEs_30000.flac", "--PJHxphWEs"),
+        ("--PJHxphWEs_30_40.OGG", "--PJHxphWEs"),
+        ("--PJHxphWEs_30.000_40.000.webm", "--PJHxphWEs"),
+        ("Y--PJHxphWEs.wav", "--PJHxphWEs"),
+        ("Y--PJHxphWEs_30.000_40.000.wav", "--PJHxphWEs"),
+        ("Yes_it_is_1_2.wav", "Yes_it_is_1_2"),
+        ("_a_30_b_.wav", "_a_30_b_"),
+    ],
+)
+def test_a_file_is_found_under_every_usual_name(tmp_path: Path, name: str, ytid: str) -> None:
+    file = tmp_path / "in" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"sound")
+    assert ytid in clip_ids_of(file)
+    fetch(
+        segments=segment_list(tmp_path, (ytid, 30, 40)),
+        out=tmp_path / "out.h5",
+        source={"kind": "folder", "path": str(tmp_path / "in")},
+    )
+    assert results(tmp_path / "out.h5") == {ytid: ("OK", "", b"sound")}
+
+
+def test_a_file_of_another_part_of_the_video_is_not_the_clip(tmp_path: Path) -> None:
+    (tmp_path / "abc_70_80.wav").write_bytes(b"sound")
+    source = open_source({"kind": "folder", "path": str(tmp_path)}, [Segment("abc", 30, 40)], 0)
+    assert source.fetch(Segment("abc", 30, 40)) == Fetched(Status.UNAVAILABLE, "no file")
+
+
+def test_the_plainest_of_several_names_wins_in_any_order(tmp_path: Path) -> None:
+    for name in ("abc_30.wav", "abc.wav", "Yabc.wav", "z/abc.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    source = open_source({"kind": "folder", "path": str(tmp_path)}, [Segment("abc", 30, 40)], 0)
+    assert found_file(source.fetch(Segment("abc", 30, 40))) == tmp_path / "abc.wav"
+
+
+def test_missing_and_empty_files_have_their_reasons(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "there.wav").write_bytes(b"sound")
+    (folder / "empty.wav").touch()
+    segments = segment_list(tmp_path, ("absent", 0, 1), ("empty", 0, 1), ("there", 0, 1))
+    source = {"kind": "folder", "path": str(folder)}
+    fetch(segments=segments, out=tmp_path / "out.h5", source=source, max_failed_share=0.5)
+    assert results(tmp_path / "out.h5") == {
+        "absent": ("UNAVAILABLE", "no file", b""),
+        "empty": ("FAILED", "empty file", b""),
+        "there": ("OK", "", b"sound"),
+    }
+    with pytest.raises(TransientError, match=r"train-0003: 1 of 3 clips failed, .* \(1 empty file\)"):
+        fetch(segments=segments, out=tmp_path / "other.h5", source=source, max_failed_share=0.3)
+    assert not (tmp_path / "other.h5").exists()
+
+
+def test_the_segment_is_cut_from_a_whole_video(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "video.wav").write_bytes(wav(10))
+    (folder / "short.wav").write_bytes(wav(3))
+    ready = wav(2)  # once: its header holds the time at which it was written
+    (folder / "ready_4_6.wav").write_bytes(ready)
+    segments = segment_list(tmp_path, ("ready", 4, 6), ("short", 4, 6), ("video", 4, 6))
+    source = {"kind": "folder", "path": str(folder), "whole_files": False}
+    fetch(segments=segments, out=tmp_path / "out.h5", source=source)
+    found = results(tmp_path / "out.h5")
+    assert found["short"][:2] == ("UNAVAILABLE", "video ends before the segment")
+    assert found["ready"][2] == ready
+    waveform, rate = decode(found["video"][2])
+    assert rate == RATE
+    np.testing.assert_allclose(waveform[0], ramp(10)[4 * RATE : 6 * RATE], atol=2**-15)
+
+
+def test_a_loop_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "abc.wav").write_bytes(b"sound")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    source = open_source({"kind": "folder", "path": str(tmp_path)}, [Segment("abc", 0, 1)], 0)
+    assert found_file(source.fetch(Segment("abc", 0, 1))) == tmp_path / "abc.wav"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"kind": "folder", "path": "/nowhere"}, r"audioset\.source\.path: /nowhere is no folder"),
+        ({"kind": "folder", "path": os.devnull}, "is no folder"),
+        ({"kind": "folder"}, "kind folder needs the setting 'path'"),
+        ({"kind": "folder", "path": ".", "pth": "."}, "kind folder has no setting 'pth'"),
+        ({"kind": "ftp"}, "'ftp' is unknown; one of folder, hdf5, parquet, webdataset, renderer, youtube"),
+        ({"kind": "youtube", "url_template": "http://x"}, "has no {ytid} in it"),
+        ({"kind": "youtube", "cookies": "/no/cookies.txt"}, "/no/cookies.txt is no file"),
+        ({"kind": "youtube", "proxies": ["socks5://localhost:1"]}, "'socks5://localhost:1' is no http:// proxy"),
+    ],
+)
+def test_a_wrong_source_is_one_line(tmp_path: Path, source: dict, words: str) -> None:
+    with pytest.raises(SsondoError, match=words) as caught:
+        fetch(segments=segment_list(tmp_path, ("a", 0, 1)), out=tmp_path / "out.h5", source=source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_sound_is_a_fault_not_a_shard_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SsondoError, match="has no sound files"):
+        fetch(
+            segments=segment_list(tmp_path, ("a", 0, 1)),
+            out=tmp_path / "out.h5",
+            source={"kind": "folder", "path": str(tmp_path)},
+        )
+
+
+def test_an_empty_list_gives_an_empty_shard(tmp_path: Path) -> None:
+    fetch(segments=segment_list(tmp_path), out=tmp_path / "out.h5", source={"kind": "folder", "path": str(tmp_path)})
+    assert results(tmp_path / "out.h5") == {}
+
+
+@pytest.mark.slow
+def test_the_same_clips_come_from_one_process_and_from_two(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n in range(20):
+        (folder / f"v{n:02d}.wav").write_bytes(wav(n / 4 + 0.5))
+    segments = segment_list(tmp_path, *((f"v{n:02d}", 1, 3) for n in range(20)))
+    for n_workers in (1, 2):
+        fetch(
+            segments=segments,
+            out=tmp_path / f"{n_workers}.h5",
+            source={"kind": "folder", "path": str(folder), "whole_files": False},
+            n_workers=n_workers,
+        )
+    assert (tmp_path / "1.h5.digest").read_text() == (tmp_path / "2.h5.digest").read_text()
+
+
+# Renderer
+
+
+def test_the_renderer_is_asked_for_the_segments_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo = pytest.importorskip("ssondo.audioset.renderer")
+    asked: list[tuple] = []
+
+    def render(ytid: str, *, seconds: float, seed: int) -> bytes:
+        asked.append((ytid, seconds, seed))
+        return b"sound"
+
+    monkeypatch.setattr(demo, "render_clip", render)
+    fetch(
+        segments=segment_list(tmp_path, ("a", 0, 2.5)),
+        out=tmp_path / "out.h5",
+        source={"kind": "renderer", "seed": 7},
+    )
+    assert asked == [("a", 2.5, 7)]
+    assert results(tmp_path / "out.h5") == {"a": ("OK", "", b"sound")}
+
+
+def test_the_log_ends_with_one_line_of_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.wav").write_bytes(b"x")
+    with caplog.at_level(logging.INFO):
+        fetch(
+            segments=segment_list(tmp_path, ("a", 0, 1), ("b", 0, 1)),
+            out=tmp_path / "out.h5",
+            source={"kind": "folder", "path": str(tmp_path)},
+        )
+    assert "fetch train-0003: 1 of 2 clips, 1 unavailable, 0 failed" in caplog.records[-1].message

@@ -1,0 +1,149 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from ssondo import cli
+from ssondo.audioset.fetch import fetch
+from ssondo.audioset.fetch_status import ledger, retry
+from ssondo.audioset.ledger import Ledger, ledger_path, read_ledger, reopened_path
+from ssondo.audioset.sources import Fetched
+from ssondo.audioset.sources.youtube import Youtube
+from ssondo.errors import SsondoError, TransientError
+from ssondo.storage.segments import Segment
+from ssondo.storage.shards.audio import AudioShardWriter
+from ssondo.storage.shards.status import Status
+
+
+def asked(folder: Path, name: str, *, finished: bool, **endings: Fetched) -> Path:
+    """A shard whose clips ended so, with its ledger; one that is not finished has only that."""
+    shard = folder / f"{name}.h5"
+    with Ledger(ledger_path(shard), "source") as opened:
+        for clip, ending in endings.items():
+            opened.add(Segment(clip, 0, 1), ending)
+    if finished:
+        with AudioShardWriter(shard, sample_rate=0, settings={}, producer="fetch") as writer:
+            for clip, ending in endings.items():
+                writer.add(clip, ending.data, status=ending.status, reason=ending.reason)
+    return shard
+
+
+PRIVATE = Fetched(Status.UNAVAILABLE, "private")
+REMOVED = Fetched(Status.UNAVAILABLE, "removed")
+TIMEOUT = Fetched(Status.FAILED, "timeout")
+SOUND = Fetched(Status.OK, "", b"sound")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "fetched"
+    asked(folder, "train-0000", finished=True, a=SOUND, b=PRIVATE, c=REMOVED)
+    asked(folder, "train-0001", finished=True, d=SOUND, e=SOUND, f=TIMEOUT)
+    asked(folder, "train-0002", finished=False, g=PRIVATE, h=SOUND)
+    asked(folder, "eval-0000", finished=True, i=PRIVATE)
+    (tmp_path / "index").mkdir()
+    for name, clips in (("train-0000", "abc"), ("train-0001", "def"), ("train-0002", "ghxyz"), ("eval-0000", "i")):
+        rows = "".join(f"{clip},0,1,\n" for clip in clips)
+        (tmp_path / "index" / f"{name}.csv").write_text(f"ytid,start_s,end_s,labels\n{rows}")
+    return folder
+
+
+def test_status_counts_by_split_and_reason_shards_in_progress_too(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        ledger(folder=folder)
+    assert [" ".join(record.message.split()) for record in caplog.records] == [
+        "train: 2 shards finished of 3 begun, 3 of 11 not asked for yet",
+        "4 ok",
+        "3 unavailable",
+        "2 private",
+        "1 removed",
+        "1 failed",
+        "1 timeout",
+        "eval: 1 shards finished of 1 begun, 0 of 1 not asked for yet",
+        "0 ok",
+        "1 unavailable",
+        "1 private",
+        "0 failed",
+    ]
+
+
+def test_retry_opens_one_reason_and_marks_the_finished_shards_that_have_it(folder: Path) -> None:
+    retry(reason=["private"], folder=folder)
+    opened = {
+        key[0]: entry.is_open
+        for name in ("train-0000", "train-0001", "train-0002", "eval-0000")
+        for key, entry in read_ledger(folder / f"{name}.ledger").items()
+    }
+    assert {clip for clip, is_open in opened.items() if is_open} == {"b", "g", "i"}
+    assert sorted(path.stem for path in folder.glob("*.reopened")) == ["eval-0000", "train-0000"]
+    before = reopened_path(folder / "train-0000.h5").read_text()
+    retry(reason=["private"], folder=folder)
+    assert reopened_path(folder / "train-0000.h5").read_text() != before
+    retry(reason=["timeout"], folder=folder)
+    assert reopened_path(folder / "train-0001.h5").is_file()
+
+
+def test_only_the_opened_clips_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[str] = []
+    now: dict[str, Fetched] = {}
+
+    def answer(_: Youtube, segment: Segment) -> Fetched:
+        asked_for.append(segment.ytid)
+        return now.get(segment.ytid, SOUND)
+
+    monkeypatch.setattr(Youtube, "fetch", answer)
+    segments, out = tmp_path / "train-0000.csv", tmp_path / "fetched" / "train-0000.h5"
+    segments.write_text("ytid,start_s,end_s,labels\n" + "".join(f"{clip},0,1,\n" for clip in "abcd"))
+    now.update(b=PRIVATE, c=REMOVED)
+    arguments = {
+        "segments": segments,
+        "out": out,
+        "source": {"kind": "youtube"},
+        "manner": {"requests_per_hour": 1e9, "sleep_s": 0},
+    }
+    fetch(**arguments)
+    assert asked_for == list("abcd")
+    asked_for.clear()
+    fetch(**arguments)
+    assert asked_for == []
+    retry(reason=["private"], folder=tmp_path / "fetched")
+    now.clear()
+    fetch(**arguments)
+    assert asked_for == ["b"]
+
+
+def test_a_reason_that_no_clip_has_is_named_with_the_nearest(folder: Path) -> None:
+    with pytest.raises(SsondoError, match=r"no clip in .* ended for 'privat'; did you mean 'private'"):
+        retry(reason=["privat"], folder=folder)
+    with pytest.raises(SsondoError, match="there are: private, removed, timeout"):
+        retry(reason=["xyz"], folder=folder)
+    assert not list(folder.glob("*.reopened"))
+
+
+def test_retry_without_a_reason_says_which_there_are(folder: Path) -> None:
+    with pytest.raises(SsondoError, match="no reason is given; there are: private, removed, timeout"):
+        retry(reason=[], folder=folder)
+
+
+def test_a_shard_that_is_being_fetched_is_left_and_named(folder: Path) -> None:
+    with (
+        Ledger(folder / "train-0000.ledger", "source"),
+        pytest.raises(TransientError, match=r"^train-0000: being fetched"),
+    ):
+        retry(reason=["private"], folder=folder)
+    assert [path.stem for path in folder.glob("*.reopened")] == ["eval-0000"]
+
+
+def test_a_folder_without_shards_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SsondoError, match="no fetched shards and no ledgers; give the right one with --folder"):
+        ledger(folder=tmp_path)
+
+
+def test_both_are_words_of_fetch_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["fetch", "--status", "--folder", str(folder)]) == 0
+    assert "2 private" in " ".join(capsys.readouterr().err.split())
+    assert cli.main(["fetch", "--folder", str(folder), "--retry", "removed"]) == 0
+    assert "1 clips in 1 shards are open again (removed)" in capsys.readouterr().err
+    assert [path.stem for path in folder.glob("*.reopened")] == ["train-0000"]

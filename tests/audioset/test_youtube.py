@@ -1,0 +1,562 @@
+"""Fetching with yt-dlp: its generic extractor and ffmpeg against a server of this machine."""
+
+import logging
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media_server import RATE, Server, ramp, serving, wait_until
+
+from ssondo.audio.codec import decode, ffmpeg_binary
+from ssondo.audioset.fetch import fetch
+from ssondo.audioset.ledger import Ledger, ledger_path, read_ledger
+from ssondo.audioset.resample import resample
+from ssondo.audioset.sources import Fetched, RateLimited
+from ssondo.audioset.sources.youtube import Youtube, _classified
+from ssondo.errors import TransientError
+from ssondo.storage.clip_location import Origin, OriginChanged, read_origin
+from ssondo.storage.segments import Segment, read_segments
+from ssondo.storage.shards.audio import AudioShard
+from ssondo.storage.shards.status import Status
+
+# No waiting between requests, as one may with a server of one's own.
+AT_ONCE = {
+    "requests_per_hour": 1e9,
+    "sleep_s": 0,
+    "pauses_s": [0.01, 0.01, 0.01],
+    "backoff_s": 0.0,
+    "attempts": 2,
+}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+def source(server: Server) -> dict:
+    return {"kind": "youtube", "url_template": server.url}
+
+
+def segment_list(folder: Path, names: list[str], start: float = 0, end: float = 1) -> Path:
+    path = folder / "train-0003.csv"
+    path.write_text("ytid,start_s,end_s,labels\n" + "".join(f"{name},{start},{end},\n" for name in names))
+    return path
+
+
+def endings(path: Path) -> dict[str, tuple[str, str]]:
+    with AudioShard(path) as shard:
+        return {
+            clip: (Status(status).name, reason)
+            for clip, status, reason in zip(shard.clip_ids, shard.status, shard.reasons, strict=True)
+        }
+
+
+def sound(path: Path, clip: str) -> bytes:
+    with AudioShard(path) as shard:
+        elsewhere = shard.origin(shard.clip_ids.index(clip))
+    assert elsewhere is not None
+    return read_origin(Origin.decoded(*elsewhere), path.parent)
+
+
+# Each way in which a server can misbehave, and how a clip ends for it; a rate limit is no ending. The address of
+# a page says of a video what the address of its sound does not: that one is good for some hours only.
+ANSWERS = [
+    (200, ("OK", "")),
+    ("slow", ("OK", "")),
+    (404, ("UNAVAILABLE", "removed (HTTP 404)")),
+    (410, ("UNAVAILABLE", "removed (HTTP 410)")),
+    (451, ("UNAVAILABLE", "region (HTTP 451)")),
+    ("short", ("UNAVAILABLE", "too short")),
+    (403, ("FAILED", "HTTP 403")),
+    (500, ("FAILED", "HTTP 500")),
+    (503, ("FAILED", "HTTP 503")),
+    ("cut", ("FAILED", "connection lost")),
+    ("longer", ("FAILED", "HTTP 416")),
+    ("html", ("FAILED", "not sound")),
+    ("stall", ("FAILED", "damaged on the way")),
+    ("drip", ("FAILED", "timeout")),
+    ("head", ("FAILED", "timeout")),
+    ("loop", ("FAILED", "HTTP 302")),
+    (429, ("rate limited", "7")),
+]
+ANSWERS_FOR_SOUND = {
+    404: ("FAILED", "HTTP 404"),
+    410: ("FAILED", "HTTP 410"),
+    451: ("FAILED", "HTTP 451"),
+    "html": ("FAILED", "damaged on the way"),
+    "loop": ("FAILED", "ffmpeg exited with code 251"),
+    429: ("rate limited", "0"),
+}
+# Of one read and of a whole clip in seconds, where they decide; elsewhere there is time, also on a busy machine. What
+# is slow takes longer than one read may and is no stall, nor are bytes for ever.
+LIMITS = {"stall": (0.3, 120), "slow": (0.7, 120), "drip": (2, 3), "head": (2, 3)}
+
+
+@pytest.mark.slow
+def test_each_answer_of_a_server_ends_as_it_must(server: Server) -> None:
+    server.retry_after = "7"
+    found, expected = {}, {}
+    for how, ending in ANSWERS:
+        stall_s, deadline_s = LIMITS.get(str(how), (30, 120))
+        youtube = Youtube(url_template=server.url, stall_s=stall_s, deadline_s=deadline_s)
+        for only_sound in (False, True):
+            name = f"{how}-{only_sound}"
+            server.behaviour[name] = how
+            server.only_sound |= {name} if only_sound else set()
+            expected[name] = ANSWERS_FOR_SOUND.get(how, ending) if only_sound else ending
+            try:
+                fetched = youtube.fetch(Segment(name, 5, 9))
+                found[name] = (fetched.status.name, fetched.reason)
+            except RateLimited as limit:
+                found[name] = ("rate limited", f"{limit.retry_after_s:g}")
+    assert found == expected
+    # One request a clip, but for the redirects in a circle.
+    assert {name: n for name, n in server.times_asked().items() if n > 1 and "loop" not in name} == {}
+
+
+@pytest.mark.slow
+def test_only_the_wanted_seconds_are_taken_and_not_encoded_again(server: Server, tmp_path: Path) -> None:
+    fetched = Youtube(url_template=server.url).fetch(Segment("good", 5, 9))
+    waveform, rate = decode(fetched.data)
+    assert rate == RATE
+    # Packets are kept whole, so it may end a little later; the samples are the server's own.
+    assert 4 * RATE <= waveform.shape[1] < 4.3 * RATE
+    np.testing.assert_allclose(waveform[0, : 4 * RATE], ramp(20)[5 * RATE : 9 * RATE], atol=2**-15)
+    wav, opus = tmp_path / "20s.wav", tmp_path / "20s.webm"
+    wav.write_bytes(server.sound)
+    binary = ffmpeg_binary()
+    assert binary is not None
+    subprocess.run([binary, "-v", "error", "-i", str(wav), "-c:a", "libopus", "-b:a", "48k", str(opus)], check=True)
+    server.sound = opus.read_bytes()
+    fetched = Youtube(url_template=server.url.replace(".wav", ".webm")).fetch(Segment("good.webm", 5, 9))
+    assert b"OpusHead" in fetched.data
+    assert len(fetched.data) < 4 / 20 * len(server.sound) + 5_000
+    waveform, rate = decode(fetched.data)
+    # To a packet of 20 ms, and never from before the start.
+    assert 3.9 * rate < waveform.shape[1] < 4.05 * rate
+
+
+@pytest.mark.slow
+def test_a_rate_limit_is_waited_for_and_is_no_ending(tmp_path: Path, server: Server) -> None:
+    server.behaviour = {"clip": 429}
+
+    def relent() -> None:
+        wait_until(lambda: server.times_asked()["clip"] > 1, seconds=600)
+        server.behaviour.clear()
+
+    threading.Thread(target=relent, daemon=True).start()
+    out = tmp_path / "out.h5"
+    fetch(
+        segments=segment_list(tmp_path, ["clip", "other"]),
+        out=out,
+        source=source(server),
+        manner={**AT_ONCE, "pauses_s": [0.3] * 20},
+    )
+    assert endings(out) == {"clip": ("OK", ""), "other": ("OK", "")}
+    assert server.times_asked()["clip"] > 1
+    assert [entry.status for entry in read_ledger(ledger_path(out)).values()] == [Status.OK] * 2
+
+
+@pytest.mark.slow
+def test_a_lasting_rate_limit_fails_the_job_and_the_next_one_goes_on_where_it_was(
+    tmp_path: Path, server: Server
+) -> None:
+    segments, out = segment_list(tmp_path, ["a", "b", "c", "d"]), tmp_path / "out.h5"
+    server.behaviour = {"c": 429, "b": 410}
+    with pytest.raises(TransientError, match=r"limits the rate \(HTTP 429\)"):
+        fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    assert not out.exists()
+    assert server.times_asked() == {"a": 1, "b": 1, "c": 4}
+    server.behaviour, server.asked = {}, []
+    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    assert server.times_asked() == {"c": 1, "d": 1}
+    assert [status for status, _ in endings(out).values()] == ["OK", "UNAVAILABLE", "OK", "OK"]
+
+
+@pytest.mark.slow
+def test_many_refusals_one_after_the_other_are_throttling_and_no_endings(
+    tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"clip{n}" for n in range(9)]
+    segments, out = segment_list(tmp_path, names), tmp_path / "out.h5"
+    server.behaviour = dict.fromkeys(names[2:], 403)
+    server.only_sound = set(names)
+    with caplog.at_level(logging.WARNING):
+        with pytest.raises(TransientError, match="6 clips in a row failed: HTTP 403; the server may limit the rate"):
+            fetch(segments=segments, out=out, source=source(server), manner={**AT_ONCE, "in_a_row": 3})
+        assert sum("pausing" in record.message for record in caplog.records) == 3
+    # It was over before long: the clips are there, none was marked for what the server did.
+    server.behaviour = {}
+    fetch(segments=segments, out=out, source=source(server), manner={**AT_ONCE, "in_a_row": 3})
+    assert set(endings(out).values()) == {("OK", "")}
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_way_out_is_told_soon_and_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"clip{n}" for n in range(9)]
+    segments, out = segment_list(tmp_path, names), tmp_path / "out.h5"
+    with socket.socket() as nobody, caplog.at_level(logging.WARNING):
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/{{ytid}}.wav"
+        with pytest.raises(TransientError, match=r"^4 clips in a row failed: connection lost; check the network"):
+            fetch(
+                segments=segments,
+                out=out,
+                source={"kind": "youtube", "url_template": url},
+                manner={**AT_ONCE, "in_a_row": 3},
+            )
+    assert [record.message.partition(";")[0] for record in caplog.records] == [
+        "3 clips in a row failed: connection lost"
+    ]
+    with Ledger(ledger_path(out), f'youtube "{url}"') as ledger:
+        assert ledger.entries
+        assert not any(map(ledger.finished, read_segments(segments)))
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_clips_that_really_fail_have_an_end_even_one_after_the_other(tmp_path: Path, server: Server) -> None:
+    bad, good = [f"bad{n}" for n in range(4)], [f"good{n}" for n in range(4)]
+    out = tmp_path / "out.h5"
+    server.behaviour = dict.fromkeys(bad, 500)
+    fetch(
+        segments=segment_list(tmp_path, bad + good),
+        out=out,
+        source=source(server),
+        manner={**AT_ONCE, "in_a_row": 3},
+        max_failed_share=0.5,
+    )
+    found = endings(out)
+    assert {found[name] for name in bad} == {("FAILED", "HTTP 500")}
+    assert {found[name] for name in good} == {("OK", "")}
+    # Twice as `attempts` says, and once more for the doubt.
+    assert max(server.times_asked().values()) <= 3
+
+
+@pytest.mark.slow
+def test_failed_clips_wait_their_turn_and_the_budget_of_retries_ends(tmp_path: Path, server: Server) -> None:
+    names = ["x", "good", "y", "z"]
+    server.behaviour = {"x": 500, "y": 503, "z": "cut"}
+    fetch(
+        segments=segment_list(tmp_path, names),
+        out=tmp_path / "out.h5",
+        source=source(server),
+        manner={**AT_ONCE, "attempts": 5, "retries": 2},
+        max_failed_share=1.0,
+    )
+    assert server.asked[:4] == names
+    assert len(server.asked) == 4 + 2
+
+
+@pytest.mark.slow
+def test_a_shard_that_is_made_again_asks_only_for_what_failed(tmp_path: Path, server: Server) -> None:
+    segments, out = segment_list(tmp_path, ["a", "b", "c"]), tmp_path / "out.h5"
+    server.behaviour = {"b": 404, "c": 500}
+    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE, max_failed_share=0.5)
+    server.behaviour, server.asked = {}, []
+    out.unlink()
+    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    assert server.asked == ["c"]
+    assert endings(out) == {"a": ("OK", ""), "b": ("UNAVAILABLE", "removed (HTTP 404)"), "c": ("OK", "")}
+
+
+@pytest.mark.slow
+def test_a_clip_whose_sound_was_damaged_on_the_disk_is_fetched_again_and_it_alone(
+    tmp_path: Path, server: Server
+) -> None:
+    segments, out = segment_list(tmp_path, ["a", "b", "c"]), tmp_path / "out.h5"
+    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    whole = sound(out, "b")
+    ledger = ledger_path(out)
+    damaged = bytearray(ledger.read_bytes())
+    damaged[read_ledger(ledger)["b", 0, 1].start + 1_000] ^= 0xFF
+    ledger.write_bytes(damaged)
+    with pytest.raises(OriginChanged, match="--forcerun locate fetch"):
+        resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
+    server.asked = []
+    out.unlink()
+    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    assert server.asked == ["b"]
+    assert sound(out, "b") == whole
+    resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
+    assert set(endings(tmp_path / "resampled.h5").values()) == {("OK", "")}
+
+
+@pytest.mark.slow
+def test_nothing_is_left_in_the_temporary_folder(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    server.behaviour = {"cut": "cut", "drip": "drip"}
+    youtube = Youtube(url_template=server.url, deadline_s=0.5)
+    for name in ("good", "cut", "drip"):
+        youtube.fetch(Segment(name, 5, 9))
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert subprocess.run(["pgrep", "-P", str(os.getpid()), "ffmpeg"], capture_output=True, check=False).stdout == b""
+
+
+@pytest.mark.slow
+def test_each_job_takes_its_own_proxy_for_all_that_it_asks(server: Server) -> None:
+    with serving() as other:
+        proxies = [f"http://127.0.0.1:{number}" for number in (server.server_port, other.server_port)]
+        youtube = Youtube(url_template="http://nowhere.invalid/{ytid}.wav", proxies=proxies, job=3)
+        fetched = youtube.fetch(Segment("good", 5, 9))
+        assert fetched.status is Status.OK
+        # yt-dlp's request and ffmpeg's.
+        assert len(other.heard) >= 2
+        found = {address.replace(":80/", "/") for address, _ in other.heard}
+        assert found == {"http://nowhere.invalid/good.wav"}
+    assert server.heard == []
+
+
+@pytest.mark.slow
+def test_cookies_are_sent_when_a_video_is_asked_for(server: Server, tmp_path: Path) -> None:
+    cookies = tmp_path / "cookies.txt"
+    cookies.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tmine\n")
+    fetched = Youtube(url_template=server.url, cookies=str(cookies)).fetch(Segment("good", 5, 9))
+    assert fetched.status is Status.OK
+    # ffmpeg sends none to a bare address; the addresses of YouTube's sound carry their own permission.
+    assert server.heard[0] == ("/good.wav", "session=mine")
+
+
+# Loads what is slow to load once, then fetches in children that are killed.
+_DRIVER = """
+import logging, os, random, signal, sys, time
+from pathlib import Path
+import yt_dlp.extractor.extractors
+from ssondo.audioset.fetch import fetch
+from ssondo.audioset.ledger import Ledger, ledger_path, read_ledger
+from ssondo.audioset.sources.youtube import Youtube
+segments, out, url, n_kills = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+logging.disable(logging.CRITICAL)
+Youtube(url_template=url)
+chance = random.Random(1)
+finished = lambda: len(read_ledger(ledger_path(out))) if ledger_path(out).exists() else 0
+while True:
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        fetch(segments=segments, out=out, source={"kind": "youtube", "url_template": url},
+              manner={"requests_per_hour": 1e9, "sleep_s": 0})
+        os._exit(0 if n_kills == 0 else 1)
+    if n_kills == 0:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    # On average an even share of what is left, however fast this machine is.
+    enough = finished() + chance.randrange(1, max(2, 2 * (200 - finished()) // (n_kills + 2)))
+    while finished() < enough:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            sys.exit("the shard was finished before it could be killed")
+        time.sleep(0.005)
+    time.sleep(chance.uniform(0.0, 0.03))
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    n_kills -= 1
+    print(n_kills, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.slow
+def test_a_shard_killed_twenty_times_is_the_undisturbed_one_and_no_clip_was_fetched_twice(tmp_path: Path) -> None:
+    names = [f"clip{n:03d}" for n in range(200)]
+    segments = segment_list(tmp_path, names, 0, 0.5)
+    with serving(seconds=2) as server:
+        gone = set(random.Random(0).sample(names, 120))
+        server.behaviour = dict.fromkeys(gone, 404)
+        shards = {"killed": tmp_path / "killed" / "train-0003.h5", "whole": tmp_path / "whole" / "train-0003.h5"}
+        n_stored = []
+        for kind, n_kills in (("killed", 20), ("whole", 0)):
+            server.asked = []
+            with subprocess.Popen(
+                [sys.executable, "-c", _DRIVER, str(segments), str(shards[kind]), server.url, str(n_kills)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            ) as driver:
+                assert driver.stdin is not None
+                assert driver.stdout is not None
+                stored: set[str] = set()
+                for _ in driver.stdout:
+                    assert not stored & set(server.asked), "a clip that was stored was asked for again"
+                    ledger = ledger_path(shards[kind])
+                    stored = {ytid for ytid, *_ in read_ledger(ledger)} if ledger.exists() else set()
+                    n_stored.append(len(stored))
+                    server.asked = []
+                    driver.stdin.write("\n")
+                    driver.stdin.flush()
+            assert driver.returncode == 0
+            assert not stored & set(server.asked)
+    # The kills were spread over the work.
+    assert len(n_stored) == 20
+    assert 100 < n_stored[-1] < 200
+    assert len(set(n_stored)) == 20
+    digests = {path.with_name(f"{path.name}.digest").read_text() for path in shards.values()}
+    assert len(digests) == 1
+    assert {clip for clip, (status, _) in endings(shards["killed"]).items() if status == "UNAVAILABLE"} == gone
+    left = {path.name for path in shards["killed"].parent.iterdir()}
+    assert left == {"train-0003.h5", "train-0003.h5.digest", "train-0003.ledger"}
+    assert sound(shards["killed"], min(set(names) - gone)) == sound(shards["whole"], min(set(names) - gone))
+
+
+@pytest.mark.slow
+def test_a_bug_of_yt_dlp_costs_the_clip_that_it_meets_and_no_other(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from yt_dlp.extractor.generic import GenericIE
+
+    extract = GenericIE._real_extract
+
+    def meets_a_new_shape(self: GenericIE, url: str) -> dict:
+        if "strange" in url:
+            raise TypeError("'NoneType' object is not subscriptable")
+        return extract(self, url)
+
+    monkeypatch.setattr(GenericIE, "_real_extract", meets_a_new_shape)
+    segments, out = segment_list(tmp_path, ["a", "strange", "b"]), tmp_path / "out.h5"
+    with caplog.at_level(logging.WARNING):
+        fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE, max_failed_share=0.5)
+    bug = "yt-dlp: TypeError: 'NoneType' object is not subscriptable"
+    assert endings(out) == {"a": ("OK", ""), "strange": ("FAILED", bug), "b": ("OK", "")}
+    assert "meets_a_new_shape" in caplog.text
+    entries = read_ledger(ledger_path(out))
+    assert entries["strange", 0, 1].reason == bug
+
+
+class _YtDlpError(Exception):
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+# Texts as yt-dlp passes them on, from its issues.
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ERROR: [youtube] abc: Private video. Sign in if you've been granted access to this video", "private"),
+        ("ERROR: [youtube] abc: Join this channel to get access to members-only content like this video", "private"),
+        ("ERROR: [youtube] abc: Sign in to confirm your age. This video may be inappropriate for some users.", "age"),
+        (
+            "ERROR: [youtube] abc: Video unavailable. The uploader has not made this video available in your country",
+            "region",
+        ),
+        (
+            "ERROR: [youtube] abc: Video unavailable. This video is no longer available because the YouTube account "
+            "associated with this video has been terminated.",
+            "removed",
+        ),
+        ("ERROR: [youtube] abc: This video has been removed by the uploader", "removed"),
+        (
+            "ERROR: [youtube] abc: Video unavailable. This video is no longer available due to a copyright claim by X",
+            "copyright",
+        ),
+        ("ERROR: [youtube] abc: This live event will begin in 3 days.", "live"),
+        ("ERROR: [youtube] abc: This video is DRM protected", "protected"),
+        ("ERROR: [youtube] abc: Video unavailable", "unavailable"),
+    ],
+)
+def test_reasons_that_last_are_unavailable(text: str, reason: str) -> None:
+    assert _classified(_YtDlpError(text)) == Fetched(Status.UNAVAILABLE, reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "reason"),
+    [
+        ("ERROR: unable to download video data: HTTP Error 403: Forbidden", 403, "HTTP 403"),
+        ("ERROR: unable to download video data: HTTP Error 404: Not Found", 404, "HTTP 404"),
+        ("ERROR: [youtube] abc: Unable to download API page: <urlopen error timed out>", None, "timeout"),
+        (
+            "ERROR: [youtube] abc: Unable to download webpage: [Errno -3] Temporary failure in name resolution",
+            None,
+            "no network",
+        ),
+        ("ERROR: Connection reset by peer", None, "connection lost"),
+        ("ERROR: something never seen", None, "something never seen"),
+    ],
+)
+def test_faults_of_the_network_and_unknown_ones_may_pass(text: str, status: int | None, reason: str) -> None:
+    assert _classified(_YtDlpError(text, status)) == Fetched(Status.FAILED, reason)
+
+
+HOSTILE_IDS = [
+    "drm",
+    "xXdRmXx-_Ab",
+    "abc-DRM-def",
+    "copyright-x",
+    "terminated",
+    "purchase-_1",
+    "captcha-abc",
+    "timeout",
+]
+
+
+@pytest.mark.parametrize("ytid", HOSTILE_IDS)
+@pytest.mark.parametrize(
+    ("text", "words_of_ffmpeg", "reason"),
+    [
+        ("ERROR: [youtube] {}: Unable to download API page: HTTP Error 403: Forbidden", "", "HTTP 403"),
+        ("ERROR: [youtube] {}: strange answer for {}", "", "strange answer for"),
+        ("ERROR: [youtube] {}: Failed to ask https://x.org/watch?v={}&sig=a{}z", "", "Failed to ask"),
+        (
+            "ERROR: ffmpeg exited with code 8",
+            "https://x.org/{}?sig=AdRm-{}: Input/output error",
+            "ffmpeg exited with code 8",
+        ),
+        ("ERROR: ffmpeg exited with code 8", "[in#0] removed by terminated drm copyright", "ffmpeg exited with code 8"),
+    ],
+)
+def test_a_reason_is_never_read_from_names_addresses_or_ffmpeg(
+    ytid: str, text: str, words_of_ffmpeg: str, reason: str
+) -> None:
+    error = _YtDlpError(text.replace("{}", ytid), 403 if "403" in text else None)
+    assert _classified(error, words_of_ffmpeg.replace("{}", ytid), ytid) == Fetched(Status.FAILED, reason)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["abc-DRM-xyz", "copyright-x"])
+def test_a_refusal_stays_one_whatever_words_are_in_the_address(server: Server, name: str) -> None:
+    server.behaviour, server.only_sound = {name: 403}, {name}
+    url = server.url.replace("{ytid}", "sig-drm-copyright/{ytid}")
+    assert Youtube(url_template=url).fetch(Segment(name, 0, 1)) == Fetched(Status.FAILED, "HTTP 403")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ERROR: [youtube] abc: Video unavailable. This content isn't available, try again later. The current session "
+        "has been rate-limited by YouTube for up to an hour.",
+        "ERROR: [youtube] abc: Sign in to confirm you\u2019re not a bot. Use --cookies-from-browser or --cookies",
+        "ERROR: [youtube] abc: Unable to download webpage: HTTP Error 429: Too Many Requests",
+    ],
+)
+def test_a_rate_limit_is_never_unavailable(text: str) -> None:
+    with pytest.raises(RateLimited):
+        _classified(_YtDlpError(text))
+
+
+@pytest.mark.parametrize(
+    ("info", "reason"),
+    [
+        ({"live_status": "is_live"}, "live"),
+        ({"live_status": "is_upcoming"}, "live"),
+        ({"duration": 29}, "too short"),
+    ],
+)
+@pytest.mark.slow
+def test_what_cannot_be_cut_is_known_before_it_is_downloaded(info: dict, reason: str) -> None:
+    youtube = Youtube()
+    youtube._segment = Segment("a", 30, 40)
+    with pytest.raises(Exception, match=f"^{reason}$"):
+        list(youtube._ranges(info, None))

@@ -1,0 +1,300 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ssondo.config import Config
+from ssondo.config.loading import load_config, load_files
+from ssondo.errors import SsondoError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_committed_config_is_the_default() -> None:
+    assert load_config(yaml.safe_load((ROOT / "config.yaml").read_text())) == Config()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"probee": {}}, "config: unknown key 'probee'; did you mean 'probe'?"),
+        ({"probe": {"step": 3}}, "config: unknown key 'probe.step'; did you mean 'steps'?"),
+        (
+            {"students": {"mine": {"architecture": "dymn", "setings": {}}}},
+            "config: unknown key 'students.mine.setings'; did you mean 'settings'?",
+        ),
+        (
+            {"teachers": {"mine": {"kind": "matpac", "checkpoint": {"sha": "x"}}}},
+            "config: unknown key 'teachers.mine.checkpoint.sha'; did you mean 'sha256'?",
+        ),
+        (
+            {"runtime": {"cluster_memory_mb": 8000}},
+            "config: unknown key 'runtime.cluster_memory_mb'; it is 'cluster.memory_mb' now",
+        ),
+        (
+            {"probe": {"steps": "many"}},
+            "config: probe.steps: 'many' is not allowed; it should be a whole number",
+        ),
+        (
+            {"distill": {"batch_size": 0}},
+            "config: distill.batch_size: 0 is not allowed; it should be greater than or equal to 1",
+        ),
+        (
+            {"students": {"mine": {"architecture": "dymn", "window_s": 0.01}}},
+            "config: students.mine.window_s: 0.01 is not allowed; it should be greater than or equal to 0.1",
+        ),
+        (
+            {"audioset": 3},
+            "config: audioset: 3 is not allowed; it should be a section, keys with values",
+        ),
+        ({"distill": None}, "config: distill: this section is empty; give it keys or leave it out"),
+        (
+            {"paths": {"data": "my data"}},
+            "config: paths.data: 'my data' is not allowed; "
+            "it should be a path of letters, digits and . / ~ + @ = _ -, no spaces",
+        ),
+        (
+            {"name": "my exp"},
+            "config: name: 'my exp' is not allowed; "
+            "it should be a name of letters, digits and _ (not first), no spaces or hyphens",
+        ),
+        (
+            {"teachers": {"my-teacher": {"kind": "yamnet", "checkpoint": {"path": "x"}}}},
+            "config: teachers.my-teacher: 'my-teacher' is not allowed; "
+            "it should be a name of letters, digits and _ (not first), no spaces or hyphens",
+        ),
+        ({"table1": {"teachers": []}}, "config: table1.teachers: is empty; it should have at least 1"),
+        (
+            {"teachers": {"mine": {"kind": "onnx", "checkpoint": "mine.onnx"}}},
+            "config: teachers.mine.checkpoint: 'mine.onnx' is not allowed; "
+            "it should be a section; write {path: mine.onnx}",
+        ),
+        (
+            {"students": {"mine": {"architecture": "dymn", "init": "https://x.org/y.pt"}}},
+            "config: students.mine.init: 'https://x.org/y.pt' is not allowed; "
+            "it should be a section; write {url: https://x.org/y.pt}",
+        ),
+        (
+            {"teachers": {"mine": {"kind": "callable", "callable": "ct.embed"}}},
+            "config: teachers.mine.callable: 'ct.embed' is not allowed; "
+            "it should be package.module:function, no spaces or hyphens",
+        ),
+        (
+            {"teachers": {"mine": {"kind": "yamnet", "checkpoint": {"path": "x", "sha256": "ABC"}}}},
+            "config: teachers.mine.checkpoint.sha256: 'ABC' is not allowed; "
+            "it should be 64 digits of 0 to 9 and a to f, in small letters",
+        ),
+        (
+            {"audioset": {"source": "youtube"}},
+            "config: audioset.source: 'youtube' is not allowed; it should be a section; write {kind: youtube}",
+        ),
+        (
+            {"audioset": {"segments": {"train": "x.csv"}}},
+            "config: audioset.segments.train: 'x.csv' is not allowed; it should be a list; write it in [ ]",
+        ),
+        (
+            {"students": {"mine": {"architecture": "dymn", "settings": {"anneal": None}}}},
+            "config: students.mine.settings.anneal: None is not allowed; "
+            "it should be a number, true or false, a text, or a list of whole numbers",
+        ),
+        (
+            {"audioset": {"source": {"kind": "foldr"}}},
+            "config: audioset.source.kind: 'foldr' is not allowed; it should be one of "
+            "'youtube', 'folder', 'hdf5', 'parquet', 'webdataset', 'renderer'",
+        ),
+        (
+            {"audioset": {"source": {"kind": "folder", "pth": "x"}}},
+            "config: unknown key 'audioset.source.pth'; did you mean 'path'? (and 1 more)",
+        ),
+        ({"audioset": {"source": {"kind": "folder"}}}, "config: audioset.source.path: this key is missing"),
+        (
+            {"teachers": {"mine": {"kind": "onnx"}}},
+            "config: teachers.mine: kind onnx needs sample_rate and embedding_dim",
+        ),
+        (
+            {"probe": {"patience": 20}},
+            "config: probe: patience is 20, below validate_every (50): a probe would stop between two looks; "
+            "raise patience or lower validate_every",
+        ),
+        (
+            {"teachers": {"mine": {"kind": "matpac", "checkpoint": {"path": "x"}, "sample_rate": 16000}}},
+            "config: teachers.mine: kind matpac has its own sample_rate; leave sample_rate out",
+        ),
+        (
+            {"teachers": {"mine": {"kind": "yamnet", "checkpoint": {"path": "x"}, "embedding_dim": 8}}},
+            "config: teachers.mine: kind yamnet has its own embedding_dim; leave embedding_dim out",
+        ),
+        (
+            {"table1": {"tasks": ["esc5"]}},
+            "config: table1.tasks: 'esc5' is not one of openmic, nsynth, gtzan, mtt, fsd50k, esc50, us8k; "
+            "did you mean esc50?",
+        ),
+        (
+            {"tasks": {"average": {"kind": "esc50"}}, "table1": {"tasks": ["average"]}},
+            "config: tasks.average: Table 1 has a column of that name already; give the task another",
+        ),
+        *(
+            ({section: {key: entries}}, f"config: {section}.{key}: {twice!r} stands there twice; once is enough")
+            for section, key, entries, twice in (
+                ("table1", "teachers", ["m2d", "m2d"], "m2d"),
+                ("table1", "students", ["dymn", "mobilenetv3", "dymn"], "dymn"),
+                ("table1", "baselines", ["supervised", "supervised"], "supervised"),
+                ("table1", "tasks", ["esc50", "gtzan", "esc50"], "esc50"),
+                ("table1", "seeds", [1, 1], 1),
+                ("table2", "losses", ["l1", "mse", "l1"], "l1"),
+                ("table2", "music", ["gtzan", "gtzan"], "gtzan"),
+                ("table2", "environment", ["esc50", "esc50"], "esc50"),
+                ("fig2", "n_clusters", [0, 30, 30], 30),
+                ("probe", "seeds", [0, 0], 0),
+            )
+        ),
+        (
+            {"runtime": {"gpus": 8, "nodes": 2}},
+            "config: distill.batch_size: 120 clips cannot be shared evenly by the 16 processes of runtime.gpus and "
+            "runtime.nodes; make it a multiple",
+        ),
+        (
+            {"runtime": {"gpus": 7}, "distill": {"batch_size": 112}},
+            "config: supervise.batch_size: 120 clips cannot be shared evenly by the 7 processes of runtime.gpus and "
+            "runtime.nodes; make it a multiple",
+        ),
+        *(
+            (
+                {section: {"n_clusters": counts}},
+                f"config: {section}.n_clusters: 1 is not allowed; it should be 0, for no clusters, or 2 and more",
+            )
+            for section, counts in (("table1", 1), ("table2", 1), ("fig2", [0, 1, 2]))
+        ),
+        (
+            {"audioset": {"sample_rate": 16000}},
+            "config: audioset.sample_rate: is 16000, the students take 32000; set it to that "
+            "(audioset.through_rate: 16000 gives the bandwidth that the published pipeline kept)",
+        ),
+        (
+            {"audioset": {"segments": {"classes": ""}}},
+            "config: table1.baselines: supervised needs audioset.segments.classes; this corpus has no labels",
+        ),
+        (
+            {"audioset": {"source": {"kind": "folder", "path": "x"}, "segments": {"train": []}}},
+            "config: table1.baselines: supervised needs audioset.segments.train; this corpus has no labels",
+        ),
+        (
+            {
+                "audioset": {"source": {"kind": "folder", "path": "x"}, "segments": {"train": []}},
+                "distill": {"prediction_weight": 0.5},
+            },
+            "config: distill.prediction_weight: needs audioset.segments.train; this corpus has no labels",
+        ),
+        (
+            {"audioset": {"source": {"kind": "folder", "path": "x", "eval_share": 0}, "segments": {"train": []}}},
+            "config: audioset.source.eval_share: 0 is not allowed; it should be greater than 0",
+        ),
+        (
+            {"audioset": {"segments": {"train": []}}},
+            "config: audioset.segments.train: is empty; name AudioSet's segment lists",
+        ),
+    ],
+)
+def test_fault_is_one_line_with_the_key_and_the_way_out(values: dict, sentence: str) -> None:
+    with pytest.raises(SsondoError) as error:
+        load_config(values)
+    assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("./data", "data"), ("data/", "data"), ("/scratch//me/", "/scratch/me"), ("../x", "../x")]
+)
+def test_folder_of_the_workflow_has_one_spelling(written: str, meant: str) -> None:
+    paths = load_config({"paths": {"data": written, "results": written}}).paths
+    assert (paths.data, paths.results) == (meant, meant)
+
+
+def test_files_are_merged_over_config_yaml_as_snakemake_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("name: one\nprobe: {steps: 7, patience: 60}\n")
+    Path("mine.yaml").write_text("probe: {steps: 9}\n")
+    found = load_files([Path("mine.yaml")])
+    assert (found.name, found.probe.steps, found.probe.patience) == ("one", 9, 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("- a\n", "holds no keys"), ("a: [\n", "not YAML"), ("probee: {}\n", "unknown key 'probee'")]
+)
+def test_a_file_that_is_no_config_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(text)
+    with pytest.raises(SsondoError, match=says):
+        load_files([Path("mine.yaml")])
+
+
+def test_other_source_replaces_the_default_ones_keys() -> None:
+    source = Config().audioset.source.model_dump() | {"kind": "renderer", "seed": 3}
+    loaded = load_config({"audioset": {"source": source}}).audioset.source
+    assert loaded.model_dump() == {"kind": "renderer", "seed": 3, "n_train": 6000, "n_eval": 400}
+
+
+def test_every_pattern_has_words() -> None:
+    from typing import get_args
+
+    from ssondo.config.base import PlainPath
+    from ssondo.config.loading import PATTERNS
+
+    found: set[str] = set()
+
+    def visit(part: object) -> None:
+        if isinstance(part, dict):
+            found.update(value for key, value in part.items() if key == "pattern" and isinstance(value, str))
+            found.update(key for key in part.get("patternProperties", {}))
+        for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            visit(inner)
+
+    visit(Config.model_json_schema())
+    # A validator stands before this one's, so the schema is without it.
+    assert found | {get_args(PlainPath)[-1].metadata[0].pattern} == set(PATTERNS)
+
+
+SECTIONS = ("embed", "cluster", "distill", "supervise", "runtime", "probe", "table1")  # explained by their own sentence
+
+
+def test_every_key_has_a_sentence() -> None:
+    from ssondo.config.writing import _sections
+
+    silent = [
+        f"{section.__name__}.{name}"
+        for section in _sections(Config, [])
+        for name, field in section.model_fields.items()
+        if not field.description and name not in ("paths", "audioset", "segments", *SECTIONS)
+    ]
+    assert silent == []
+
+
+def test_rate_that_is_asked_of_the_corpus_is_the_one_that_students_take() -> None:
+    from ssondo.config.distill import STUDENT_RATE
+    from ssondo.students.student import Student
+
+    assert Student("mobilenetv3", backbone={"width_mult": 0.1}).sample_rate == STUDENT_RATE
+
+
+def test_every_name_of_a_registry_is_allowed() -> None:
+    from typing import get_args
+
+    from ssondo.config.distill import Loss
+    from ssondo.config.probe import Task
+    from ssondo.config.teachers import Teacher
+    from ssondo.distill import losses
+    from ssondo.provenance import registered
+
+    assert set(get_args(Loss)) == set(losses.LOSSES)
+    assert set(get_args(Teacher.model_fields["kind"].annotation)) == set(registered("ssondo.teachers", "KINDS"))
+    assert set(get_args(Task.model_fields["kind"].annotation)) == set(registered("ssondo.tasks", "READERS"))
+
+
+def test_losses_without_a_setting_are_those_that_cannot_take_it() -> None:
+    from ssondo.config.distill import CLUSTER_LOSSES, LOSSES_WITHOUT
+    from ssondo.distill import losses
+
+    for setting, without in LOSSES_WITHOUT.items():
+        assert set(without) == {name for name in losses.LOSSES if not losses.options_of(name, **{setting: None})}
+    assert set(CLUSTER_LOSSES) == {name for name, loss in losses.LOSSES.items() if loss.needs_clusters}

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from ssondo.distill import sampler
+
+WEIGHTS = np.array([0.0, 0.5, 0.0, 0.25, 0.25, 0.0])
+
+
+def test_every_cluster_is_equally_likely():
+    clusters = np.array([0, 0, 0, 0, 3, 5, 5])
+    weights = sampler.inverse_cluster_weights(clusters)
+    np.testing.assert_allclose(np.bincount(clusters, weights)[[0, 3, 5]], 1 / 3)
+
+
+def test_uniform_weights_sum_to_one():
+    assert sampler.uniform_weights(4).tolist() == [0.25] * 4
+
+
+def test_draws_follow_the_weights():
+    sampler_ = sampler.Sampler(WEIGHTS, seed=3, batch_size=100)
+    rows = np.concatenate([sampler_.draw(0, step) for step in range(400)])
+    share = np.bincount(rows, minlength=6) / len(rows)
+    # Four standard errors of a share of 1/2 in 40,000 draws.
+    np.testing.assert_allclose(share, WEIGHTS, atol=0.01)
+    assert not share[[0, 2, 5]].any()
+
+
+def test_same_arguments_give_the_same_draw_whatever_was_drawn_before():
+    first = sampler.Sampler(WEIGHTS, seed=3, batch_size=8)
+    second = sampler.Sampler(WEIGHTS, seed=3, batch_size=8)
+    for step in range(5):
+        first.draw(0, step)
+    assert first.draw(1, 2).tolist() == second.draw(1, 2).tolist()
+
+
+@pytest.mark.parametrize("other", [{"seed": 4}, {"epoch": 1}, {"step": 1}])
+def test_seed_epoch_and_step_each_change_the_draw(other):
+    def draw(seed=3, epoch=0, step=0):
+        return sampler.Sampler(np.ones(1000), seed=seed, batch_size=50).draw(epoch, step).tolist()
+
+    assert draw() != draw(**other)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+def test_ranks_take_parts_of_one_batch(world_size):
+    sampler_ = sampler.Sampler(np.ones(1000), seed=0, batch_size=26)
+    parts = [sampler_.draw(2, 5, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert np.concatenate(parts).tolist() == sampler_.draw(2, 5).tolist()
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_clip_without_labels_is_never_drawn():
+    weights = sampler.class_balanced_weights([[0], [], [1, 0]], n_classes=2, offset=0)
+    assert weights.tolist() == [500.0, 0.0, 1500.0]
+    rows = sampler.Sampler(weights, seed=0, batch_size=1000).draw(0, 0)
+    assert 1 not in rows
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sampler.uniform_weights(0),
+        lambda: sampler.inverse_cluster_weights(np.array([], dtype=int)),
+        lambda: sampler.inverse_cluster_weights(np.array([0, -1])),
+        lambda: sampler.Sampler(np.zeros(3), seed=0, batch_size=1),
+        lambda: sampler.Sampler(np.array([1.0, -1.0]), seed=0, batch_size=1),
+        lambda: sampler.Sampler(np.array([1.0, np.nan]), seed=0, batch_size=1),
+    ],
+)
+def test_weights_that_say_nothing_are_refused(call):
+    with pytest.raises(ValueError):
+        call()

@@ -1,0 +1,118 @@
+"""What is of the whole batch: against torch's own layers on the undivided batch."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from torch import nn
+
+from ssondo.distill.distributed import Job
+from ssondo.distill.sync_batchnorm import WholeBatchDropout, WholeBatchNorm, over_whole_batches
+
+CPU = torch.device("cpu")
+
+
+def batch(*shape):
+    generator = torch.Generator().manual_seed(3)
+    return 5 + 3 * torch.randn(*shape, generator=generator, dtype=torch.float32)
+
+
+def norm(momentum=0.1):
+    made = nn.BatchNorm2d(4, eps=0.001, momentum=momentum)
+    with torch.no_grad():
+        made.weight.copy_(torch.tensor([1.0, 2.0, -1.0, 0.5]))
+        made.bias.copy_(torch.tensor([0.0, 1.0, 2.0, 3.0]))
+    return made
+
+
+def _process(rank: int, function: Callable, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.save(function(Job(CPU, rank, 2)), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def on_two_processes(function, folder):
+    multiprocessing.spawn(_process, (function, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def normalised(job):
+    found = {}
+    for momentum in (0.1, None):
+        layer = over_whole_batches(nn.Sequential(norm(momentum)), job)
+        own = batch(6, 4, 3, 5).chunk(2)[job.rank].requires_grad_()
+        for _ in range(2):
+            out = layer(own)
+        weights = batch(6, 4, 3, 5).flip(0).chunk(2)[job.rank]
+        (out.sin() * weights).sum().backward()
+        found[str(momentum)] = {
+            "kind": type(layer[0]).__name__,
+            "out": out.detach(),
+            "input": own.grad,
+            "scale": layer[0].weight.grad,
+            "shift": layer[0].bias.grad,
+            "mean": layer[0].running_mean,
+            "variance": layer[0].running_var,
+            "n": layer[0].num_batches_tracked,
+            "evaluated": layer.eval()(own).detach(),
+        }
+    return found
+
+
+@pytest.mark.slow
+def test_batch_norm_of_two_processes_is_torch_s_on_the_whole_batch(tmp_path):
+    halves = on_two_processes(normalised, tmp_path)
+    for momentum in (0.1, None):
+        layer, whole = norm(momentum), batch(6, 4, 3, 5).requires_grad_()
+        for _ in range(2):
+            out = layer(whole)
+        (out.sin() * batch(6, 4, 3, 5).flip(0)).sum().backward()
+        left, right = (half[str(momentum)] for half in halves)
+        assert left["kind"] == "WholeBatchNorm"
+        close = {"rtol": 1e-4, "atol": 1e-5}
+        torch.testing.assert_close(torch.cat([left["out"], right["out"]]), out.detach(), **close)
+        torch.testing.assert_close(torch.cat([left["input"], right["input"]]), whole.grad, **close)
+        torch.testing.assert_close(left["scale"] + right["scale"], layer.weight.grad, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(left["shift"] + right["shift"], layer.bias.grad, rtol=1e-4, atol=1e-4)
+        for side in (left, right):
+            torch.testing.assert_close(side["mean"], layer.running_mean, **close)
+            torch.testing.assert_close(side["variance"], layer.running_var, **close)
+            assert side["n"] == 2
+        evaluated = torch.cat([left["evaluated"], right["evaluated"]])
+        torch.testing.assert_close(evaluated, layer.eval()(whole).detach(), **close)
+
+
+def test_dropout_masks_of_the_parts_are_those_of_the_whole_batch():
+    whole = torch.ones(8, 5, 3)
+    torch.manual_seed(0)
+    expected = WholeBatchDropout(0.3, Job(CPU))(whole)
+    parts = []
+    for rank in range(4):
+        torch.manual_seed(0)
+        parts.append(WholeBatchDropout(0.3, Job(CPU, rank, 4))(whole[:2]))
+    assert torch.equal(torch.cat(parts), expected)
+    assert expected.unique().tolist() == pytest.approx([0, 1 / 0.7])
+
+
+def test_dropout_leaves_out_its_share_and_keeps_the_mean():
+    torch.manual_seed(0)
+    found = WholeBatchDropout(0.2, Job(CPU))(torch.ones(1000, 100))
+    assert (found == 0).double().mean() == pytest.approx(0.2, abs=0.005)
+    assert found.mean() == pytest.approx(1, abs=0.01)
+    layer = WholeBatchDropout(0.2, Job(CPU)).eval()
+    assert torch.equal(layer(torch.ones(3)), torch.ones(3))
+
+
+def test_one_process_keeps_torch_s_batch_norm_and_all_names_of_weights():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), norm(), nn.Sequential(nn.Dropout(0.5)))
+    before = copy.deepcopy(model.state_dict())
+    over_whole_batches(model, Job(CPU))
+    assert type(model[1]) is nn.BatchNorm2d
+    assert type(model[2][0]) is WholeBatchDropout
+    over_whole_batches(model, Job(CPU, 0, 2))
+    assert type(model[1]) is WholeBatchNorm
+    assert list(model.state_dict()) == list(before)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -1,0 +1,55 @@
+"""Statistics of batch normalisation."""
+
+import pytest
+import torch
+from small_students import SMALL, WINDOW, noise, small
+from torch import nn
+
+from ssondo.distill.update_bn import reestimate_batchnorm
+from ssondo.students.student import Student
+
+
+def test_reestimated_statistics_are_the_plain_average_over_batches():
+    model = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm1d(3, momentum=0.01))
+    batches = [2 + 3 * noise(50, 3, seed=i) for i in range(4)]
+    model.train()
+    model[1].eval()
+    assert reestimate_batchnorm(model, batches) == 4
+    norm = model[1]
+    torch.testing.assert_close(norm.running_mean, torch.stack([b.mean(0) for b in batches]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([b.var(0) for b in batches]).mean(0))
+    assert norm.momentum == 0.01
+    assert (model.training, model[0].training, norm.training) == (True, True, False)
+
+
+@torch.no_grad()
+def _offset(student: Student, log_mel: torch.Tensor) -> float:
+    """How far the channels' means are from 0 on average, in the batch norm where they are farthest."""
+    means = []
+    norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [
+        norm.register_forward_hook(
+            lambda norm, _args, out: means.append((out.mean((0, 2, 3)) - norm.bias).abs().mean())
+        )
+        for norm in norms
+    ]
+    student(log_mel)
+    for hook in hooks:
+        hook.remove()
+    assert len(means) == len(norms)
+    return max(means).item()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_reestimated_student_normalises_what_it_was_shown(name):
+    student = small(name)
+    log_mel = student.log_mel(noise(6, WINDOW, seed=4))
+    assert _offset(student, log_mel) > 0.5
+    reestimate_batchnorm(student, [log_mel])
+    # Not 0: the statistics hold the unbiased variance, with which later layers see a little less.
+    assert _offset(student, log_mel) < 0.1
+
+
+def test_reestimation_without_batches_is_an_error():
+    with pytest.raises(ValueError, match="no batches"):
+        reestimate_batchnorm(small(), [])

@@ -1,0 +1,16 @@
+"""What is said of a GPU that computed."""
+
+import re
+
+import torch
+
+from ssondo.system.hardware import environment
+
+
+def test_this_gpu_is_described():
+    found = environment("cuda:0")
+    assert found["gpu"] == torch.cuda.get_device_name()
+    assert found["gpu_memory"].endswith(" GiB")
+    assert found["cuda"] == torch.version.cuda
+    assert found["torch"] == torch.__version__
+    assert re.fullmatch(r"[\d.]+", found["driver"])

@@ -1,0 +1,160 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soxr
+import torch
+
+from ssondo.audio.codec import decode_flac_mono, encode_flac
+from ssondo.errors import SsondoError
+from ssondo.probe.embed_task import embed_task
+from ssondo.storage.atomic_files import clip_list_digest, file_digest
+from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
+from ssondo.storage.shards.embedding import EmbeddingShard
+from ssondo.storage.shards.status import Status
+from ssondo.students.checkpoint import load_student, save_student
+from ssondo.students.student import Student
+
+TEACHER = {"kind": "callable", "callable": "task_teacher_for_tests:embed", "sample_rate": 16000, "embedding_dim": 3}
+SECONDS = [0.5, 2.0, 0.1, 0.5, 3.3, 1.28, 0.5, 0.02, 2.0]
+MISSING = {1, 6}
+TASK = {"task": "sounds", "metric": "accuracy", "classes": ["a", "b"]}
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path, monkeypatch):
+    """A teacher of three values: samples, peak and energy."""
+    (tmp_path / "task_teacher_for_tests.py").write_text(
+        "import torch\n"
+        "def embed(x):\n"
+        "    return torch.stack([torch.full((len(x),), float(x.shape[1])), x.amax(1), x.square().mean(1)], 1)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("task_teacher_for_tests", None)
+
+
+def write_task(path: Path, split_kind: str = "fold", seconds: list[float] = SECONDS) -> Path:
+    n = len(seconds)
+    labels = np.eye(2, dtype=np.int8)[np.arange(n) % 2]
+    extra = np.arange(1, n + 1, dtype=np.int16) if split_kind == "fold" else np.array([b"train", b"valid", b"test"] * 3)
+    with AudioShardWriter(path, sample_rate=32000, settings={**TASK, "split_kind": split_kind}) as shard:
+        for i, duration_s in enumerate(seconds):
+            if i in MISSING:
+                shard.add(f"sound-{i}", status=Status.UNAVAILABLE, reason="removed")
+            else:
+                sound = 0.1 * np.random.default_rng(i).standard_normal(round(duration_s * 32000))
+                shard.add(f"sound-{i}", encode_flac(sound.astype(np.float32), 32000), duration_s=duration_s)
+        shard.add_extra("labels", labels)
+        shard.add_extra(split_kind, extra[:n])
+    return path
+
+
+@pytest.fixture
+def audio(tmp_path) -> Path:
+    return write_task(tmp_path / "sounds.h5")
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("student") / "student.ckpt"
+    save_student(path, Student("mobilenetv3", n_outputs=8, window_s=1.0, backbone={"width_mult": 0.1}).eval())
+    return path
+
+
+THERE = [i for i in range(len(SECONDS)) if i not in MISSING]
+
+
+def waveforms(audio: Path) -> list[np.ndarray]:
+    with AudioShard(audio) as shard:
+        return [decode_flac_mono(shard.blob(row)) for row in shard.ok]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_clips_of_any_length_are_embedded_each_as_if_alone(audio, tmp_path, batch_size):
+    embed_task(audio=audio, out=tmp_path / "out.h5", teacher=TEACHER, batch_size=batch_size, device="cpu")
+    with EmbeddingShard(tmp_path / "out.h5") as shard:
+        assert shard.clip_ids == [f"sound-{i}" for i in THERE]
+        assert shard.rows().dtype == np.float32
+        for row, sound in zip(shard.rows(), waveforms(audio), strict=True):
+            at_16k = soxr.resample(sound, 32000, 16000, quality="HQ")
+            expected = [round(len(sound) / 2), at_16k.max(), np.square(at_16k).mean()]
+            np.testing.assert_allclose(row, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("split_kind", ["fold", "split"])
+def test_labels_and_split_of_the_clips_that_are_there_are_copied(tmp_path, split_kind):
+    audio = write_task(tmp_path / "sounds.h5", split_kind)
+    embed_task(audio=audio, out=tmp_path / "out.h5", teacher=TEACHER, device="cpu")
+    with EmbeddingShard(tmp_path / "out.h5") as shard:
+        assert shard.extra("labels").tolist() == np.eye(2, dtype=int)[np.array(THERE) % 2].tolist()
+        folds, splits = [i + 1 for i in THERE], [[b"train", b"valid", b"test"][i % 3] for i in THERE]
+        assert shard.extra(split_kind).tolist() == (folds if split_kind == "fold" else splits)
+
+
+def test_settings_are_those_of_the_task_with_model_and_missing_clips(audio, tmp_path):
+    embed_task(audio=audio, out=tmp_path / "out.h5", teacher=TEACHER, device="cpu")
+    with EmbeddingShard(tmp_path / "out.h5") as shard:
+        assert {key: shard.settings[key] for key in TASK} == TASK
+        assert shard.settings["split_kind"] == "fold"
+        assert shard.settings["n_missing"] == 2
+        assert shard.settings["parameters"] == 0
+        assert shard.settings["clip_list_sha256"] == clip_list_digest(shard.clip_ids)
+
+
+@pytest.mark.parametrize("batch_size", [2, 32])
+def test_a_student_embeds_clips_of_any_length_each_as_if_alone(audio, student, tmp_path, batch_size):
+    embed_task(audio=audio, out=tmp_path / "out.h5", student=student, batch_size=batch_size, device="cpu")
+    model = load_student(student)
+    with EmbeddingShard(tmp_path / "out.h5") as shard:
+        for row, sound in zip(shard.rows(), waveforms(audio), strict=True):
+            alone = model.embed(torch.from_numpy(sound)[None])[0].numpy()
+            assert np.abs(row - alone).max() < 1e-5 * np.abs(alone).max()
+
+
+def test_a_students_size_is_that_of_its_backbone_without_the_head(audio, student, tmp_path):
+    embed_task(audio=audio, out=tmp_path / "out.h5", student=student, device="cpu")
+    weights = torch.load(student, weights_only=True)["state_dict"]
+    backbone = [value for key, value in weights.items() if key.startswith("student_model.model.")]
+    learned = sum(value.numel() for value in backbone if value.is_floating_point())
+    with EmbeddingShard(tmp_path / "out.h5") as shard:
+        # Running means and variances of the batch norms are kept in the file but not learned.
+        running = sum(value.numel() for key, value in weights.items() if "running_" in key)
+        assert shard.settings["parameters"] == learned - running
+        assert shard.checkpoint_sha256 == file_digest(student)
+        assert shard.embedding_dim == load_student(student).embedding_dim
+
+
+@pytest.mark.parametrize("models", [{}, {"teacher": TEACHER, "student": Path("student.ckpt")}])
+def test_a_teacher_or_a_student_must_be_given_and_not_both(audio, tmp_path, models):
+    with pytest.raises(SsondoError, match="a teacher or a student"):
+        embed_task(audio=audio, out=tmp_path / "out.h5", **models)
+
+
+def test_clips_that_a_student_was_trained_on_are_told(audio, student, tmp_path):
+    trained = tmp_path / "trained.ckpt"
+    save_student(trained, load_student(student), {"clip_list_sha256": "feed"})
+    for path, told in ((trained, "feed"), (student, None)):
+        embed_task(audio=audio, out=tmp_path / "out.h5", student=path, device="cpu")
+        with EmbeddingShard(tmp_path / "out.h5") as shard:
+            assert shard.settings["training_clip_list_sha256"] == told
+
+
+def test_a_missing_student_is_named(audio, tmp_path):
+    with pytest.raises(SsondoError, match=r"absent.ckpt: no such checkpoint"):
+        embed_task(audio=audio, out=tmp_path / "out.h5", student=tmp_path / "absent.ckpt")
+
+
+def test_a_shard_that_is_no_task_is_refused(tmp_path):
+    with AudioShardWriter(tmp_path / "a.h5", sample_rate=32000, settings={}) as shard:
+        shard.add("a", encode_flac(np.ones(3200, np.float32) * 0.1, 32000))
+    with pytest.raises(SsondoError, match="not the shard of a task"):
+        embed_task(audio=tmp_path / "a.h5", out=tmp_path / "out.h5", teacher=TEACHER)
+
+
+def test_the_same_input_gives_the_same_bytes(audio, student, tmp_path):
+    for name in ("a.h5", "b.h5"):
+        embed_task(audio=audio, out=tmp_path / name, student=student, device="cpu")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()

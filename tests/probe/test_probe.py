@@ -1,0 +1,491 @@
+"""The probe: what selection may see, what it chooses, and that equal runs give equal files."""
+
+import json
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from ssondo.config.probe import Probe
+from ssondo.errors import SsondoError
+from ssondo.probe.grid_search import AdamW, Development, GridPoint, Head, Labelled, Schedule, score, select
+from ssondo.probe.probe import interval, part_of_split, parts_of_folds, probe
+from ssondo.storage.atomic_files import clip_list_digest
+from ssondo.storage.shards.embedding import EmbeddingShardWriter
+
+MODEL = {
+    "row_kind": "distilled",
+    "teacher": "yamnet",
+    "student": "mobilenetv3",
+    "loss": "cosine",
+    "n_clusters": 50,
+    "seed": 0,
+}
+
+
+def clips_of(n, n_classes=4, dim=12, noise=1.0, seed=0):
+    """Gaussian clouds, one a class: embeddings (n, dim), labels (n, n_classes)."""
+    rng = np.random.default_rng(seed)
+    classes = rng.integers(0, n_classes, n)
+    centres = np.random.default_rng(99).normal(size=(n_classes, dim))
+    embeddings = (centres[classes] + noise * rng.normal(size=(n, dim))).astype("f4")
+    return embeddings, np.eye(n_classes, dtype="i1")[classes]
+
+
+def write_task(path, embeddings, labels, *, metric="accuracy", split=None, fold=None):
+    settings = {
+        "task": "toy",
+        "metric": metric,
+        "classes": [f"class {i}" for i in range(labels.shape[1])],
+        "split_kind": "split" if fold is None else "fold",
+        "parameters": 1234,
+        "n_missing": 2,
+        "training_clip_list_sha256": "feed",
+    }
+    with EmbeddingShardWriter(
+        path, embedding_dim=embeddings.shape[1], settings=settings, checkpoint_sha256="c0ffee", dtype="float32"
+    ) as shard:
+        shard.add([f"clip-{i:04d}" for i in range(len(embeddings))], embeddings)
+        shard.add_extra("labels", labels)
+        if fold is None:
+            shard.add_extra("split", split)
+        else:
+            shard.add_extra("fold", np.asarray(fold, dtype="i2"))
+    return path
+
+
+def run(embeddings, out, **changes):
+    settings = {
+        "model": MODEL,
+        "head": "linear",
+        "hidden": 0,
+        "learning_rates": [1e-3, 3e-2],
+        "weight_decays": [0.0, 0.1],
+        "batch_sizes": [32],
+        "steps": 200,
+        "patience": 60,
+        "validate_every": 10,
+        "seeds": [0, 1, 2],
+        "protocol": "field",
+        "device": "cpu",
+    } | changes
+    probe(embeddings=embeddings, out=out, **settings)
+    return json.loads(out.read_text())
+
+
+def thirds(n):
+    return np.array([b"train", b"train", b"train", b"valid", b"test"], dtype="S5")[np.arange(n) % 5]
+
+
+@pytest.fixture
+def split_task(tmp_path):
+    embeddings, labels = clips_of(250)
+    return write_task(tmp_path / "task.h5", embeddings, labels, split=thirds(250))
+
+
+def test_adamw_makes_the_steps_of_torch_for_every_grid_point():
+    points = [GridPoint(1e-2, 0.0, 8), GridPoint(3e-3, 0.1, 8), GridPoint(0.1, 0.5, 8)]
+    start = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    ours = AdamW([start.clone()], points)
+    theirs = [start[:, :, g].clone().requires_grad_() for g in range(3)]
+    optimisers = [
+        torch.optim.AdamW([weight], lr=point.learning_rate, weight_decay=point.weight_decay)
+        for weight, point in zip(theirs, points, strict=True)
+    ]
+    for step in range(5):
+        gradient = torch.randn(start.shape, generator=torch.Generator().manual_seed(step + 1))
+        ours.step([gradient])
+        for g, (weight, optimiser) in enumerate(zip(theirs, optimisers, strict=True)):
+            weight.grad = gradient[:, :, g].clone()
+            optimiser.step()
+    torch.testing.assert_close(ours.weights[0], torch.stack([w.detach() for w in theirs], dim=2), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_probes_side_by_side_learn_what_each_learns_alone(hidden):
+    embeddings, labels = map(torch.from_numpy, clips_of(200))
+    rows = torch.arange(200).expand(2, -1)
+    development = Development(Labelled(embeddings, labels), rows[:, :150], rows[:, 150:])
+    grid = [GridPoint(rate, decay, size) for size in (16, 50) for rate in (1e-3, 1e-2) for decay in (0.0, 0.1)]
+
+    def alone(point, seed):
+        one = Development(development.clips, development.train_rows[:1], development.valid_rows[:1])
+        return select(
+            one, metric="accuracy", head=Head(hidden), grid=[point], schedule=Schedule(60, 20, 10), seeds=[seed]
+        )
+
+    together = select(
+        development, metric="accuracy", head=Head(hidden), grid=grid, schedule=Schedule(60, 20, 10), seeds=[7, 8]
+    )
+    for s, seed in enumerate([7, 8]):
+        best = max(float(alone(point, seed).valid_scores[0]) for point in grid)
+        assert float(together.valid_scores[s]) == pytest.approx(best)
+        mine = alone(together.chosen[s], seed)
+        assert mine.steps[0] == together.steps[s]
+        for layer, expected in zip(together.weights, mine.weights, strict=True):
+            torch.testing.assert_close(layer[s : s + 1], expected, rtol=1e-3, atol=1e-5)
+
+
+def digits():
+    """Real and small: 8 x 8 images of ten digits."""
+    found = load_digits()
+    return found.data.astype("f4"), np.eye(10, dtype="i1")[found.target], 900, 1200
+
+
+def few_clips_of_many_classes():
+    """A dozen clips a class and more dimensions than clips, as in ESC-50's folds."""
+    embeddings, labels = clips_of(1500, n_classes=15, dim=256, noise=4.0)
+    return embeddings, labels, 200, 300
+
+
+def logistic_regression(embeddings, classes, train, valid, test):
+    """Test accuracy of scikit-learn's, its C chosen on the validation clips."""
+    inputs = StandardScaler().fit(embeddings[train]).transform(embeddings)
+    fits = [LogisticRegression(C=c, max_iter=500).fit(inputs[train], classes[train]) for c in np.logspace(-5, 1, 7)]
+    best = max(fits, key=lambda fit: fit.score(inputs[valid], classes[valid]))
+    return best.score(inputs[test], classes[test])
+
+
+def default_probe(embeddings, labels, train, valid, test, seeds):
+    """Mean test accuracy of a probe with the settings of config.yaml."""
+    defaults = Probe()
+    known = np.concatenate([train, valid])
+    rows = torch.arange(len(known)).expand(len(seeds), -1)
+    fitted = select(
+        Development(
+            Labelled(torch.from_numpy(embeddings[known]), torch.from_numpy(labels[known])),
+            rows[:, : len(train)],
+            rows[:, len(train) :],
+        ),
+        metric="accuracy",
+        head=Head(0),
+        grid=[
+            GridPoint(*point)
+            for point in product(defaults.learning_rates, defaults.weight_decays, defaults.batch_sizes)
+        ],
+        schedule=Schedule(defaults.steps, defaults.patience, defaults.validate_every),
+        seeds=seeds,
+    )
+    scored = Labelled(torch.from_numpy(embeddings[test]), torch.from_numpy(labels[test]))
+    return score(fitted, scored, metric="accuracy").mean().item()
+
+
+DIVERGES = GridPoint(learning_rate=1.0, weight_decay=10.0, batch_size=32)  # weights grow ninefold a step
+
+
+def sorted_noise(n=120):
+    """Clips that say nothing, in the order of their two classes: what follows that order looks as if it knew."""
+    embeddings = torch.randn(n, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.eye(2, dtype=torch.int8).repeat_interleave(n // 2, dim=0)
+    rows = torch.arange(n)
+    return Development(Labelled(embeddings, labels), rows[None, ::2], rows[None, 1::2])
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "map"])
+def test_a_probe_that_diverged_is_never_chosen(metric):
+    grid = [DIVERGES, GridPoint(1e-9, 0.0, 32)]
+    schedule = Schedule(steps=400, patience=400, validate_every=100)  # at the first look it is not finite any more
+    fitted = select(sorted_noise(), metric=metric, head=Head(0), grid=grid, schedule=schedule, seeds=[0])
+    assert fitted.chosen == grid[1:]
+    assert all(weight.isfinite().all() for weight in fitted.weights)
+    with pytest.raises(SsondoError, match=r"^probe: the probe diverged at every point of the grid; lower probe\.learn"):
+        select(sorted_noise(), metric=metric, head=Head(0), grid=grid[:1], schedule=schedule, seeds=[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", [digits, few_clips_of_many_classes])
+def test_the_default_probe_is_within_a_point_of_tuned_logistic_regression(problem):
+    embeddings, labels, n_train, n_known = problem()
+    ours, theirs = [], []
+    # Two draws: with one, the test clips' own chance is about a point.
+    for draw in (0, 1):
+        order = np.random.default_rng(draw).permutation(len(labels))
+        parts = np.split(order, [n_train, n_known])
+        ours.append(default_probe(embeddings, labels, *parts, seeds=[0, 1]))
+        theirs.append(logistic_regression(embeddings, labels.argmax(1), *parts))
+    assert 0.6 < np.mean(theirs) < 0.99  # neither hopeless nor done
+    assert np.mean(ours) > np.mean(theirs) - 0.01
+
+
+_SELECTS_ALONE = """
+import json, sys
+import numpy as np, torch
+from ssondo.probe.grid_search import Development, GridPoint, Head, Labelled, Schedule, select
+held = np.load(sys.argv[1])  # all that this process has
+development = Development(
+    Labelled(torch.from_numpy(held["embeddings"]), torch.from_numpy(held["labels"])),
+    torch.from_numpy(held["train_rows"]),
+    torch.from_numpy(held["valid_rows"]),
+)
+grid = [GridPoint(rate, decay, 32) for rate in (1e-3, 3e-2) for decay in (0.0, 0.1)]
+fitted = select(
+    development, metric="accuracy", head=Head(0), grid=grid, schedule=Schedule(200, 60, 10), seeds=[0, 1, 2]
+)
+print(json.dumps([[[p.learning_rate, p.weight_decay] for p in fitted.chosen], fitted.steps,
+    fitted.valid_scores.tolist()]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["split", "fold"])
+def test_a_process_without_test_labels_selects_the_same(tmp_path, kind):
+    embeddings, labels = clips_of(250, noise=2.0)
+    fold = np.arange(250) % 5 + 1
+    extras = {"fold": fold} if kind == "fold" else {"split": thirds(250)}
+    whole = run(write_task(tmp_path / "task.h5", embeddings, labels, **extras), tmp_path / "score.json")
+    part = parts_of_folds(fold, 3)[0] if kind == "fold" else part_of_split(thirds(250), labels, [0, 1, 2])
+    known = part.development_rows
+    np.savez(
+        tmp_path / "held.npz",
+        embeddings=embeddings[known],
+        labels=labels[known],
+        train_rows=part.train_rows,
+        valid_rows=part.valid_rows,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", _SELECTS_ALONE, str(tmp_path / "held.npz")], capture_output=True, text=True, check=True
+    )
+    chosen, steps, valid_scores = json.loads(done.stdout)
+    expected = whole["parts"][0]
+    assert [[point["learning_rate"], point["weight_decay"]] for point in expected["chosen"]] == chosen
+    assert [point["step"] for point in expected["chosen"]] == steps
+    assert expected["valid_scores"] == valid_scores
+
+
+@pytest.mark.parametrize("kind", ["split", "fold"])
+def test_garbage_in_the_test_labels_changes_no_choice(tmp_path, kind):
+    embeddings, labels = clips_of(250, noise=2.0)
+    spoilt = labels.copy()
+    fold = np.arange(250) % 5 + 1
+    # In a k-fold task every clip is a test clip once, so the claim is about the first fold's part.
+    is_test = fold == 1 if kind == "fold" else thirds(250) == b"test"
+    spoilt[is_test] = np.roll(labels[is_test], 1, axis=1)
+    extras = {"fold": fold} if kind == "fold" else {"split": thirds(250)}
+    honest = run(write_task(tmp_path / "a.h5", embeddings, labels, **extras), tmp_path / "a.json")
+    garbled = run(write_task(tmp_path / "b.h5", embeddings, spoilt, **extras), tmp_path / "b.json")
+    first, second = honest["parts"][0], garbled["parts"][0]
+    assert first["chosen"] == second["chosen"]
+    assert first["valid_scores"] == second["valid_scores"]
+    assert np.mean(first["scores"]) > np.mean(second["scores"]) + 0.2
+
+
+def test_test_clips_have_no_part_in_the_standardisation(tmp_path):
+    embeddings, labels = clips_of(250)
+    moved = embeddings.copy()
+    moved[thirds(250) == b"test"] += 1000.0
+    honest = run(write_task(tmp_path / "a.h5", embeddings, labels, split=thirds(250)), tmp_path / "a.json")
+    shifted = run(write_task(tmp_path / "b.h5", moved, labels, split=thirds(250)), tmp_path / "b.json")
+    assert honest["parts"][0]["chosen"] == shifted["parts"][0]["chosen"]
+    assert honest["parts"][0]["valid_scores"] == shifted["parts"][0]["valid_scores"]
+
+
+def test_every_fold_is_scored_once_and_never_trains_or_validates_itself():
+    folds = np.repeat([1, 2, 3, 4], 5)
+    parts = parts_of_folds(folds, n_seeds=2)
+    assert sorted(np.concatenate([part.test_rows for part in parts])) == list(range(20))
+    for i, part in enumerate(parts):
+        train = folds[part.development_rows[part.train_rows[0]]]
+        valid = folds[part.development_rows[part.valid_rows[0]]]
+        assert set(folds[part.test_rows]) == {i + 1}
+        assert set(valid) == {(i + 1) % 4 + 1}
+        assert set(train) == {1, 2, 3, 4} - {i + 1, (i + 1) % 4 + 1}
+
+
+def test_two_folds_are_too_few():
+    with pytest.raises(SsondoError, match="at least 3"):
+        parts_of_folds(np.array([1, 1, 2, 2]), n_seeds=1)
+
+
+def test_without_a_validation_split_each_seed_draws_its_own_stratified_one():
+    split = np.array([b"train"] * 200 + [b"test"] * 50)
+    classes = np.arange(200) % 4
+    part = part_of_split(split, classes, seeds=[0, 1])
+    assert part.train_rows.shape == (2, 170)
+    assert part.valid_rows.shape == (2, 30)
+    assert not np.array_equal(part.valid_rows[0], part.valid_rows[1])
+    for train, valid in zip(part.train_rows, part.valid_rows, strict=True):
+        assert sorted([*train, *valid]) == list(range(200))
+        assert np.bincount(classes[valid]).tolist() in [[7, 8, 7, 8], [7, 7, 8, 8], [7, 8, 8, 7], [8, 7, 8, 7]]
+
+
+def test_the_file_says_where_the_score_comes_from(split_task, tmp_path):
+    result = run(split_task, tmp_path / "score.json")
+    assert result["n_runs"] == 3
+    assert result["mean"] == pytest.approx(np.mean(result["scores"]))
+    assert result["ci95"] == pytest.approx(1.96 * np.std(result["scores"], ddof=1) / 3**0.5)
+    assert (result["n_train"], result["n_valid"], result["n_test"], result["n_missing"]) == (150, 50, 50, 2)
+    assert result["clip_list_sha256"] == clip_list_digest(f"clip-{i:04d}" for i in range(250))
+    assert result["training_clip_list_sha256"] == "feed"
+    assert result["checkpoint_sha256"] == "c0ffee"
+    assert result["model"] == MODEL
+    assert result["parameters"] == 1234
+    assert result["options"]["learning_rates"] == [1e-3, 3e-2]
+    assert result["embeddings_digest"] == (tmp_path / "task.h5.digest").read_text().strip()
+    assert not result["optimistic"]
+
+
+def test_interval_worked_by_hand():
+    # Standard deviation of 1, 2, 3 is 1; three runs.
+    assert interval([1.0, 2.0, 3.0]) == pytest.approx(1.96 / 3**0.5)
+    assert interval([0.5]) is None
+
+
+def test_equal_runs_write_equal_bytes(split_task, tmp_path):
+    run(split_task, tmp_path / "a.json", bootstrap=20)
+    run(split_task, tmp_path / "b.json", bootstrap=20)
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_a_seed_gives_the_same_score_whatever_other_seeds_run_beside_it(split_task, tmp_path):
+    several = run(split_task, tmp_path / "a.json", seeds=[3, 4, 5])
+    alone = run(split_task, tmp_path / "b.json", seeds=[4])
+    assert alone["scores"][0] == pytest.approx(several["scores"][1], abs=0.021)  # one clip of 50
+    assert alone["ci95"] is None
+
+
+def noise_task(folder):
+    """Nothing can be learnt from it: an honest probe is at chance, and the best epoch is above it."""
+    rng = np.random.default_rng(0)
+    labels = np.eye(4, dtype="i1")[rng.integers(0, 4, 250)]
+    return write_task(folder / "task.h5", rng.normal(size=(250, 12)).astype("f4"), labels, split=thirds(250))
+
+
+def test_published_notebook_protocol_is_the_best_test_score_and_says_so(tmp_path):
+    task = noise_task(tmp_path)
+    honest = run(task, tmp_path / "a.json")
+    leaking = run(task, tmp_path / "b.json", protocol="published_notebook")
+    assert leaking["optimistic"]
+    assert leaking["mean"] > honest["mean"] + 0.05
+    assert leaking["n_train"] == 200
+    assert leaking["parts"][0]["valid_scores"] == pytest.approx(leaking["scores"], abs=0.021)
+
+
+@pytest.mark.slow
+def test_published_notebook_protocol_trains_as_the_notebook_does(tmp_path):
+    """torch.nn.Linear on embeddings as they are, Adam at 1e-3, batches of 64, the best of 1,000 epochs."""
+    embeddings, labels = clips_of(250, noise=2.0)
+    task = write_task(tmp_path / "task.h5", 3 * embeddings + 1, labels, split=thirds(250))
+    leaking = run(task, tmp_path / "b.json", protocol="published_notebook", seeds=[0, 1])
+    test = thirds(250) == b"test"
+    inputs, classes = torch.from_numpy(3 * embeddings + 1), torch.from_numpy(labels.argmax(1))
+    bests = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        layer = torch.nn.Linear(12, 4)
+        optimiser = torch.optim.Adam(layer.parameters(), lr=1e-3)
+        best = 0.0
+        for _ in range(1000):
+            for rows in torch.randperm(200).split(64):
+                optimiser.zero_grad()
+                torch.nn.functional.cross_entropy(layer(inputs[~test][rows]), classes[~test][rows]).backward()
+                optimiser.step()
+            with torch.no_grad():
+                right = layer(inputs[test]).argmax(1) == classes[test]
+            best = max(best, float(right.float().mean()))
+        bests.append(best)
+    assert leaking["mean"] == pytest.approx(np.mean(bests), abs=0.03)
+    assert leaking["options"]["epochs"] == 1000
+    assert leaking["parts"][0]["chosen"][0]["batch_size"] == 64
+
+
+def test_multi_label_tasks_with_a_mask_learn_from_known_labels_only(tmp_path):
+    embeddings, labels = clips_of(400, noise=0.5)
+    # Half of the labels unknown; where a reader took -1 as a label it would learn noise.
+    masked = np.where(np.random.default_rng(1).random(labels.shape) < 0.5, -1, labels).astype("i1")
+    task = write_task(tmp_path / "task.h5", embeddings, masked, metric="masked_map", split=thirds(400))
+    for head, hidden in (("linear", 0), ("mlp", 32)):
+        assert run(task, tmp_path / "score.json", head=head, hidden=hidden)["mean"] > 0.95
+
+
+def test_classes_without_a_positive_test_clip_are_named(tmp_path):
+    embeddings, labels = clips_of(250)
+    labels[(thirds(250) == b"test")[:, None] & (np.arange(4) == 2)] = 0
+    task = write_task(tmp_path / "task.h5", embeddings, labels, metric="map", split=thirds(250))
+    assert run(task, tmp_path / "score.json")["classes_without_positive"] == ["class 2"]
+
+
+def test_a_dimension_that_never_changes_is_harmless(tmp_path):
+    embeddings, labels = clips_of(250, noise=0.5)
+    embeddings[:, 3] = 7.1
+    task = write_task(tmp_path / "task.h5", embeddings, labels, split=thirds(250))
+    assert run(task, tmp_path / "score.json")["mean"] > 0.9
+
+
+def test_bootstrap_interval_holds_the_score_and_narrows_with_more_test_clips(tmp_path):
+    widths = []
+    for n in (100, 1000):
+        embeddings, labels = clips_of(n, noise=2.0)
+        task = write_task(tmp_path / f"{n}.h5", embeddings, labels, split=thirds(n))
+        result = run(task, tmp_path / "score.json", bootstrap=100, steps=50)
+        low, high = result["bootstrap_ci95"]
+        assert low <= result["mean"] <= high
+        widths.append(high - low)
+    assert widths[1] < widths[0]
+
+
+def test_bootstrap_draws_every_fold_for_itself(tmp_path):
+    # Half of each fold, at the same places, has labels of chance: were the draws those of one fold, they would
+    # be as wide as one fold's, here sqrt(5) times too wide.
+    embeddings, labels = clips_of(400, noise=0.1)
+    labels = np.where(np.arange(400)[:, None] % 80 < 40, labels, np.roll(labels, 1, axis=0))
+    task = write_task(tmp_path / "task.h5", embeddings, labels, fold=np.repeat(np.arange(5), 80))
+    result = run(task, tmp_path / "score.json", bootstrap=400, seeds=[0], steps=50)
+    low, high = result["bootstrap_ci95"]
+    # The score's standard error over 400 clips that are right or wrong, each for itself.
+    expected = 2 * 1.96 * (result["mean"] * (1 - result["mean"]) / 400) ** 0.5
+    assert 0.8 * expected < high - low < 1.2 * expected
+
+
+@pytest.mark.parametrize("schedule", [Schedule(steps=200, patience=5, validate_every=50), Schedule(30, 5, 50)])
+def test_a_probe_counts_from_its_first_look_however_short_its_patience(schedule):
+    embeddings, labels = clips_of(300, noise=0.1)
+    rows = torch.arange(300)[None]
+    clips = Labelled(torch.from_numpy(embeddings), torch.from_numpy(labels))
+    fitted = select(
+        Development(clips, rows[:, :200], rows[:, 200:]),
+        metric="accuracy",
+        head=Head(0),
+        grid=[GridPoint(0.03, 0.0, 32)],
+        schedule=schedule,
+        seeds=[0],
+    )
+    assert fitted.steps == [min(schedule.validate_every, schedule.steps)]
+    assert fitted.valid_scores[0] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": {**MODEL, "row_kind": "pupil"}}, "row_kind.*teacher, distilled, supervised, untrained"),
+        ({"head": "svm"}, "linear, mlp"),
+        ({"head": "mlp", "hidden": 0}, "width"),
+        ({"learning_rates": []}, "learning_rates"),
+        ({"seeds": [1, 1]}, "seeds"),
+        ({"protocol": "best"}, "field, published_notebook"),
+        ({"patience": 9}, r"patience is 9, below validate_every \(10\).*raise patience or lower validate_every$"),
+    ],
+)
+def test_wrong_settings_are_named(split_task, tmp_path, changes, says):
+    with pytest.raises(SsondoError, match=says):
+        run(split_task, tmp_path / "score.json", **changes)
+    assert not (tmp_path / "score.json").exists()
+
+
+def test_a_task_without_test_clips_is_an_error_that_names_the_file(tmp_path):
+    embeddings, labels = clips_of(100)
+    split = np.where(thirds(100) == b"test", b"train", thirds(100))
+    task = write_task(tmp_path / "task.h5", embeddings, labels, split=split)
+    with pytest.raises(SsondoError, match=r"task\.h5.*no test clip"):
+        run(task, tmp_path / "score.json")
+
+
+def test_embeddings_of_no_task_are_an_error(tmp_path):
+    with EmbeddingShardWriter(tmp_path / "e.h5", embedding_dim=2, settings={}, checkpoint_sha256="") as shard:
+        shard.add(["a"], np.zeros((1, 2)))
+    with pytest.raises(SsondoError, match="embed_task"):
+        run(tmp_path / "e.h5", tmp_path / "score.json")

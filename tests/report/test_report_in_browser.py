@@ -1,0 +1,164 @@
+"""The page in a real browser: no error, tables that are filled and sort, origins that open, no overflow on a phone."""
+
+import pytest
+from browser import CHROMIUM, headless
+from score_files import distilled, write_results, write_score
+
+from ssondo.report.fig2 import fig2
+from ssondo.report.report import report
+from ssondo.report.table2 import table2
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium"),
+]
+PHONE, DESK = 390, 1280
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    results = write_results(folder)
+    (folder / "more").mkdir()
+    scores = [
+        write_score(folder / "more", distilled("m2d", "eres2net", loss, k), task, [0.1 * (k + 1) / 6, 0.5])
+        for loss, k in (("cosine", 0), ("cosine", 3), ("mse", 0))
+        for task in ("gtzan", "esc50")
+    ]
+    table = {name: folder / f"table2.{name}" for name in ("markdown", "csv", "latex")}
+    figure = {name: folder / f"fig2.{name}" for name in ("markdown", "csv", "png", "svg")}
+    no_clusters = [path for path in scores if "-3-" not in path.name]
+    table2(scores=no_clusters, losses=["cosine", "mse"], music=["gtzan"], environment=["esc50"], **table)
+    fig2(scores=[path for path in scores if "mse" not in path.name], tasks=["gtzan", "esc50"], **figure)
+    results["scores"] += scores
+    # As many rules as the workflow has: the graph must not widen the page.
+    rules = {f"a_rule_of_some_length_{i}": [f"a_rule_of_some_length_{j}" for j in range(i)] for i in range(9)}
+    wide = {"all": [f"a_rule_of_some_length_{i}" for i in range(9)]}
+    report(
+        **{
+            **results,
+            "rulegraph": rules | wide,
+            "table2": table["csv"],
+            "fig2": figure["csv"],
+            "config": {"a": "b" * 300},
+        }
+    )
+    return results["out"]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with headless(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_page_loads_without_a_complaint_and_without_a_request(browser, page, width):
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.open(page, width)
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
+
+
+def test_a_complaint_would_be_noticed(browser, page, tmp_path):
+    broken = tmp_path / "broken.html"
+    broken.write_text(page.read_text().replace("<script>", "<script>nothing.there();", 1))
+    browser.complaints.clear()
+    browser.open(broken, DESK)
+    assert any("nothing is not defined" in complaint for complaint in browser.complaints)
+    browser.complaints.clear()
+
+
+def test_every_table_and_plot_is_filled(browser, page):
+    browser.open(page, DESK)
+    tables = browser.evaluate(
+        "[...document.querySelectorAll('main table')].map(t => [...t.tBodies[0].rows].map(r => r.textContent.trim()))"
+    )
+    assert len(tables) >= 9
+    assert all(rows and all(rows) for rows in tables)
+    charts = browser.evaluate(
+        "[...document.querySelectorAll('svg.chart')].map(c => c.querySelectorAll('.curve, .bar').length)"
+    )
+    assert charts
+    assert all(charts)
+    images = browser.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
+    assert len(images) == 2
+    assert all(images)
+    assert browser.evaluate("document.querySelectorAll('svg.graph .node').length") == 10
+
+
+def test_a_click_on_a_head_sorts_by_value_and_a_second_one_turns_it(browser, page):
+    browser.open(page, DESK)
+    click = "document.querySelectorAll('#scores th')[7].querySelector('button').click()"
+    column = "[...document.querySelector('#scores tbody').rows].map(r => Number(r.cells[7].dataset.order))"
+    before = browser.evaluate(column)
+    assert before != sorted(before)
+    browser.evaluate(click)
+    assert browser.evaluate(column) == sorted(before, reverse=True)
+    browser.evaluate(click)
+    assert browser.evaluate(column) == sorted(before)
+    assert browser.evaluate("document.querySelectorAll('#scores th')[7].ariaSort") == "ascending"
+
+
+def test_every_column_of_every_table_sorts(browser, page):
+    browser.open(page, DESK)
+    unsorted = browser.evaluate("""[...document.querySelectorAll('th')].filter(h => {
+        h.querySelector('button').click(); return !h.ariaSort; }).length""")
+    assert unsorted == 0
+    assert browser.complaints == []
+
+
+def test_the_field_above_a_table_filters_it(browser, page):
+    browser.open(page, DESK)
+    shown = browser.evaluate("""(() => { const field = document.querySelector('#scores .search');
+        field.value = 'mse gtzan'; field.dispatchEvent(new Event('input'));
+        const rows = [...document.querySelectorAll('#scores tbody tr')];
+        return rows.filter(r => r.offsetHeight).map(r => r.innerText); })()""")
+    assert len(shown) == 1
+    assert "mse" in shown[0]
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_a_click_on_a_number_opens_where_it_comes_from(browser, page, width):
+    browser.open(page, width)
+    number = "[...document.querySelectorAll('#table1 button.open')].find(b => b.innerText.startsWith('86.4'))"
+    box = "document.querySelector('.origin:popover-open')"
+    assert browser.evaluate(box) is None
+    browser.evaluate(f"{number}.click()")
+    text = browser.evaluate(f"{box}.innerText")
+    for said in ("feed" * 16, "b" * 64, "0123456789abcdef", "2,000 (1,200 train, 400 valid, 400 test)", "torch 2.14.1"):
+        assert said in text, said
+    place = browser.evaluate(f"(r => [r.left, r.right, r.width])({box}.getBoundingClientRect())")
+    assert place[0] >= 0
+    assert place[1] <= width
+    browser.evaluate(f"{box}.querySelector('.close').click()")
+    assert browser.evaluate(box) is None
+
+
+@pytest.mark.parametrize("width", [320, PHONE, 800])
+def test_nothing_is_wider_than_the_screen(browser, page, width):
+    browser.open(page, width)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    # What is wider scrolls in a box of its own.
+    outside = browser.evaluate(f"""[...document.querySelectorAll('main *, header *')].filter(e =>
+        !e.closest('.scroll, [popover], svg') && e.getBoundingClientRect().right > {width} + 1)
+        .map(e => e.outerHTML.slice(0, 80))""")
+    assert outside == []
+
+
+def test_the_column_that_stays_leaves_room_for_the_others_on_a_phone(browser, page):
+    browser.open(page, PHONE)
+    browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    shares = browser.evaluate("""[...document.querySelectorAll('.scroll')].filter(b => b.querySelector('td'))
+        .map(b => b.querySelector('td').offsetWidth / b.clientWidth)""")
+    assert len(shares) >= 9
+    assert max(shares) < 0.6
+
+
+def test_text_is_readable_on_a_phone(browser, page):
+    browser.open(page, PHONE)
+    small = browser.evaluate("""[...document.querySelectorAll('main *')].filter(e => !e.closest('svg') &&
+        [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
+        .map(e => parseFloat(getComputedStyle(e).fontSize))""")
+    assert min(small) >= 11

@@ -1,0 +1,88 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssondo.errors import SsondoError
+from ssondo.storage.atomic_files import array_digest, clip_list_digest, read_json, replacing, write_json
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert read_json(path) == {"old": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_litter_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from ssondo.storage.atomic_files import replacing
+with replacing({str(tmp_path / "a")!r}) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert len(os.listdir(tmp_path)) == 1
+    with replacing(tmp_path / "a") as temporary:
+        temporary.write_text("whole")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_is_one_line_that_names_the_file(small_disk: Path) -> None:
+    path = small_disk / "a"
+    with (
+        pytest.raises(SsondoError, match=rf"{path}: no space left .* free some") as error,
+        replacing(path) as temporary,
+    ):
+        temporary.write_bytes(bytes(1 << 20))
+    assert "\n" not in str(error.value)
+    assert os.listdir(small_disk) == []
+
+
+def test_full_disk_while_a_shard_is_written_leaves_no_shard(small_disk: Path) -> None:
+    from ssondo.storage.shards.audio import AudioShardWriter
+
+    path = small_disk / "a.h5"
+    with pytest.raises(SsondoError, match="no space left"), AudioShardWriter(path, sample_rate=0, settings={}) as shard:
+        for i in range(100):
+            shard.add(f"clip{i}", os.urandom(100_000))
+    assert os.listdir(small_disk) == []
+
+
+def test_json_that_is_missing_or_damaged_says_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(SsondoError, match=r"no such file; make it with: snakemake"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text('{"half": ')
+    with pytest.raises(SsondoError, match=r"a\.json: not a JSON file .* remove it"):
+        read_json(tmp_path / "a.json")
+
+
+def test_array_digest_sees_type_shape_and_values() -> None:
+    values = np.arange(6, dtype=np.int32)
+    digests = {array_digest(v) for v in (values, values.astype(np.int64), values.reshape(2, 3), values[::-1])}
+    assert len(digests) == 4
+    assert array_digest(np.arange(12).reshape(3, 4).T) == array_digest(np.arange(12).reshape(3, 4).T.copy())
+
+
+def test_clip_list_digest_is_of_the_set() -> None:
+    assert clip_list_digest(["b", "a"]) == clip_list_digest(["a", "b"])
+    assert clip_list_digest(["a"]) != clip_list_digest(["a", "b"])
+    assert clip_list_digest(["ab"]) != clip_list_digest(["a", "b"])

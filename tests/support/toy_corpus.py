@@ -1,0 +1,170 @@
+"""A toy corpus for trainings: tones in noise, and a teacher that tells their pitches apart."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from ssondo.audio.codec import encode_flac
+from ssondo.distill import training
+from ssondo.distill.distill import distill
+from ssondo.distill.supervise import supervise
+from ssondo.distill.training_config import Outputs, Recipe, Runtime
+from ssondo.storage.atomic_files import digest_path
+from ssondo.storage.shards.audio import AudioShardWriter
+from ssondo.storage.shards.clusters import ClusterWriter
+from ssondo.storage.shards.embedding import EmbeddingShardWriter
+from ssondo.storage.shards.status import Status
+
+DIM = 6
+SAMPLES = 4096
+STUDENT = {"architecture": "mobilenetv3", "window_s": 0.128, "width_mult": 0.1}
+
+
+def tone(kind, rng):
+    """One of DIM pitches in noise: what the teacher's embedding tells apart."""
+    t = np.arange(SAMPLES) / 32000
+    pitch = 0.4 * np.sin(2 * np.pi * 250 * 2**kind * t + 6 * rng.random())
+    return (pitch + 0.01 * rng.standard_normal(SAMPLES)).astype(np.float32)
+
+
+def write_shard(folder, name, n_clips, seed):
+    """An audio, embedding and segment shard of `n_clips`; returns the clips' kinds."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.integers(DIM, size=n_clips)
+    ids = [f"{name}{i:03d}" for i in range(n_clips)]
+    with (
+        AudioShardWriter(folder / f"{name}.audio.h5", sample_rate=32000, settings={}) as sound,
+        EmbeddingShardWriter(
+            folder / f"{name}.embeddings.h5",
+            embedding_dim=DIM,
+            settings={"teacher": {"kind": "toy"}},
+            checkpoint_sha256="",
+            dtype="float32",
+        ) as teacher,
+    ):
+        for clip_id, kind in zip(ids, kinds, strict=True):
+            sound.add(clip_id, encode_flac(tone(kind, rng), 32000), duration_s=SAMPLES / 32000)
+            embedding = 1 + 0.05 * rng.standard_normal(DIM)
+            embedding[kind] += 1
+            teacher.add([clip_id], embedding[None])
+        sound.add(f"{name}gone", status=Status.UNAVAILABLE, reason="private")
+    rows = [f"{clip_id},0,1,/m/{kind}" for clip_id, kind in zip(ids, kinds, strict=True)]
+    (folder / f"{name}.csv").write_text("\n".join(["ytid,start_s,end_s,labels", *rows]) + "\n")
+    return ids, kinds
+
+
+def make(folder):
+    """Write the corpus: two training shards, an eval shard, clusters and labels."""
+    parts = [write_shard(folder, name, 24, seed) for seed, name in enumerate(("one", "two"))]
+    write_shard(folder, "eval", 20, 9)
+    with ClusterWriter(folder / "clusters.h5", settings={}) as clusters:
+        for ids, kinds in parts:
+            clusters.add(ids, kinds % 3)
+        clusters.add_centroids(np.zeros((3, DIM)))
+    classes = ["index,mid,display_name", *(f"{i},/m/{i},tone {i}" for i in range(DIM))]
+    (folder / "classes.csv").write_text("\n".join(classes) + "\n")
+
+
+def common(out):
+    return {
+        "student": STUDENT,
+        "out": out / "student.ckpt",
+        "history": out / "history.csv",
+        "curves": out / "curves.png",
+        "seed": 0,
+        "epochs": 2,
+        "draws_per_epoch": 35,
+        "batch_size": 8,
+        "learning_rate": 0.003,
+        "schedule": "constant",
+        "device": "cpu",
+        "cache_mb": 10,
+    }
+
+
+def arguments(corpus, out, **changes):
+    data = {
+        "audio": [corpus / "one.audio.h5", corpus / "two.audio.h5"],
+        "embeddings": [corpus / "one.embeddings.h5", corpus / "two.embeddings.h5"],
+        "eval_audio": [corpus / "eval.audio.h5"],
+        "eval_embeddings": [corpus / "eval.embeddings.h5"],
+        "clusters": corpus / "clusters.h5",
+        "n_clusters": 3,
+    }
+    return data | common(out) | changes
+
+
+def supervise_arguments(corpus, out, **changes):
+    data = {
+        "audio": [corpus / "one.audio.h5", corpus / "two.audio.h5"],
+        "segments": [corpus / "one.csv", corpus / "two.csv"],
+        "classes": corpus / "classes.csv",
+        "eval_audio": [corpus / "eval.audio.h5"],
+        "eval_segments": [corpus / "eval.csv"],
+    }
+    return data | common(out) | changes
+
+
+def run(verb, **settings):
+    """Call `distill` or `supervise` with all settings in one dictionary, as the command line has them."""
+    grouped = {}
+    for name, kind in (("recipe", Recipe), ("outputs", Outputs), ("runtime", Runtime)):
+        own = {field.name for field in fields(kind)} & set(settings)
+        grouped[name] = kind(**{key: settings.pop(key) for key in own})
+    {"distill": distill, "supervise": supervise}[verb](**settings, **grouped)
+
+
+def digest(out):
+    return digest_path(out / "student.ckpt").read_text()
+
+
+def history(out):
+    with (out / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def command(settings, verb="distill"):
+    words = [sys.executable, "-m", "ssondo", verb]
+    for key, value in settings.items():
+        words.append("--" + key.replace("_", "-"))
+        values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+        words += map(str, values)
+    return words
+
+
+def started(settings):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SSONDO_PROGRESS_LINES": "1"}
+    return subprocess.Popen(command(settings), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def until(condition, process, seconds=600):
+    """Wait until something is so, or the process (of subprocess or multiprocessing) is over."""
+    limit = time.monotonic() + seconds
+    alive = process.is_alive if hasattr(process, "is_alive") else lambda: process.poll() is None
+    while not condition() and alive():
+        assert time.monotonic() < limit, "the training did not get there"
+        time.sleep(0.001)
+
+
+def killed_at(monkeypatch, step):
+    """Let the process that trains die right after the state of `step` is kept, as a kill would."""
+
+    class KillError(Exception):
+        pass
+
+    save = training.save
+
+    def save_and_die(path, identity, student, optimizer, scaler, at):
+        save(path, identity, student, optimizer, scaler, at)
+        if at.step == step:
+            raise KillError
+
+    monkeypatch.setattr(training, "save", save_and_die)
+    return pytest.raises(KillError)

@@ -1,0 +1,34 @@
+"""The allocator's settings, each in a process of its own."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's settings")
+
+PROGRAM = """
+import resource, sys
+import torch
+from ssondo.system.allocator import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+for _ in range(30):
+    torch.ones(1 << 24)  # of 64 MB; small objects between them take the first places
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(1 << 24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(mode: str) -> int:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def test_memory_of_a_freed_tensor_is_used_again_without_asking_the_system():
+    # A page has 4 KiB, or more.
+    assert page_faults("kept") < 100
+    assert page_faults("given back") > 10 * page_faults("kept")

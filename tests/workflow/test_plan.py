@@ -1,0 +1,548 @@
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ssondo.config import Config
+from ssondo.config.loading import load_config
+from ssondo.errors import SsondoError
+from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.launch import processes
+from ssondo.workflow.paths import Model
+from ssondo.workflow.plan import Plan
+from ssondo.workflow.plan.flags import flags
+from ssondo.workflow.plan.graph import RULE_GRAPH
+from ssondo.workflow.preflight import check, source_of
+
+ROOT = Path(__file__).parents[2]
+OWN = {"kind": "table", "path": "mine.csv"}
+ONLY_ESC50 = {"table1": {"tasks": ["esc50"]}, "table2": None, "fig2": None}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return Plan(Config(), Watch(tmp_path / "cache.json"))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Model("teacher", teacher="m2d"),
+        Model("distilled", "matpac", "dymn", "cosine", 50, 3),
+        Model("supervised", student="dymn", seed=1),
+        Model("untrained", student="eres2net"),
+    ],
+)
+def test_model_is_read_back_from_its_path(model: Model) -> None:
+    assert Model.parse(model.path) == model
+
+
+def test_path_that_names_no_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="students/x names no model"):
+        Model.parse("students/x")
+
+
+def test_flags_survive_the_shell() -> None:
+    text = flags(
+        name="it's", n=3, rate=8e-4, on=True, off=False, none=None, empty=[], many=[1, 2], spec={"b": 1, "a": "x y"}
+    )
+    assert shlex.split(text) == [
+        *("--name", "it's", "--n", "3", "--rate", "0.0008", "--on", "--no-off", "--many", "1", "2"),
+        *("--spec", '{"a": "x y", "b": 1}'),
+    ]
+
+
+def test_paper_has_the_rows_of_its_tables(plan: Plan) -> None:
+    assert len(plan.targets.table1_models()) == 2 + 3 + 6
+    assert len(plan.targets.table2_models()) == 5
+    assert [model.n_clusters for model in plan.targets.fig2_models()] == [0, 30, 40, 45, 50, 55, 60]
+    # Cosine at k = 0 stands in Table 2 and Fig. 2, k = 50 in Table 1 and Fig. 2: each is trained once.
+    assert len([m for m in plan.targets.models() if m.row_kind == "distilled"]) == 6 + 5 + 7 - 2
+
+
+def test_report_shows_no_password_of_a_proxy_and_nobodys_cookies(tmp_path: Path) -> None:
+    source = {"kind": "youtube", "cookies": "/home/me/cookies.txt", "proxies": ["http://me:secret@proxy:80"]}
+    plan = Plan(load_config({"audioset": {"source": source}}), Watch(tmp_path / "cache.json"))
+    shown = plan.report.settings("report")["config"]
+    assert "secret" not in str(shown)
+    assert "cookies.txt" not in str(shown)
+    assert shown["audioset"]["source"]["requests_per_hour"] == 300
+
+
+def test_stage_has_the_rules_of_its_file(plan: Plan) -> None:
+    files = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk") if path.stem != "common"}
+    stages = {name: set() for name in files}
+    for rule, stage in plan.stage_of.items():
+        stages[type(stage).__module__.rpartition(".")[2]].add(rule)
+    assert stages == {name: set(re.findall(r"^rule (\w+):", text, re.MULTILINE)) for name, text in files.items()}
+    assert set(plan.stage_of) == {*RULE_GRAPH, "compose", "list_folder", "download", "checkpoint"}
+
+
+def test_options_of_a_rule_hold_no_other_rules_settings(plan: Plan) -> None:
+    options = plan.options("probe", model="teacher/m2d", task="esc50")
+    assert "--steps 3000" in options
+    assert "--n-clusters" not in options
+    other = Plan(load_config({"distill": {"learning_rate": 0.1}}), plan.audioset.watch)
+    assert other.options("probe", model="teacher/m2d", task="esc50") == options
+
+
+@pytest.mark.parametrize(
+    ("setting", "loss", "n_clusters", "matters"),
+    [
+        ({"temperature": 0.5}, "cosine", "50", False),
+        ({"temperature": 0.5}, "contrastive", "50", True),
+        ({"masking": "published"}, "contrastive", "50", False),
+        ({"masking": "published"}, "cluster_aware", "50", True),
+        ({"sampling": "uniform"}, "cosine", "0", False),
+        ({"sampling": "uniform"}, "cosine", "50", True),
+    ],
+)
+def test_setting_that_a_training_has_no_use_for_trains_nothing_again(
+    plan: Plan, setting: dict, loss: str, n_clusters: str, matters: bool
+) -> None:
+    wildcards = {"teacher": "m2d", "student": "dymn", "loss": loss, "n_clusters": n_clusters, "seed": "0"}
+    other = Plan(load_config({"distill": setting}), plan.audioset.watch)
+    assert (other.options("distill", **wildcards) != plan.options("distill", **wildcards)) == matters
+
+
+def test_hash_and_licence_of_weights_are_checked_and_get_nothing_again(plan: Plan) -> None:
+    config = Config().model_dump()
+    config["teachers"]["m2d"]["checkpoint"] |= {"sha256": "1" * 64, "licence": "another"}
+    other = Plan(load_config(config), plan.audioset.watch)
+    of = {"checkpoint": "teacher-m2d", "file": "x"}
+    assert other.options("checkpoint", **of) == plan.options("checkpoint", **of)
+    assert shlex.split(other.teacher.expected(**of)) == [
+        *("--sha256", "1" * 64, "--licence", "another", "--config-key", "teachers.m2d.checkpoint")
+    ]
+
+
+def test_length_of_a_clip_fetches_nothing_again(plan: Plan) -> None:
+    other = Plan(load_config({"audioset": {"clip_s": 5.0}}), plan.audioset.watch)
+    of = {"split": "train", "shard": "0000"}
+    assert other.options("fetch", **of) == plan.options("fetch", **of)
+    assert other.options("resample", **of) != plan.options("resample", **of)
+
+
+def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Plan) -> None:
+    import dataclasses
+    import importlib
+    import typing
+
+    from ssondo.workflow.verbs import VERBS
+
+    wildcards = {
+        "index": {},
+        "fetch": {"split": "train", "shard": "0000"},
+        "resample": {"split": "train", "shard": "0000"},
+        "checkpoint": {"checkpoint": "teacher-m2d", "file": "x"},
+        "embed": {"teacher": "m2d", "split": "train", "shard": "0000"},
+        "cluster": {"teacher": "m2d", "n_clusters": "50"},
+        "distill": {"teacher": "m2d", "student": "dymn", "loss": "cosine", "n_clusters": "50", "seed": "0"},
+        "supervise": {"student": "dymn", "seed": "0"},
+        "initialise": {"student": "dymn", "seed": "0"},
+        "download": {"task": "esc50", "file": "ESC-50-master.zip"},
+        "prepare_task": {"task": "esc50"},
+        "embed_task": {"model": "teacher/m2d", "task": "esc50"},
+        "probe": {"model": "teacher/m2d", "task": "esc50"},
+        "table1": {},
+        "table2": {},
+        "fig2": {},
+        "report": {},
+    }
+    for rule, names in wildcards.items():
+        module, _, verb = VERBS[rule].partition(":")
+        hints = typing.get_type_hints(getattr(importlib.import_module(module), verb))
+        groups = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
+        known = {*hints, *(field.name for group in groups for field in dataclasses.fields(group))}
+        given = set(plan.stage_of[rule].settings(rule, **names))
+        assert given <= known, f"{rule}: {given - known}"
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "values", "sentence"),
+    [
+        ("tasks", "esc50", {"kind": "esc50", "path": "no"}, "config: tasks.esc50.path: no does not exist"),
+        (
+            "audioset",
+            "source",
+            {"kind": "folder", "path": "no"},
+            "config: audioset.source.path: no is no folder",
+        ),
+        (
+            "teachers",
+            "m2d",
+            {"kind": "m2d", "checkpoint": {"path": "no.pt"}},
+            "config: teachers.m2d.checkpoint.path: no.pt is no file",
+        ),
+        (
+            "teachers",
+            "mine",
+            {"kind": "callable", "callable": "nowhere.at_all:f", "sample_rate": 16000, "embedding_dim": 8},
+            "config: teachers.mine.callable: there is no module nowhere.at_all; check PYTHONPATH",
+        ),
+    ],
+)
+def test_what_must_be_there_is_named_with_its_key(section: str, name: str, values: dict, sentence: str) -> None:
+    config = Config().model_dump()
+    config[section][name] = values
+    with pytest.raises(SsondoError) as error:
+        check(load_config(config))
+    assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ("table2", "table2 is null in this configuration; set it to have the table"),
+        ("fig2", "fig2 is null in this configuration; set it to have the figure"),
+        ("compose", "compose writes the lists of a rendered corpus; audioset.source.kind is youtube"),
+        ("list_folder", "list_folder lists a folder's files; audioset.source.kind is youtube"),
+    ],
+)
+def test_rule_that_the_configuration_lacks_says_so_in_one_line(tmp_path: Path, rule: str, sentence: str) -> None:
+    plan = Plan(load_config({"table2": None, "fig2": None}), Watch(tmp_path / "cache.json"))
+    with pytest.raises(SsondoError) as error:
+        plan.options(rule)
+    assert str(error.value) == sentence
+
+
+def test_users_own_module_is_found_without_running_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, text in {
+        "own_package/__init__.py": "raise RuntimeError('no GPU here')",
+        "own_package/models.py": "",
+        "own_namespace/models.py": "",
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for package in ("own_package", "own_namespace"):
+        assert source_of(f"{package}.models:embed") == str(tmp_path / package / "models.py")
+    for absent in ("own_package.absent:embed", "own_package.models.absent:embed", "absent.models:embed", ".models:x"):
+        assert source_of(absent) is None
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_most_shards_that_are_allowed_make_a_command_that_the_system_takes(tmp_path: Path, weight: float) -> None:
+    def configured(n_shards: int) -> Config:
+        return load_config({"audioset": {"n_train_shards": n_shards}, "distill": {"prediction_weight": weight}})
+
+    def allowed(n_shards: int) -> bool:
+        try:
+            check(configured(n_shards))
+        except SsondoError:
+            return False
+        return True
+
+    most = max(n for n in range(500, 2500, 100) if allowed(n))
+    plan = Plan(configured(most), Watch(tmp_path / "cache.json"))
+    stages = ("audio", "embeddings/matpac")
+    read = [path for split in ("train", "eval") for stage in stages for path in plan.audioset.shard_paths(stage, split)]
+    assert len(" ".join([*read, *plan.distill.label_inputs()["segments"]])) < 2**17 - 8_000
+
+
+OWN_STUDENT = """
+class Tiny(Other):
+    def __init__(self, channels, bands: int = 4, *, names=("a",), rate=2, deep=False, extra: float | None = None):
+        pass
+
+class Open(Other):
+    def __init__(self, **settings): ...
+
+class Inherits(Other): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("student", "sentence"),
+    [
+        (
+            {"architecture": "mobilenetv3", "settings": {"width": 0.4}},
+            "settings.width: there is no such setting; there are width_mult, strides, add_last; "
+            "did you mean width_mult?",
+        ),
+        (
+            {"architecture": "dymn", "settings": {"width_mult": "0.4"}},
+            "settings.width_mult: '0.4' is not allowed; it should be a number",
+        ),
+        (
+            {"architecture": "dymn", "settings": {"width_mult": True}},
+            "settings.width_mult: True is not allowed; it should be a number",
+        ),
+        (
+            {"architecture": "dymn", "settings": {"anneal": 1}},
+            "settings.anneal: 1 is not allowed; it should be true or false",
+        ),
+        (
+            {"architecture": "mobilenetv3", "settings": {"strides": 2}},
+            "settings.strides: 2 is not allowed; it should be a list",
+        ),
+        (
+            {"architecture": "eres2net", "settings": {"m_channels": 16.5}},
+            "settings.m_channels: 16.5 is not allowed; it should be a whole number",
+        ),
+        ({"architecture": "eres2net", "window_s": 0.28}, "window_s: 0.28 is too short for eres2net; at least 0.288"),
+        (
+            {"architecture": "eres2net", "settings": {"add_last": "no"}},
+            "settings.add_last: 'no' is not allowed; it should be true or false",
+        ),
+        ({"architecture": "own_student:Tiny"}, "settings: channels is missing"),
+        (
+            {"architecture": "own_student:Tiny", "settings": {"channels": 1, "names": 3}},
+            "settings.names: 3 is not allowed; it should be a list",
+        ),
+        (
+            {"architecture": "broken_student:Tiny"},
+            "architecture: {folder}/broken_student.py: invalid syntax (line 1)",
+        ),
+    ],
+)
+def test_student_that_cannot_be_built_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: dict, sentence: str
+) -> None:
+    (tmp_path / "own_student.py").write_text(OWN_STUDENT)
+    (tmp_path / "broken_student.py").write_text("class class")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = load_config({"students": {**Config().model_dump()["students"], "mine": student}})
+    with pytest.raises(SsondoError) as error:
+        check(config)
+    assert str(error.value) == f"config: students.mine.{sentence.format(folder=tmp_path)}"
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        {"architecture": "mobilenetv3", "settings": {"width_mult": 2, "strides": [2, 2, 2, 1]}},
+        {"architecture": "dymn", "settings": {"temperature": 3, "anneal": True}},
+        {"architecture": "dymn", "settings": {"add_last": False}},
+        {"architecture": "eres2net", "window_s": 0.288, "settings": {"m_channels": 32}},
+        {
+            "architecture": "own_student:Tiny",
+            "settings": {"channels": "x", "rate": 0.5, "deep": True, "extra": 1, "names": [1]},
+        },
+        {"architecture": "own_student:Open", "settings": {"anything": 1}},
+        {"architecture": "own_student:Inherits", "settings": {"anything": 1}},
+    ],
+)
+def test_student_that_may_be_built_is_let_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: dict
+) -> None:
+    (tmp_path / "own_student.py").write_text(OWN_STUDENT)
+    monkeypatch.syspath_prepend(tmp_path)
+    check(load_config({"students": {**Config().model_dump()["students"], "mine": student}}))
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3", "dymn"])
+@pytest.mark.parametrize("is_local", [False, True])
+def test_weights_of_width_one_are_refused_for_another_width(tmp_path: Path, name: str, is_local: bool) -> None:
+    values = Config().model_dump()
+    student = values["students"][name]
+    student["settings"] = {"width_mult": 1}
+    check(load_config(values))
+    student["settings"] = {"width_mult": 0.4}
+    if is_local:
+        file = tmp_path / student["init"]["url"].rpartition("/")[2]
+        file.touch()
+        student["init"] = {"path": str(file)}
+    with pytest.raises(SsondoError) as error:
+        check(load_config(values))
+    assert str(error.value) == (
+        f"config: students.{name}.init: these weights are of width 1.0; set init: null, or name weights of width 0.4"
+    )
+    student["init"] = None
+    check(load_config(values))
+
+
+def test_setting_of_a_users_class_is_not_taken_for_one_of_the_mapping_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ssondo.students.student import new_student
+
+    (tmp_path / "own_hidden.py").write_text(
+        "from ssondo.students.backbone import Backbone\n"
+        "class Tiny(Backbone):\n"
+        "    def __init__(self, hidden: int = 8, dropout: float = 0.5) -> None:\n"
+        "        super().__init__()\n"
+        "        self.embedding_dim, self.hidden_dim, self.dropout = hidden, 3, dropout\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = {"architecture": "own_hidden:Tiny", "settings": {"hidden": 32, "dropout": 0.0, "add_last": False}}
+    config = load_config({"students": {**Config().model_dump()["students"], "mine": mine}})
+    check(config)
+    spec = Plan(config, Watch(tmp_path / "cache.json")).distill.student_spec("mine")
+    student = new_student(spec, n_outputs=4, seed=0)
+    assert (student.embedding_dim, student.model.dropout) == (32, 0.0)
+    assert (student.settings["hidden"], student.settings["dropout"], student.add_last) == (3, 0.2, False)
+
+
+def test_least_window_counts_frames_as_the_students_front_end_does() -> None:
+    from ssondo.audio.log_mel import STUDENT
+    from ssondo.workflow import preflight as module
+
+    constants = (module.STUDENT_RATE, module._N_FFT, module._HOP_LENGTH)
+    assert constants == (STUDENT.sample_rate, STUDENT.n_fft, STUDENT.hop_length)
+    assert STUDENT.n_frames(round(0.288 * 32_000)) == 17
+    assert STUDENT.n_frames(round(0.288 * 32_000) - 1) == 16
+
+
+def test_task_without_a_local_copy_is_prepared_from_the_files_that_are_downloaded(plan: Plan) -> None:
+    assert plan.probe.archives("esc50") == ["data/archives/esc50/ESC-50-master.zip"]
+    assert len(plan.probe.archives("fsd50k")) == 9
+    assert plan.probe.task_spec("fsd50k") == {"kind": "fsd50k", "path": "data/archives/fsd50k"}
+    # What only checks the file changes no file, so it stands among the resources and not in the options.
+    name = "FSD50K.eval_audio.z01"
+    address = "https://zenodo.org/records/4060432/files/FSD50K.eval_audio.z01"
+    assert shlex.split(plan.options("download", task="fsd50k", file=name)) == ["--url", address]
+    published = shlex.split(plan.probe.published("fsd50k", name))
+    assert published[:4] == ["--md5", "3090670eaeecc013ca1ff84fe4442aeb", "--size", "3221225472"]
+    assert published[-1] == "tasks.fsd50k.path"
+
+
+def test_local_copy_is_never_downloaded(tmp_path: Path) -> None:
+    config = load_config({"tasks": {"esc50": {"kind": "esc50", "path": "/data/esc"}, "own": OWN}, **ONLY_ESC50})
+    plan = Plan(config, Watch(tmp_path / "cache.json"))
+    assert plan.probe.archives("esc50") == plan.probe.archives("own") == []
+    assert plan.probe.task_spec("esc50") == {"kind": "esc50", "path": "/data/esc"}
+    assert "download" not in plan.report.rule_graph()
+    assert plan.report.rule_graph()["prepare_task"] == []
+
+
+@pytest.mark.parametrize("options", [{}, {"audio": "sounds"}], ids=str)
+def test_of_a_table_the_sound_that_it_lists_is_watched_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sound = Path("data", options.get("audio", "."), "a.wav")
+    for file in (sound, Path("data/audio/train-0000.h5"), Path("sounds/a.wav")):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"one")
+    table = {"kind": "table", "path": "data/barks.csv", "options": options}
+    rows = "".join(f"{'abcd'[index % 4]}.wav,{'xy'[index % 2]},{1 + index % 3}\n" for index in range(4))
+    Path("data/barks.csv").write_text(f"path,label,fold\n{rows}")
+    config = load_config({"tasks": {"barks": table}, "table1": {"tasks": ["barks"]}, "table2": None, "fig2": None})
+
+    def watched() -> dict[str, str]:
+        return Plan(config, Watch(Path("cache.json"))).probe.content("prepare_task", task="barks")
+
+    before = watched()
+    assert set(before) == {"data/barks.csv", str(sound)}
+    sound.write_bytes(b"another")
+    assert watched()[str(sound)] != before[str(sound)]
+    Path("data/barks.csv").write_text("no table")
+    assert set(watched()) == {"data/barks.csv"}
+
+
+def test_graph_in_the_report_has_only_rules_that_run(plan: Plan, tmp_path: Path) -> None:
+    assert {"cluster", "supervise"} <= set(plan.report.rule_graph())
+    values = {"table1": {"baselines": ["untrained"], "n_clusters": 0}, "table2": None, "fig2": None}
+    graph = Plan(load_config(values), Watch(tmp_path / "cache.json")).report.rule_graph()
+    assert "initialise" in graph
+    assert not {"cluster", "supervise"} & {*graph, *(source for sources in graph.values() for source in sources)}
+
+
+def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
+    task = {"kind": "nsynth", "mirror": "https://mirror.example/nsynth/", "verify": False}
+    plan = Plan(load_config({"tasks": {"esc50": task}, **ONLY_ESC50}), Watch(tmp_path / "cache.json"))
+    options = plan.options("download", task="esc50", file="nsynth-test.jsonwav.tar.gz")
+    assert shlex.split(options) == ["--url", "https://mirror.example/nsynth/nsynth-test.jsonwav.tar.gz"]
+    assert "--md5" not in plan.probe.published("esc50", "nsynth-test.jsonwav.tar.gz")
+
+
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        ({"kind": "table"}, "config: tasks.mine: kind table needs a path: the CSV"),
+        ({"kind": "pattern"}, "config: tasks.mine: kind pattern needs a path: the folder"),
+        ({"kind": "rendered", "mirror": "http://x"}, "config: tasks.mine: kind rendered is not downloaded"),
+        ({"kind": "esc50", "mirror": "mirror.example"}, "config: tasks.mine.mirror: 'mirror.example' is not allowed"),
+    ],
+)
+def test_task_that_cannot_have_data_is_named(task: dict, sentence: str) -> None:
+    with pytest.raises(SsondoError) as error:
+        load_config({"tasks": {**Config().model_dump()["tasks"], "mine": task}})
+    assert str(error.value).startswith(sentence)
+
+
+def test_watch_sees_content_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "clips" / "abc.wav"
+    file.parent.mkdir()
+    file.write_bytes(b"one")
+
+    def state() -> dict[str, str]:
+        watch = Watch(tmp_path / "cache.json")
+        found = watch.tree(str(file.parent))
+        watch.save()
+        return found
+
+    before = state()
+    file.touch()
+    assert state() == before
+    file.write_bytes(b"two")
+    assert state() != before
+
+
+def test_folder_that_was_read_is_not_read_again_by_the_jobs_that_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "abc.wav").write_bytes(b"one")
+    cache = tmp_path / "cache.json"
+    before = Watch(cache).tree(str(tmp_path / "clips"))
+    monkeypatch.setattr("ssondo.workflow.input_digests.file_digest", lambda path: pytest.fail(f"{path} is read again"))
+    assert Watch(cache).tree(str(tmp_path / "clips")) == before
+
+
+def test_weights_in_a_package_are_taken_anew_from_another_version_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def content(site: str, weights: bytes) -> str:
+        file = tmp_path / site / "weights_package" / "model.onnx"
+        file.parent.mkdir(parents=True)
+        (file.parent / "__init__.py").touch()
+        file.write_bytes(weights)
+        config = Config().model_dump()
+        config["teachers"]["m2d"]["checkpoint"] = {"package": "weights_package:model.onnx"}
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(tmp_path / site)
+            plan = Plan(load_config(config), Watch(tmp_path / "cache.json"))
+            return plan.content("checkpoint", checkpoint="teacher-m2d", file="model.onnx")
+
+    assert content("here", b"one") == content("elsewhere", b"one") != content("newer", b"two")
+
+
+def test_watch_names_a_clip_in_its_own_shard(tmp_path: Path) -> None:
+    from ssondo.storage.segments import shard_of
+
+    for name in ("abc.wav", "Ydef.wav", "ghi_30.wav"):
+        (tmp_path / name).write_bytes(name.encode())
+    watch = Watch(tmp_path / "cache" / "c.json")
+    for clip, name in [("abc", "abc.wav"), ("def", "Ydef.wav"), ("ghi", "ghi_30.wav")]:
+        assert name in watch.shard(str(tmp_path), f"{shard_of(clip, 8):04d}", 8)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "on_each_node"),
+    [({"gpus": 0}, 1), ({"gpus": 1}, 1), ({"gpus": 4}, 4), ({"gpus": 4, "nodes": 2}, 4), ({"gpus": 0, "nodes": 2}, 1)],
+)
+def test_training_has_a_process_for_each_gpu_that_slurm_gives(plan: Plan, runtime: dict, on_each_node: int) -> None:
+    resources = Plan(load_config({"runtime": runtime}), plan.audioset.watch).distill.training_nodes()
+    assert processes(int(resources["gpu"]), str(resources["gres"])) == on_each_node
+    assert resources["nodes"] == runtime.get("nodes", 1)
+    # The key alone makes the plugin start the job without srun, so it is there for several nodes only.
+    assert ("mpi" in resources) == (resources["nodes"] != 1)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "mem_mb"),
+    [
+        ({}, 32_000),
+        ({"gpus": 0, "cache_mb": 100}, 32_000),
+        ({"cache_mb": 10_000}, 38_000),
+        ({"gpus": 4}, 68_000),
+        ({"gpus": 8, "cache_mb": 20_000}, 244_000),
+        # SLURM gives mem_mb on each node.
+        ({"gpus": 4, "nodes": 2}, 68_000),
+    ],
+)
+def test_training_asks_for_the_memory_of_all_processes_on_a_node(plan: Plan, runtime: dict, mem_mb: int) -> None:
+    assert Plan(load_config({"runtime": runtime}), plan.audioset.watch).distill.training_memory_mb() == mem_mb
