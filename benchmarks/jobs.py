@@ -22,7 +22,7 @@ from models import TITLES, machine
 
 from ssondo.audio.codec import decode_file, encode_flac, fit_end, resample_to, to_mono
 from ssondo.distill.distill import distill
-from ssondo.distill.training_config import PRECISIONS, Outputs, Recipe, Runtime
+from ssondo.distill.training_config import PRECISIONS, Outputs, Runtime, TrainingConfig
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 from ssondo.storage.shards.embedding import EmbeddingShardWriter
 from ssondo.students import ARCHITECTURES
@@ -97,10 +97,10 @@ def measure_distill(
             eval_audio=[unseen[0]],
             eval_embeddings=[unseen[1]],
             student={"architecture": name},
-            recipe=Recipe(
+            recipe=TrainingConfig(
                 seed=0,
                 epochs=options.epochs,
-                draws_per_epoch=options.draws,
+                samples_per_epoch=options.draws,
                 batch_size=options.batch,
                 learning_rate=8e-4,
                 precision=options.precision,

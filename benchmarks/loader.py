@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from ssondo.audio.codec import decode_file, decode_pcm16, encode_flac, resample_to, to_mono
-from ssondo.distill.datasets import AudioClips
-from ssondo.distill.sampler import Sampler, inverse_cluster_weights
+from ssondo.distill.datasets import AudioDataset
+from ssondo.distill.sampler import Sampler, balanced_weights
 from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.system.prefetch import prefetch
 
@@ -62,12 +62,12 @@ def main() -> None:
     blobs = cut(options.sounds, options.clip_s, 2_000)
     # Clusters as k-means leaves them: the largest a hundred times the smallest.
     clusters = np.random.default_rng(0).choice(50, options.clips, p=(p := np.geomspace(1, 100, 50)) / p.sum())
-    sampler = Sampler(inverse_cluster_weights(clusters), seed=0, batch_size=BATCH)
+    sampler = Sampler(balanced_weights(clusters), seed=0, batch_size=BATCH)
     print(f"{options.clips:,} clips of {options.clip_s:g} s drawn in batches of {BATCH}, {options.workers} threads\n")
     print("| shards | clips/s | ms a clip | of it decoding |\n|--:|--:|--:|--:|")
     for n_shards in options.shards:
         with tempfile.TemporaryDirectory() as name:
-            clips = AudioClips(written(Path(name), blobs, options.clips, n_shards))
+            clips = AudioDataset(written(Path(name), blobs, options.clips, n_shards))
             steps = range(options.clips // BATCH)
             began, spent = time.perf_counter(), time.process_time()
             for batch in prefetch(lambda step, c=clips: c.read(sampler.draw(0, step)), steps, options.workers):

@@ -24,15 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssondo.distill.distributed import Job, half_type, use_deterministic_algorithms
+from ssondo.distill.distributed import DistributedContext, half_type, use_deterministic_algorithms
 from ssondo.distill.losses import Cosine
-from ssondo.distill.prepare_model import for_training, place
+from ssondo.distill.prepare_model import prepare, to_device
 from ssondo.distill.training_config import PRECISIONS
 from ssondo.errors import SsondoError
 from ssondo.students import ARCHITECTURES
 from ssondo.students.student import Student
-from ssondo.system.allocator import keep_freed_memory
-from ssondo.system.hardware import environment
+from ssondo.system.allocator import disable_malloc_trim
+from ssondo.system.hardware import describe_machine
 from ssondo.teachers import load_teacher
 from ssondo.teachers.vit import M2DTeacher, Matpac
 
@@ -150,12 +150,12 @@ class Bench:
                 student.embed(clips)
 
         self.row(name, "embed", batch, embed, embed_flop)
-        trained = place(student, Job(self.device)).train()
+        trained = to_device(student, DistributedContext(self.device)).train()
         target = torch.randn(batch, trained.settings["n_outputs"], device=self.device)
         loss_function = Cosine()
         optimizer = torch.optim.Adam(trained.parameters(), lr=8e-4, fused=True)
 
-        mapped = for_training(trained, Job(self.device), compile=self.options.compile)
+        mapped = prepare(trained, DistributedContext(self.device), compile=self.options.compile)
 
         def train() -> None:
             log_mel = trained.log_mel(clips)
@@ -171,7 +171,7 @@ class Bench:
 
 def machine(device: torch.device) -> str:
     """What the numbers were measured on, in words."""
-    found = environment(str(device))
+    found = describe_machine(str(device))
     vectors = torch.backends.cpu.get_cpu_capability()
     threads = f"{found['cores']} cores, {torch.get_num_threads()} threads"
     parts = [f"{found['processor']} ({vectors}), {threads}, torch {found['torch']}"]
@@ -204,7 +204,7 @@ def main() -> None:
         use_deterministic_algorithms()
     device = torch.device(options.device)
     if device.type == "cpu":
-        keep_freed_memory()  # as the commands do
+        disable_malloc_trim()  # as the commands do
     described = machine(device)
     bench = Bench(options)
     precision = "float32" if bench.half is None else str(bench.half).removeprefix("torch.")

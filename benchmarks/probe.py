@@ -39,9 +39,9 @@ def made_up(n: int, dim: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
 def whole_command(embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float, dict[str, float]]:
     """Wall and CPU seconds of the verb, and what it did: its score and the steps of each batch size, of all probes."""
     steps: dict[int, int] = {}
-    train = grid_search._Race._train
+    train = grid_search.GridSearch._train
 
-    def counted(race: grid_search._Race, n: int) -> None:
+    def counted(race: grid_search.GridSearch, n: int) -> None:
         size = race.points[0].batch_size
         steps[size] = steps.get(size, 0) + n * len(race._running) * len(SETTINGS.seeds)
         train(race, n)
@@ -57,13 +57,13 @@ def whole_command(embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, fl
             shard.add_extra("labels", labels)
             names = np.array([b"train", b"train", b"train", b"valid", b"test"])
             shard.add_extra("split", names[np.arange(len(labels)) % 5])
-        grid_search._Race._train = counted
+        grid_search.GridSearch._train = counted
         try:
             wall, cpu = time.perf_counter(), time.process_time()
             probe(embeddings=path, model={"row_kind": "teacher"}, out=out, **SETTINGS.model_dump())
             spent = time.perf_counter() - wall, time.process_time() - cpu
         finally:
-            grid_search._Race._train = train
+            grid_search.GridSearch._train = train
         return *spent, {"score": json.loads(out.read_text())["mean"], **{str(size): n for size, n in steps.items()}}
 
 

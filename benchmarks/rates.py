@@ -23,7 +23,7 @@ from ssondo.audio.codec import decode, decode_flac_mono, encode, encode_flac, fi
 from ssondo.cluster.cluster import fit_centroids
 from ssondo.storage.atomic_files import write_text
 from ssondo.students import ARCHITECTURES
-from ssondo.system.allocator import keep_freed_memory
+from ssondo.system.allocator import disable_malloc_trim
 from ssondo.workflow.estimate import RATES
 
 CLIP_S = 10.0
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RATES)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    disable_malloc_trim()
     before: dict[str, Row] = {}
     if options.out.is_file():
         for name, value, unit, how in list(csv.reader(options.out.open(encoding="utf-8")))[1:]:

@@ -33,22 +33,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssondo.audio.codec import decode_file, encode_flac, resample_to, to_mono
-from ssondo.distill.datasets import AudioClips, TeacherEmbeddings, common
-from ssondo.distill.distributed import Job, started_job
+from ssondo.distill.datasets import AudioDataset, EmbeddingDataset, intersect_ids
+from ssondo.distill.distributed import DistributedContext, init_distributed
 from ssondo.distill.losses import Cosine
-from ssondo.distill.prepare_model import place
+from ssondo.distill.prepare_model import to_device
 from ssondo.distill.sampler import Sampler, uniform_weights
-from ssondo.distill.training import Examples, served, train
-from ssondo.distill.training_config import Outputs, Recipe, Runtime
-from ssondo.distill.training_log import Journal, Row, write_history
-from ssondo.distill.training_state import running_path, training_identity
-from ssondo.distill.update_bn import reestimate_batchnorm
+from ssondo.distill.training import TrainingData, make_log_mel_cache, train
+from ssondo.distill.training_config import Outputs, Runtime, TrainingConfig
+from ssondo.distill.training_log import Row, TrainingLogger, write_history
+from ssondo.distill.training_state import fingerprint, resume_path
+from ssondo.distill.update_bn import update_bn
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import write_text
 from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.storage.weights import file_in_package
 from ssondo.students.checkpoint import save_student
-from ssondo.students.student import Student, new_student
+from ssondo.students.student import Student, build_student
 from ssondo.teachers import load_teacher
 from ssondo.teachers.embed import embed
 
@@ -175,26 +175,28 @@ def student_accuracies(student: Student, found: list[Collection]) -> dict[str, f
     return scores
 
 
-def distil(found: list[Collection], work: Path, recipe: Recipe, job: Job, *, validate_every: int) -> list[Row]:
+def distil(
+    found: list[Collection], work: Path, recipe: TrainingConfig, job: DistributedContext, *, validate_every: int
+) -> list[Row]:
     """Train, and look at the student at some epochs; the first row is of the untrained one."""
-    known, unseen = AudioClips([work / "train.audio.h5"]), AudioClips([work / "eval.audio.h5"])
+    known, unseen = AudioDataset([work / "train.audio.h5"]), AudioDataset([work / "eval.audio.h5"])
     teacher, held_out = (
-        TeacherEmbeddings([work / "train.embeddings.h5"]),
-        TeacherEmbeddings([work / "eval.embeddings.h5"]),
+        EmbeddingDataset([work / "train.embeddings.h5"]),
+        EmbeddingDataset([work / "eval.embeddings.h5"]),
     )
-    rows, teacher_rows = common(known.clip_ids, teacher.clip_ids)
+    rows, teacher_rows = intersect_ids(known.clip_ids, teacher.clip_ids)
     mean = teacher.read(teacher_rows).mean(axis=0)
-    student = place(new_student(STUDENT, n_outputs=teacher.embedding_dim, seed=recipe.seed), job)
+    student = to_device(build_student(STUDENT, n_outputs=teacher.embedding_dim, seed=recipe.seed), job)
     outputs = Outputs(out=work / "student.ckpt", history=work / "history.csv", curves=work / "curves.png")
     runtime = Runtime(device="cpu", cache_mb=4000, checkpoint_minutes=2, validate_every=validate_every)
-    serve = partial(served, student=student, job=job, runtime=runtime, name="real_sound")
+    serve = partial(make_log_mel_cache, student=student, job=job, runtime=runtime, name="real_sound")
     inputs = serve(known, rows)
     eval_inputs = serve(unseen, np.arange(len(unseen.clip_ids)))
-    wanted = torch.from_numpy(held_out.read(common(unseen.clip_ids, held_out.clip_ids)[1]) - mean)
-    examples = Examples(inputs, lambda clips: teacher.read(teacher_rows[clips]) - mean, uniform_weights(len(rows)))
+    wanted = torch.from_numpy(held_out.read(intersect_ids(unseen.clip_ids, held_out.clip_ids)[1]) - mean)
+    examples = TrainingData(inputs, lambda clips: teacher.read(teacher_rows[clips]) - mean, uniform_weights(len(rows)))
 
     @torch.no_grad()
-    def judge() -> Row:
+    def evaluate() -> Row:
         parts = np.array_split(np.arange(len(wanted)), 20)
         outputs = torch.cat([student(eval_inputs.on_device(eval_inputs.read(part))) for part in parts])
         cosine = F.cosine_similarity(outputs.float(), wanted).mean()
@@ -203,32 +205,32 @@ def distil(found: list[Collection], work: Path, recipe: Recipe, job: Job, *, val
         return row
 
     sampler = Sampler(uniform_weights(len(rows)), seed=recipe.seed, batch_size=recipe.batch_size)
-    draws = (sampler.draw(recipe.epochs, step) for step in range(recipe.reestimate_batches))
+    draws = (sampler.draw(recipe.epochs, step) for step in range(recipe.bn_update_batches))
     with torch.no_grad():
-        reestimate_batchnorm(student, (inputs.on_device(inputs.read(clips)) for clips in draws))
-        untrained: Row = {"epoch": 0, "step": 0, **json.loads(cached(work / "untrained.json", judge, student))}
+        update_bn(student, (inputs.on_device(inputs.read(clips)) for clips in draws))
+        untrained: Row = {"epoch": 0, "step": 0, **json.loads(cached(work / "untrained.json", evaluate, student))}
     history = train(
         student,
         Cosine(),
         examples,
-        judge,
+        evaluate,
         recipe,
         job=job,
         runtime=runtime,
-        running=running_path(outputs.out),
-        identity=training_identity(student, recipe, "ssondo.distill.training", "ssondo.distill.losses"),
-        journal=Journal(outputs, name="real_sound", n_epochs=recipe.epochs, scores=SCORES),
+        running=resume_path(outputs.out),
+        identity=fingerprint(student, recipe, "ssondo.distill.training", "ssondo.distill.losses"),
+        journal=TrainingLogger(outputs, name="real_sound", n_epochs=recipe.epochs, scores=SCORES),
     )
     save_student(outputs.out, student)
-    running_path(outputs.out).unlink(missing_ok=True)
+    resume_path(outputs.out).unlink(missing_ok=True)
     return [untrained, *history]
 
 
-def cached(path: Path, judge: Callable[[], Row], student: Student) -> str:
+def cached(path: Path, evaluate: Callable[[], Row], student: Student) -> str:
     """What `judge` said of the student before its training, also after a restart."""
     if not path.exists():
         student.eval()
-        write_text(path, json.dumps(judge()))
+        write_text(path, json.dumps(evaluate()))
     return path.read_text()
 
 
@@ -279,18 +281,18 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.003)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    recipe = Recipe(
+    recipe = TrainingConfig(
         seed=0,
         epochs=given.epochs,
-        draws_per_epoch=3200,
+        samples_per_epoch=3200,
         batch_size=32,
         learning_rate=given.learning_rate,
         schedule="linear",
         warmup_epochs=2,
         decay_start_epoch=0.8 * given.epochs,
         decay_epochs=0.2 * given.epochs,
-        final_multiplier=0,
-        reestimate_batches=40,
+        final_lr_fraction=0,
+        bn_update_batches=40,
     )
     found = collections(given.data)
     for collection in found:
@@ -303,7 +305,7 @@ def main() -> None:
         write_text(scores, json.dumps(teacher_accuracies(found)))
     teacher = json.loads(scores.read_text())
     log.info("teacher: %s", teacher)
-    with started_job("cpu") as job:
+    with init_distributed("cpu") as job:
         rows = distil(found, given.work, recipe, job, validate_every=given.validate_every)
     write_history(given.out / "real_sound.csv", rows)
     draw(given.out / "real_sound.png", rows, teacher)

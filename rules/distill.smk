@@ -11,7 +11,7 @@ rule distill:
         clusters_digest=lambda wildcards: [
             digest(path) for path in plan.distill.cluster_inputs(wildcards.teacher, wildcards.n_clusters)
         ],
-        init=lambda wildcards: ancient(plan.distill.initial_weights(wildcards.student)),
+        pretrained=lambda wildcards: ancient(plan.distill.initial_weights(wildcards.student)),
         init_digest=lambda wildcards: [digest(path) for path in plan.distill.initial_weights(wildcards.student)],
         segments=plan.distill.label_inputs()["segments"],
         classes=plan.distill.label_inputs()["classes"],
@@ -42,13 +42,13 @@ rule distill:
         labels=lambda wildcards, input: (
             f"--segments {input.segments} --classes {input.classes}" if input.classes else ""
         ),
-        init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
+        pretrained=lambda wildcards, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
     message:
         "Distilling {wildcards.teacher} into {wildcards.student} ({wildcards.loss}, k={wildcards.n_clusters}, seed {wildcards.seed})"
     shell:
         "exec python -m ssondo.workflow.launch --gpus {resources.gpu} --nodes {resources.nodes} --gres '{resources.gres}' --cpus {threads}"
         " distill --audio {input.audio} --embeddings {input.embeddings} --eval-audio {input.eval_audio}"
-        " --eval-embeddings {input.eval_embeddings} {params.clusters} {params.init} {params.labels} {params.options}"
+        " --eval-embeddings {input.eval_embeddings} {params.clusters} {params.pretrained} {params.labels} {params.options}"
         " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves}"
         " --events {output.events} --log {log}"
 
@@ -61,7 +61,7 @@ rule supervise:
         segments=every_shard(paths.segments, "train"),
         eval_segments=every_shard(paths.segments, "eval"),
         classes=paths.classes,
-        init=lambda wildcards: ancient(plan.distill.initial_weights(wildcards.student)),
+        pretrained=lambda wildcards: ancient(plan.distill.initial_weights(wildcards.student)),
         init_digest=lambda wildcards: [digest(path) for path in plan.distill.initial_weights(wildcards.student)],
     output:
         student=f"{paths.supervised}/student.ckpt",
@@ -86,13 +86,13 @@ rule supervise:
         options=options("supervise"),
         code=code("supervise"),
         content=content("supervise"),
-        init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
+        pretrained=lambda wildcards, input: f"--pretrained {input.pretrained}" if input.pretrained else "",
     message:
         "Training {wildcards.student} on labels (seed {wildcards.seed})"
     shell:
         "exec python -m ssondo.workflow.launch --gpus {resources.gpu} --nodes {resources.nodes} --gres '{resources.gres}' --cpus {threads}"
         " supervise --audio {input.audio} --segments {input.segments} --classes {input.classes}"
-        " --eval-audio {input.eval_audio} --eval-segments {input.eval_segments} {params.init} {params.options}"
+        " --eval-audio {input.eval_audio} --eval-segments {input.eval_segments} {params.pretrained} {params.options}"
         " {resources.machine} --out {output.student} --history {output.history} --curves {output.curves}"
         " --events {output.events} --log {log}"
 

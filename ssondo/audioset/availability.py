@@ -14,7 +14,7 @@ import numpy as np
 
 from ssondo.audioset.reasons import shared_reason
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import clip_list_digest, replacing, write_json, write_text
+from ssondo.storage.atomic_files import atomic_write, clip_list_digest, write_json, write_text
 from ssondo.storage.segments import read_segments, shard_name
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.status import Status
@@ -197,7 +197,7 @@ def _plot(splits: Mapping[str, _Split], path: Path) -> None:
         axes.set(xlabel="class, by its share", ylabel="% of its clips that are there", ylim=(0, 102))
         axes.set_title("availability by class")
         axes.legend()
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssondo.audioset.ledger import Ledger, ledger_path
-from ssondo.audioset.rate_limiter import Pace
+from ssondo.audioset.rate_limiter import RateLimiter
 from ssondo.audioset.sources import Fetched, RateLimited, Source, open_source
 from ssondo.errors import TransientError
 from ssondo.storage.segments import Segment, read_segments
@@ -66,9 +66,11 @@ def fetch(
     failures: Counter[str] = Counter()
     with AudioShardWriter(out, sample_rate=0, settings={"source": source["kind"]}, producer="fetch") as shard:
         if opened.resumes:
-            clips = _dear(opened, f"{source['kind']} {opened.identity}", listed, out, Pace(**paced), scratch)
+            clips = _fetch_remote(
+                opened, f"{source['kind']} {opened.identity}", listed, out, RateLimiter(**paced), scratch
+            )
         else:
-            clips = _cheap(opened, {**source, **of_source}, listed, located, n_workers if opened.parallel else 1)
+            clips = _fetch_local(opened, {**source, **of_source}, listed, located, n_workers if opened.parallel else 1)
             clips = progress(clips, f"fetch {segments.stem}", total=len(listed))
         for segment, clip in zip(listed, clips, strict=True):
             counts[clip.status] += 1
@@ -97,7 +99,7 @@ def fetch(
 
 def _split(manner: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What of the manner is the pace's, and what the source's."""
-    of_pace = inspect.signature(Pace).parameters
+    of_pace = inspect.signature(RateLimiter).parameters
     return (
         {key: value for key, value in manner.items() if key in of_pace},
         {key: value for key, value in manner.items() if key not in of_pace},
@@ -117,7 +119,7 @@ def _job_of(segments: Path) -> int:
     return int(found[1]) if found else 0
 
 
-def _cheap(
+def _fetch_local(
     source: Source, settings: dict[str, Any], segments: Sequence[Segment], located: Path | None, n_workers: int
 ) -> Iterator[Fetched]:
     """Each segment's clip, in order, from a source that can be asked at any time."""
@@ -140,8 +142,8 @@ def _fetch_here(segment: Segment) -> Fetched:
     return _source.fetch(segment)
 
 
-def _dear(
-    source: Source, identity: str, segments: Sequence[Segment], out: Path, pace: Pace, scratch: Path
+def _fetch_remote(
+    source: Source, identity: str, segments: Sequence[Segment], out: Path, pace: RateLimiter, scratch: Path
 ) -> Iterator[Fetched]:
     """Each segment's clip, in order; asked for only if the ledger does not have it."""
     with Ledger(ledger_path(out), identity, check_sound=True) as ledger:
@@ -151,12 +153,12 @@ def _dear(
         wanted = [segment for segment in segments if not ledger.finished(segment)]
         if len(wanted) < len(segments):
             log.info("%s has %d of %d clips already", ledger.path, len(segments) - len(wanted), len(segments))
-        _ask(source, ledger, wanted, pace, out.stem)
+        _fetch_with_retries(source, ledger, wanted, pace, out.stem)
         shutil.rmtree(scratch, ignore_errors=True)
         yield from map(ledger.ending, segments)
 
 
-class _Turn(NamedTuple):
+class QueuedClip(NamedTuple):
     """A clip that waits to be asked for: not before `due_s`, in the list's order."""
 
     due_s: float
@@ -165,7 +167,7 @@ class _Turn(NamedTuple):
     segment: Segment
 
 
-class _Row:
+class FailureStreak:
     """Clips that failed one after the other for one reason: an outage, or throttling by another name.
 
     Each clip is given the benefit of that doubt once, so that clips which really fail have an end.
@@ -175,7 +177,7 @@ class _Row:
         self.n_failed = 0
         self._length = self._needed = length
         self._reason = ""
-        self._turns: list[_Turn] = []
+        self._turns: list[QueuedClip] = []
         self._spared: set[int] = set()
 
     def broken(self) -> None:
@@ -185,7 +187,7 @@ class _Row:
     def _begin(self, reason: str) -> None:
         self._reason, self._turns, self._needed, self.n_failed = reason, [], self._length, 0
 
-    def add(self, turn: _Turn, reason: str) -> list[_Turn]:
+    def add(self, turn: QueuedClip, reason: str) -> list[QueuedClip]:
         """Note a clip that failed; returns those to be asked for again after a pause, if it is time for one."""
         if turn.number in self._spared:
             return []
@@ -202,7 +204,9 @@ class _Row:
         return spared
 
 
-def _ask(source: Source, ledger: Ledger, wanted: Sequence[Segment], pace: Pace, name: str) -> None:
+def _fetch_with_retries(
+    source: Source, ledger: Ledger, wanted: Sequence[Segment], pace: RateLimiter, name: str
+) -> None:
     """Ask for each clip until it has ended, politely.
 
     A clip that fails waits its turn behind the others. One that is throttled has not been asked for.
@@ -210,9 +214,9 @@ def _ask(source: Source, ledger: Ledger, wanted: Sequence[Segment], pace: Pace, 
     Raises:
         TransientError: if the server limits the rate for too long, or clip after clip fails.
     """
-    queue = [_Turn(0.0, number, 1, segment) for number, segment in enumerate(wanted)]
-    retries = pace.retries
-    row = _Row(pace.in_a_row)
+    queue = [QueuedClip(0.0, number, 1, segment) for number, segment in enumerate(wanted)]
+    retries = pace.max_retries_per_job
+    row = FailureStreak(pace.in_a_row)
     with progress_bar(len(wanted), f"fetch {name}") as bar:
         while queue:
             turn = heapq.heappop(queue)
@@ -232,14 +236,14 @@ def _ask(source: Source, ledger: Ledger, wanted: Sequence[Segment], pace: Pace, 
                 pace.stall(row.n_failed, fetched.reason, refused=fetched.reason.startswith("HTTP "))
                 continue
             ledger.add(turn.segment, fetched)
-            if fetched.status is Status.FAILED and turn.tries < pace.attempts and retries > 0:
+            if fetched.status is Status.FAILED and turn.tries < pace.max_tries_per_clip and retries > 0:
                 retries -= 1
                 due_s = time.monotonic() + pace.backoff_s(turn.tries)
                 heapq.heappush(queue, turn._replace(due_s=due_s, tries=turn.tries + 1))
             bar.update(len(wanted) - len(queue) - bar.n)
 
 
-def _put_back(queue: list[_Turn], turns: Sequence[_Turn]) -> None:
+def _put_back(queue: list[QueuedClip], turns: Sequence[QueuedClip]) -> None:
     """Queue clips as if they had not been asked for, behind those that have not, in place of a turn that they have."""
     numbers = {turn.number for turn in turns}
     queue[:] = [turn for turn in queue if turn.number not in numbers]

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 from ssondo.audioset.sources import Fetched
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage.atomic_files import is_disk_full
-from ssondo.storage.clip_location import Origin, part_stamp
+from ssondo.storage.clip_location import ClipLocation, part_stamp
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
 
@@ -156,8 +156,8 @@ class Ledger:
             return Fetched(entry.status, entry.reason)
         return Fetched(Status.OK, entry.reason, origin=self._origin(entry))
 
-    def _origin(self, entry: Entry) -> Origin:
-        return Origin(self.path.name, f"{entry.start}+{entry.length}", entry.stamp)
+    def _origin(self, entry: Entry) -> ClipLocation:
+        return ClipLocation(self.path.name, f"{entry.start}+{entry.length}", entry.stamp)
 
     def add(self, segment: Segment, fetched: Fetched) -> None:
         """Keep how a clip ended, and its sound."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssondo.audioset.sources import open_source
-from ssondo.audioset.sources.local import Local, Place, write_places
+from ssondo.audioset.sources.local import LocalSource, Place, write_places
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import write_json, write_text
 from ssondo.storage.segments import read_segments, shard_name
@@ -45,7 +45,7 @@ def locate(
     """
     began = time.monotonic()
     opened = open_source(source, (), located=None, scratch=scratch or out / "unpacked")
-    if not isinstance(opened, Local):
+    if not isinstance(opened, LocalSource):
         raise SsondoError(f"audioset.source.kind: {source['kind']} is no local copy; there is nothing to locate")
     names = [
         (split, shard_name(split, shard))

@@ -18,7 +18,7 @@ _SLOWEST = 8.0
 _RECOVERY = 0.9
 
 
-class Pace:
+class RateLimiter:
     """Waits before each request.
 
     Args:
@@ -26,10 +26,10 @@ class Pace:
         max_jobs: jobs that share that rate.
         sleep_s: least seconds between two requests of a job, whatever the rate.
         pauses_s: seconds to wait at each rate-limit answer in a row; after the last the job gives up.
-        attempts: times that a clip is asked for in a job while the network fails.
+        max_tries_per_clip: times that a clip is asked for in a job while the network fails.
         backoff_s: seconds before a clip is asked for again; each further time twice as long, and up
             to half of it more by chance.
-        retries: times in all that a job asks for clips again.
+        max_retries_per_job: times in all that a job asks for clips again.
         in_a_row: clips in a row that fail for one reason and so are taken for a fault of the
             network, or for throttling: a pause like that for a rate limit.
         seed: of the chance in waiting.
@@ -42,14 +42,14 @@ class Pace:
         max_jobs: int = 1,
         sleep_s: float = 0,
         pauses_s: Sequence[float] = (60, 300, 900, 3600),
-        attempts: int = 3,
+        max_tries_per_clip: int = 3,
         backoff_s: float = 60,
-        retries: int = 500,
+        max_retries_per_job: int = 500,
         in_a_row: int = 5,
         seed: int | None = None,
     ) -> None:
-        self.attempts = attempts
-        self.retries = retries
+        self.max_tries_per_clip = max_tries_per_clip
+        self.max_retries_per_job = max_retries_per_job
         self.in_a_row = in_a_row
         self._interval_s = max(3600 * max_jobs / requests_per_hour, sleep_s)
         self._sleep_s = sleep_s

@@ -15,7 +15,7 @@ from ssondo.audio.codec import encode, fit_end, resample_to, resampled_length, t
 from ssondo.audio.excerpt import decode_around_centre
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage.atomic_files import is_disk_full
-from ssondo.storage.clip_location import Origin, OriginChanged, open_origin
+from ssondo.storage.clip_location import ClipLocation, LocationChanged, open_origin
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 from ssondo.storage.shards.status import Status
 from ssondo.system.process_pool import ordered_map
@@ -35,7 +35,7 @@ class _Clip(NamedTuple):
     reason: str
     blob: bytes
     duration_s: float = _NOT_KNOWN_S
-    origin: Origin | None = None
+    origin: ClipLocation | None = None
 
 
 def resample(
@@ -45,7 +45,7 @@ def resample(
     sample_rate: int,
     clip_s: float,
     codec: str = "flac",
-    through_rate: int | None = None,
+    bandlimit_rate: int | None = None,
     n_workers: int = 1,
 ) -> None:
     """Decode a fetched shard and keep it as mono clips of one rate and length.
@@ -59,7 +59,7 @@ def resample(
         sample_rate: in Hz.
         clip_s: length of every clip in seconds.
         codec: flac, pcm16 or opus.
-        through_rate: bring clips to this rate in Hz first, and lose what lies above half of it;
+        bandlimit_rate: bring clips to this rate in Hz first, and lose what lies above half of it;
             16000 is what the published pipeline kept.
         n_workers: processes.
 
@@ -70,8 +70,8 @@ def resample(
     """
     began = time.monotonic()
     counts: Counter[Status] = Counter()
-    settings = {"clip_s": clip_s, "codec": codec, "through_rate": through_rate}
-    rates = (sample_rate,) if through_rate is None else (through_rate, sample_rate)
+    settings = {"clip_s": clip_s, "codec": codec, "bandlimit_rate": bandlimit_rate}
+    rates = (sample_rate,) if bandlimit_rate is None else (bandlimit_rate, sample_rate)
     convert = partial(_convert, folder=audio.parent, rates=rates, n_samples=round(clip_s * sample_rate), codec=codec)
     with (
         AudioShard(audio) as fetched,
@@ -102,7 +102,7 @@ def _clips(shard: AudioShard) -> Iterator[_Clip]:
     """The clips of a shard, in order, one in memory at a time."""
     for row in range(len(shard)):
         elsewhere = shard.origin(row)
-        origin = None if elsewhere is None else Origin.decoded(*elsewhere)
+        origin = None if elsewhere is None else ClipLocation.decoded(*elsewhere)
         yield _Clip(Status(shard.status[row]), shard.reasons[row], shard.blob(row), origin=origin)
 
 
@@ -143,8 +143,8 @@ def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: in
     except TransientError:
         # Like the next: else a disk that is not mounted would make a shard without sound.
         raise
-    except OriginChanged as error:
-        raise OriginChanged(
+    except LocationChanged as error:
+        raise LocationChanged(
             f"{error}; what was noted of it is out of date: give your snakemake command --forcerun locate fetch"
         ) from None
     except SsondoError as error:

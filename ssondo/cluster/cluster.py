@@ -366,7 +366,7 @@ def cluster(
     metrics: Path,
     sizes_plot: Path,
     tsne_plot: Path,
-    fit_eval: bool = False,
+    include_eval: bool = False,
 ) -> None:
     """Cluster teacher embeddings by k-means and write which cluster each clip belongs to.
 
@@ -390,7 +390,7 @@ def cluster(
         metrics: JSON with distances, sizes and separation of the clusters.
         sizes_plot: PNG of the cluster sizes.
         tsne_plot: PNG of a t-SNE map of sampled training clips.
-        fit_eval: fit on the eval clips too, as the published code does.
+        include_eval: fit on the eval clips too, as the published code does.
 
     Raises:
         SsondoError: if there are more clusters than clips, a shard is broken or has a NaN, two
@@ -408,7 +408,7 @@ def cluster(
     }
     _check_settings(numbers)
     sources, embedding_dim, checkpoint_sha256 = _scan(train, eval)
-    fit_sources = [source for source in sources if fit_eval or source.split == "train"]
+    fit_sources = [source for source in sources if include_eval or source.split == "train"]
     n_train = sum(source.n_clips for source in sources if source.split == "train")
     n_clips = sum(source.n_clips for source in sources)
     n_usable = sum(source.n_clips for source in fit_sources)
@@ -417,7 +417,7 @@ def cluster(
     settings = {
         **{name: value for name, value in numbers.items() if name != "memory_mb"},
         "spherical": spherical,
-        "fit_eval": fit_eval,
+        "include_eval": include_eval,
         "embedding_dim": embedding_dim,
         "checkpoint_sha256": checkpoint_sha256,
     }

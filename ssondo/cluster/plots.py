@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ssondo.storage.atomic_files import replacing
+from ssondo.storage.atomic_files import atomic_write
 
 _TSNE_DIMS = 50
 _TSNE_ITERATIONS = 500
@@ -13,7 +13,7 @@ _TSNE_ITERATIONS = 500
 
 def _save_figure(figure: Any, path: Path) -> None:
     """Write a figure as PNG, the same bytes for the same figure."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 

@@ -54,11 +54,11 @@ class Config(Section):
     students: dict[Name, Student] = {
         "mobilenetv3": Student(
             architecture="mobilenetv3",
-            init=Checkpoint(url=f"{_EFFICIENTAT}/mn10_im.pt", licence="MIT, fschmid56/EfficientAT"),
+            pretrained=Checkpoint(url=f"{_EFFICIENTAT}/mn10_im.pt", licence="MIT, fschmid56/EfficientAT"),
         ),
         "dymn": Student(
             architecture="dymn",
-            init=Checkpoint(url=f"{_EFFICIENTAT}/dymn10_im.pt", licence="MIT, fschmid56/EfficientAT"),
+            pretrained=Checkpoint(url=f"{_EFFICIENTAT}/dymn10_im.pt", licence="MIT, fschmid56/EfficientAT"),
         ),
         "eres2net": Student(architecture="eres2net"),
     }
@@ -129,7 +129,7 @@ class Config(Section):
         if self.audioset.sample_rate != STUDENT_RATE:
             raise ValueError(
                 f"audioset.sample_rate: is {self.audioset.sample_rate}, the students take {STUDENT_RATE}; set it to "
-                "that (audioset.through_rate: 16000 gives the bandwidth that the published pipeline kept)"
+                "that (audioset.bandlimit_rate: 16000 gives the bandwidth that the published pipeline kept)"
             )
         if not self.audioset.segments.eval and self.audioset.segments.train:
             raise ValueError("audioset.segments.eval: is empty; students are judged on these clips")

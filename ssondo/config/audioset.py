@@ -46,15 +46,15 @@ class YoutubeSource(Section):
     """Least seconds between two requests of a job, whatever the rate."""
     pauses_s: list[Annotated[float, Field(ge=0, le=3600)]] = [60, 300, 900, 3600]
     """Pauses at rate-limit answers in a row; after the last the job gives up and its finished clips are kept."""
-    attempts: int = Field(default=3, ge=1)
+    max_tries_per_clip: int = Field(default=3, ge=1)
     """Times that a job asks for a clip while the network fails."""
     backoff_s: float = Field(default=60, ge=0)
     """Seconds before a clip is asked for again; twice as long each further time, and some more by chance."""
-    retries: int = Field(default=500, ge=0)
+    max_retries_per_job: int = Field(default=500, ge=0)
     """Times in all that a job asks for clips again."""
-    stall_s: float = Field(default=30, gt=0)
+    socket_timeout_s: float = Field(default=30, gt=0)
     """A connection that brings nothing for so many seconds is given up."""
-    deadline_s: float = Field(default=300, gt=0)
+    clip_timeout_s: float = Field(default=300, gt=0)
     """A clip that is not there after so many seconds is given up."""
 
 
@@ -63,7 +63,7 @@ class LocalSource(Section):
 
     path: LocalPath
     """The folder (searched in all its sub-folders), a file, or a pattern with * of several."""
-    whole_files: bool = True
+    files_are_clips: bool = True
     """A file is the clip itself; false: a file is the whole video, of which the segment is cut."""
     copy_clips: bool = False
     """Copy what is found into data/fetched, for a copy that will go away; false: read it where it lies."""
@@ -149,8 +149,8 @@ class AudioSet(Section):
     clip_s: float = Field(default=10.0, gt=0, le=600)
     """Length of a clip in seconds; longer sound is cropped at both ends, shorter is padded with zeros."""
     sample_rate: int = Field(default=32_000, ge=8_000, le=192_000)
-    """In Hz: what the students take, 32,000; for the bandwidth that the published pipeline kept, set through_rate."""
-    through_rate: int | None = Field(default=None, ge=4_000)
+    """In Hz: what the students take, 32,000; for the bandwidth that the published pipeline kept, set bandlimit_rate."""
+    bandlimit_rate: int | None = Field(default=None, ge=4_000)
     """In Hz: bring sound to this rate first and lose what lies above half of it, as the published 16,000 does."""
     codec: Literal["flac", "pcm16", "opus"] = "flac"
     """How clips are kept: FLAC is exact to 16 bit, Opus a tenth of the size."""

@@ -14,7 +14,7 @@ class Cluster(Section):
     """Lloyd iterations."""
     restarts: int = Field(default=3, ge=1)
     """The best of so many starts is kept."""
-    fit_eval: bool = False
+    include_eval: bool = False
     """Fit on eval clips too, as the published code does."""
     spherical: bool = False
     """Normalise centroids after each iteration."""

@@ -36,7 +36,7 @@ class Student(Section):
 
     architecture: str = Field(pattern=r"^[\w.]+(:\w+)?$")
     """mobilenetv3, dymn, eres2net, or `module:Class` of your own."""
-    init: Checkpoint | None = None
+    pretrained: Checkpoint | None = None
     """Pretrained weights of the backbone to begin with. These are of width 1.0: null for other widths."""
     window_s: float = Field(default=10.0, ge=0.1)
     """Longer clips are cut into windows of this many seconds and their embeddings averaged."""
@@ -49,7 +49,7 @@ class Training(Section):
 
     epochs: int = Field(default=200, ge=1)
     """The published code does not say; EfficientAT, whose schedule this is, trains 200."""
-    draws_per_epoch: int = Field(default=100_000, ge=1)
+    samples_per_epoch: int = Field(default=100_000, ge=1)
     """Clips drawn in an epoch, with replacement, by the sampler's probabilities."""
     batch_size: int = Field(default=120, ge=1)
     """Of the whole job, over all its GPUs. The published code does not say; EfficientAT uses 120."""
@@ -63,9 +63,9 @@ class Training(Section):
     """The learning rate falls linearly from here."""
     decay_epochs: float = Field(default=95, ge=0)
     """... over so many epochs ..."""
-    final_multiplier: float = Field(default=0.01, ge=0, le=1)
+    final_lr_fraction: float = Field(default=0.01, ge=0, le=1)
     """... to this share of its peak."""
-    gradient_clip: float = Field(default=5.0, gt=0)
+    max_grad_norm: float = Field(default=5.0, gt=0)
     """Largest norm of the gradient."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """auto: 16 bit on GPUs, float32 on a CPU."""
@@ -75,7 +75,7 @@ class Training(Section):
     """SpecAugment: widest frequency mask in mel bands; 0 is off."""
     time_mask: int = Field(default=0, ge=0)
     """SpecAugment: widest time mask in frames; 0 is off."""
-    reestimate_batches: int = Field(default=0, ge=0)
+    bn_update_batches: int = Field(default=0, ge=0)
     """Batches on which BatchNorm's statistics are estimated anew at the end; for short trainings. 0 is off."""
     validate_every: int = Field(default=5, ge=1)
     """Epochs between two looks at the eval clips."""

@@ -72,7 +72,7 @@ PATTERNS = {
 def _section_wanted(error: ErrorDetails) -> str:
     """What to write where a section belongs and none stands."""
     value, key = error["input"], error["loc"][-1]
-    if isinstance(value, str) and key in ("checkpoint", "init"):
+    if isinstance(value, str) and key in ("checkpoint", "pretrained"):
         origin = "url" if value.startswith(("http://", "https://")) else "path"
         return f"a section; write {{{origin}: {value}}}"
     if isinstance(value, str) and key == "source":

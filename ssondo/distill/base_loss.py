@@ -19,7 +19,7 @@ from ssondo.distill.mixup import Mix
 class Criterion(Protocol):
     """What the training loop asks of a loss."""
 
-    def with_parts(
+    def with_components(
         self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, a scalar, and by name the parts that it is a weighted sum of.
@@ -60,7 +60,7 @@ class Loss(nn.Module):
             total = (weight + other_weight).sum().clamp(min=1e-12)
             return (weight * loss + other_weight * other_loss).sum() / total
 
-    def with_parts(
+    def with_components(
         self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Criterion`."""

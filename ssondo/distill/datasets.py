@@ -99,7 +99,7 @@ def _allow_open_files(n: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-class AudioClips:
+class AudioDataset:
     """The clips of audio shards that are there, in the order of the shards.
 
     Args:
@@ -178,7 +178,7 @@ class AudioClips:
         return waveform
 
 
-class TeacherEmbeddings:
+class EmbeddingDataset:
     """The rows of embedding shards, in the order of the shards, read when they are asked for.
 
     Args:
@@ -239,7 +239,7 @@ def _refuse_twice(clip_ids: Sequence[str], paths: Sequence[Path]) -> None:
         raise SsondoError(f"clip {twice} stands in two of the shards {paths[0]} ...; give each shard once")
 
 
-def common(first: Sequence[str], second: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def intersect_ids(first: Sequence[str], second: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Clips that both lists have, in the order of the first.
 
     Returns:

@@ -14,28 +14,28 @@ from torch.nn import functional as F
 
 from ssondo.distill import losses
 from ssondo.distill.base_loss import BinaryCrossEntropy
-from ssondo.distill.datasets import AudioClips, TeacherEmbeddings, common
-from ssondo.distill.distributed import started_job
+from ssondo.distill.datasets import AudioDataset, EmbeddingDataset, intersect_ids
+from ssondo.distill.distributed import init_distributed
 from ssondo.distill.labels import multi_hot, read_classes, read_labels
 from ssondo.distill.mixup import Mix
-from ssondo.distill.prepare_model import place
-from ssondo.distill.sampler import inverse_cluster_weights, uniform_weights
+from ssondo.distill.prepare_model import to_device
+from ssondo.distill.sampler import balanced_weights, uniform_weights
 from ssondo.distill.training import (
-    Examples,
-    conclude,
-    outputs_of,
-    served,
+    TrainingData,
+    make_log_mel_cache,
+    predict,
+    save_results,
     train,
 )
-from ssondo.distill.training_config import DEFAULT_RUNTIME, Outputs, Recipe, Runtime
-from ssondo.distill.training_log import Journal, Row
-from ssondo.distill.training_state import running_path, training_identity
+from ssondo.distill.training_config import DEFAULT_RUNTIME, Outputs, Runtime, TrainingConfig
+from ssondo.distill.training_log import Row, TrainingLogger
+from ssondo.distill.training_state import fingerprint, resume_path
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import array_digest, clip_list_digest, content_digest, file_digest
 from ssondo.storage.shards.clusters import Clusters
 from ssondo.storage.shards.embedding import EmbeddingShard
-from ssondo.students.student import new_student
-from ssondo.system.hardware import environment
+from ssondo.students.student import build_student
+from ssondo.system.hardware import describe_machine
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +57,12 @@ def distill(
     eval_audio: list[Path],
     eval_embeddings: list[Path],
     student: dict[str, Any],
-    recipe: Recipe,
+    recipe: TrainingConfig,
     outputs: Outputs,
     clusters: Path | None = None,
     segments: list[Path] | None = None,
     classes: Path | None = None,
-    init: Path | None = None,
+    pretrained: Path | None = None,
     loss: str = "cosine",
     loss_options: dict[str, Any] | None = None,
     temperature: float = 1.0,
@@ -89,7 +89,7 @@ def distill(
         clusters: clusters of the training clips; needed if n_clusters is above 0.
         segments: segment lists with the training clips' labels; needed if prediction_weight is above 0.
         classes: the list of classes, index,mid,display_name; needed then, too.
-        init: pretrained weights of the backbone.
+        pretrained: pretrained weights of the backbone.
         loss: name of the loss, a key of ssondo.distill.losses.LOSSES.
         loss_options: further options of that loss.
         temperature: of losses that have one.
@@ -103,7 +103,7 @@ def distill(
     """
     if sampling not in SAMPLINGS:
         raise SsondoError(f"sampling is {sampling!r}; it must be one of {', '.join(SAMPLINGS)}")
-    options = losses.options_of(loss, temperature=temperature, masking=masking) | (loss_options or {})
+    options = losses.supported_options(loss, temperature=temperature, masking=masking) | (loss_options or {})
     loss_function = losses.build(loss, **options)
     if loss_function.needs_clusters and not n_clusters:
         raise SsondoError(f"loss {loss!r} compares clusters; set n_clusters above 0")
@@ -112,8 +112,8 @@ def distill(
         raise SsondoError(
             f"prediction_weight is {prediction_weight:g}, which needs labels; give --segments and --classes"
         )
-    with started_job(runtime.device) as job:
-        known, unseen = _Corpus(audio, embeddings, "training"), _Corpus(eval_audio, eval_embeddings, "eval")
+    with init_distributed(runtime.device) as job:
+        known, unseen = PairedDataset(audio, embeddings, "training"), PairedDataset(eval_audio, eval_embeddings, "eval")
         if known.teacher.embedding_dim != unseen.teacher.embedding_dim:
             raise SsondoError(
                 f"training embeddings have {known.teacher.embedding_dim} values, eval embeddings "
@@ -123,17 +123,17 @@ def distill(
             known.mean = unseen.mean = known.mean_embedding()
         labels = _clusters_of(known.clip_ids, clusters, n_clusters) if n_clusters else None
         if labels is not None and sampling == "clusters":
-            weights = inverse_cluster_weights(labels)
+            weights = balanced_weights(labels)
         else:
             weights = uniform_weights(len(known))
         classified = _Labels(known.clip_ids, segments, classes) if prediction_weight and segments and classes else None
         dim = known.teacher.embedding_dim
         n_outputs = dim if classified is None else dim + classified.n_classes
 
-        built = place(new_student(student, n_outputs=n_outputs, seed=recipe.seed, init=init), job)
+        built = to_device(build_student(student, n_outputs=n_outputs, seed=recipe.seed, pretrained=pretrained), job)
         name = f"distill {_teacher_name(embeddings[0])} -> {built.settings['architecture']}"
-        serve = partial(served, student=built, job=job, runtime=runtime, name=name)
-        examples = Examples(
+        serve = partial(make_log_mel_cache, student=built, job=job, runtime=runtime, name=name)
+        examples = TrainingData(
             inputs=serve(known.audio, known.rows, weights=weights),
             targets=known.targets if classified is None else classified.beside(known.targets),
             weights=weights,
@@ -141,10 +141,10 @@ def distill(
         )
         eval_inputs = serve(unseen.audio, unseen.rows, beside=examples.inputs)
         wanted = torch.from_numpy(unseen.targets(np.arange(len(unseen))))
-        constant_cosine = _cosine(torch.from_numpy(known.best_constant())[None], wanted)
+        constant_cosine = _cosine(torch.from_numpy(known.mean_direction())[None], wanted)
 
-        def judge() -> Row:
-            outputs = outputs_of(built, eval_inputs, batch_size=recipe.batch_size, runtime=runtime, job=job)[:, :dim]
+        def evaluate() -> Row:
+            outputs = predict(built, eval_inputs, batch_size=recipe.batch_size, runtime=runtime, job=job)[:, :dim]
             return {
                 "eval_cosine": _cosine(outputs, wanted),
                 "constant_cosine": constant_cosine,
@@ -156,7 +156,7 @@ def distill(
             "sampling": sampling,
             "n_clusters": n_clusters,
             "center": center,
-            "init": None if init is None else file_digest(init),
+            "pretrained": None if pretrained is None else file_digest(pretrained),
             "clusters": None if labels is None else array_digest(labels),
             "prediction_weight": prediction_weight,
             "labels": None if classified is None else classified.digest(),
@@ -165,19 +165,19 @@ def distill(
         }
         rows = train(
             built,
-            loss_function if classified is None else _OnParts(combined, dim),
+            loss_function if classified is None else SplitOutputLoss(combined, dim),
             examples,
-            judge,
+            evaluate,
             recipe,
             job=job,
             runtime=runtime,
-            running=running_path(outputs.out),
-            identity=training_identity(built, recipe, __name__, **told),
-            journal=Journal(outputs, name=name, n_epochs=recipe.epochs, scores=SCORES),
+            running=resume_path(outputs.out),
+            identity=fingerprint(built, recipe, __name__, **told),
+            journal=TrainingLogger(outputs, name=name, n_epochs=recipe.epochs, scores=SCORES),
         )
         if not job.first:
             return
-        conclude(
+        save_results(
             built,
             rows,
             outputs=outputs,
@@ -187,7 +187,7 @@ def distill(
                 **told,
                 "clip_list_sha256": clip_list_digest(known.clip_ids),
                 "center": None if known.mean is None else known.mean.tolist(),
-                "environment": environment(str(job.device), job.world_size),
+                "environment": describe_machine(str(job.device), job.world_size),
             },
             title=f"{name}, {loss}, k={n_clusters}, seed {recipe.seed}",
             scores=SCORES,
@@ -209,7 +209,7 @@ def distill(
         )
 
 
-class _Corpus:
+class PairedDataset:
     """Clips that have both sound and an embedding.
 
     Attributes:
@@ -219,8 +219,8 @@ class _Corpus:
     """
 
     def __init__(self, audio: list[Path], embeddings: list[Path], what: str) -> None:
-        self.audio, self.teacher = AudioClips(audio), TeacherEmbeddings(embeddings)
-        self.rows, self._teacher_rows = common(self.audio.clip_ids, self.teacher.clip_ids)
+        self.audio, self.teacher = AudioDataset(audio), EmbeddingDataset(embeddings)
+        self.rows, self._teacher_rows = intersect_ids(self.audio.clip_ids, self.teacher.clip_ids)
         self.clip_ids = [self.audio.clip_ids[row] for row in self.rows]
         self.mean: np.ndarray | None = None
         counts = (
@@ -248,7 +248,7 @@ class _Corpus:
         """Mean of the embeddings, float32, shape (dim,)."""
         return (sum(block.sum(axis=0, dtype=np.float64) for block in self._blocks()) / len(self)).astype(np.float32)
 
-    def best_constant(self) -> np.ndarray:
+    def mean_direction(self) -> np.ndarray:
         """The output that has the highest mean cosine with the embeddings if it is the same for every clip.
 
         That is the mean of the embeddings' directions; float32, shape (dim,).
@@ -289,19 +289,19 @@ class _Labels:
         return content_digest({c: str(classes) for c, classes in zip(self._clip_ids, self._classes, strict=True)})
 
 
-class _OnParts:
+class SplitOutputLoss:
     """A combined loss of outputs whose first `dim` are the teacher's, and the rest a logit for each class."""
 
     def __init__(self, combined: losses.Combined, dim: int) -> None:
         self._combined = combined
         self._dim = dim
 
-    def with_parts(
+    def with_components(
         self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Criterion`; output and target are (batch, dim + n_classes)."""
         (mapped, logits), (teacher, labels) = ((x[:, : self._dim], x[:, self._dim :]) for x in (output, target))
-        return self._combined.with_parts(logits, labels, mapped, teacher, clusters, mix)
+        return self._combined.with_components(logits, labels, mapped, teacher, clusters, mix)
 
 
 def _clusters_of(clip_ids: list[str], path: Path | None, n_clusters: int) -> np.ndarray:

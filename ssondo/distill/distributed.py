@@ -18,13 +18,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ssondo.errors import SsondoError
-from ssondo.system.allocator import keep_freed_memory
+from ssondo.system.allocator import disable_malloc_trim
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Job:
+class DistributedContext:
     """This process's place among those that train one student together."""
 
     device: torch.device
@@ -50,7 +50,7 @@ class Job:
         return torch.cat(parts)
 
     @torch.no_grad()
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Give every process the sum of all processes' gradients.
 
         Not by DistributedDataParallel: it puts gradients together in the order in which they were ready when it began,
@@ -71,7 +71,7 @@ class Job:
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, 0)
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def broadcast_object(self, make: Callable[[], T]) -> T:
         """What `make` gives in the first process, in all of them; the others need not see its files."""
         if self.world_size == 1:
             return make()
@@ -86,7 +86,7 @@ class Job:
 
 
 @contextmanager
-def started_job(device: str) -> Iterator[Job]:
+def init_distributed(device: str) -> Iterator[DistributedContext]:
     """Join the other processes that torchrun started, if it did, and choose the device.
 
     Args:
@@ -114,16 +114,16 @@ def started_job(device: str) -> Iterator[Job]:
         torch.cuda.set_device(chosen)
         use_deterministic_algorithms()
     else:
-        keep_freed_memory()
+        disable_malloc_trim()
     if world_size == 1:
-        yield Job(chosen)
+        yield DistributedContext(chosen)
         return
     if rank > 0:
         logging.getLogger(__package__).setLevel(logging.WARNING)
     # NCCL refuses two processes on one GPU.
     dist.init_process_group("nccl" if chosen.type == "cuda" and not shared else "gloo")
     try:
-        yield Job(chosen, rank, world_size)
+        yield DistributedContext(chosen, rank, world_size)
     finally:
         dist.destroy_process_group()
 

@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssondo.distill.datasets import AudioClips
+from ssondo.distill.datasets import AudioDataset
 from ssondo.distill.sampler import Sampler, uniform_weights
-from ssondo.distill.update_bn import reestimate_batchnorm
+from ssondo.distill.update_bn import update_bn
 from ssondo.errors import SsondoError
 from ssondo.students.checkpoint import save_student
-from ssondo.students.student import Student, new_student
-from ssondo.system.hardware import environment
+from ssondo.students.student import Student, build_student
+from ssondo.system.hardware import describe_machine
 
 log = logging.getLogger(__name__)
 
 
 def _measure_statistics(student: Student, audio: list[Path], n_batches: int, batch_size: int, seed: int) -> None:
     """Measure what batch norms divide by, on training clips drawn evenly; the weights stay random."""
-    clips = AudioClips(audio)
+    clips = AudioDataset(audio)
     if clips.sample_rate != student.sample_rate:
         raise SsondoError(
             f"the clips have {clips.sample_rate} Hz and the student takes {student.sample_rate}; "
@@ -35,7 +35,7 @@ def _measure_statistics(student: Student, audio: list[Path], n_batches: int, bat
             yield student.log_mel(waveforms.float() / 32768)
 
     with torch.no_grad():
-        reestimate_batchnorm(student, log_mels())
+        update_bn(student, log_mels())
 
 
 def initialise(
@@ -44,9 +44,9 @@ def initialise(
     seed: int,
     out: Path,
     n_outputs: int = 3840,
-    init: Path | None = None,
+    pretrained: Path | None = None,
     audio: list[Path] | None = None,
-    reestimate_batches: int = 0,
+    bn_update_batches: int = 0,
     batch_size: int = 64,
 ) -> None:
     """Write a student that has learned nothing: the floor row of the tables.
@@ -59,26 +59,26 @@ def initialise(
         seed: of the weights; distill and supervise start from the same ones.
         out: the student's checkpoint.
         n_outputs: size of the mapping head's output, which nothing downstream sees.
-        init: pretrained weights of the backbone.
-        audio: audio shards of the training clips; needed if reestimate_batches is above 0.
-        reestimate_batches: batches of training clips that batch norms are measured on; 0 for none.
+        pretrained: pretrained weights of the backbone.
+        audio: audio shards of the training clips; needed if bn_update_batches is above 0.
+        bn_update_batches: batches of training clips that batch norms are measured on; 0 for none.
         batch_size: clips in such a batch.
 
     Raises:
         SsondoError: if the student's settings are not known, or there are no clips to measure on, or they have another
             sample rate than the student.
     """
-    built = new_student(student, n_outputs=n_outputs, seed=seed, init=init)
-    if reestimate_batches:
+    built = build_student(student, n_outputs=n_outputs, seed=seed, pretrained=pretrained)
+    if bn_update_batches:
         if not audio:
-            raise SsondoError(f"initialise: reestimate_batches {reestimate_batches} needs audio shards, give --audio")
-        _measure_statistics(built, audio, reestimate_batches, batch_size, seed)
+            raise SsondoError(f"initialise: bn_update_batches {bn_update_batches} needs audio shards, give --audio")
+        _measure_statistics(built, audio, bn_update_batches, batch_size, seed)
     provenance = {
         "verb": "initialise",
         "seed": seed,
-        "init": None if init is None else init.name,
-        "reestimate_batches": reestimate_batches,
-        "environment": environment(),
+        "pretrained": None if pretrained is None else pretrained.name,
+        "bn_update_batches": bn_update_batches,
+        "environment": describe_machine(),
     }
     save_student(out, built, provenance)
     log.info(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssondo.distill.datasets import AudioClips
+from ssondo.distill.datasets import AudioDataset
 from ssondo.system.prefetch import prefetch
 from ssondo.system.progress import progress
 
@@ -26,7 +26,7 @@ class FrontEnd(Protocol):
         ...
 
 
-class Read(NamedTuple):
+class PartialBatch(NamedTuple):
     """What memory and disk have of a batch: log-mels of some of its clips, the sound of the others.
 
     log_mel: float32, shape (n_kept, windows, mels, frames). sound: int16, shape (n_rest, samples).
@@ -38,13 +38,13 @@ class Read(NamedTuple):
     kept: Tensor
     rest: Tensor
 
-    def each(self, function: Callable[[Tensor], Tensor]) -> "Read":
+    def each(self, function: Callable[[Tensor], Tensor]) -> "PartialBatch":
         """`function` of every tensor."""
         log_mel, sound = (None if part is None else function(part) for part in (self.log_mel, self.sound))
-        return Read(log_mel, sound, function(self.kept), function(self.rest))
+        return PartialBatch(log_mel, sound, function(self.kept), function(self.rest))
 
 
-class Inputs:
+class LogMelCache:
     """Log-mels of clips; those that are drawn most often are kept in memory, as many as may be.
 
     In memory are log-mels, not sound: they are half the size of 16-bit samples at 32 kHz, exact in
@@ -68,7 +68,7 @@ class Inputs:
 
     def __init__(
         self,
-        audio: AudioClips,
+        audio: AudioDataset,
         rows: np.ndarray,
         front_end: FrontEnd,
         *,
@@ -112,11 +112,11 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.clip_ids)
 
-    def read(self, clips: np.ndarray) -> Read:
+    def read(self, clips: np.ndarray) -> PartialBatch:
         """What memory and disk have of clips, by position in `clip_ids`; for `on_device`."""
         places = self._place[clips]
         kept, rest = np.flatnonzero(places >= 0), np.flatnonzero(places < 0)
-        return Read(
+        return PartialBatch(
             self._memory[torch.from_numpy(places[kept])] if len(kept) else None,
             torch.from_numpy(self._audio.read(self._rows[clips[rest]])) if len(rest) else None,
             torch.from_numpy(kept),
@@ -124,7 +124,7 @@ class Inputs:
         )
 
     @torch.no_grad()
-    def on_device(self, read: Read) -> Tensor:
+    def on_device(self, read: PartialBatch) -> Tensor:
         """Log-mels on the device, shape (n, windows, mels, frames), of what `read` returned."""
         here = read.each(lambda tensor: tensor.to(self._device, non_blocking=True))
         computed = None if here.sound is None else self._front_end(here.sound.float() / 32768)

@@ -117,7 +117,7 @@ class Contrastive(Loss):
         return (forward + backward) / 2, torch.ones_like(forward)
 
 
-class RealContrastive(Loss):
+class DecoupledContrastive(Loss):
     """Decoupled contrastive loss: the positive is not in the denominator (Yeh et al., 2022); student to teacher only.
 
     A batch of one clip has no negatives and gives 0.
@@ -173,7 +173,7 @@ class ContrastiveNegClusters(Loss):
         return torch.where(counted, loss, 0.0), counted.to(logits.dtype)
 
 
-class ClusterAware(Loss):
+class SupervisedContrastive(Loss):
     """Supervised contrastive loss with clusters as labels (after Khosla et al., 2020), both directions.
 
     -log(P / (P + N)), P the sum of e^logit over the other clips of the cluster, N over the clips
@@ -251,7 +251,7 @@ class Hybrid(Loss):
         masking: str = "correct",
     ) -> None:
         super().__init__()
-        self.parts = nn.ModuleList([Cosine(), ClusterAware(temperature, masking), CrossClusterGuidance()])
+        self.parts = nn.ModuleList([Cosine(), SupervisedContrastive(temperature, masking), CrossClusterGuidance()])
         self.weights = {
             "alignment": alignment_weight,
             "contrastive": contrastive_weight,
@@ -260,9 +260,9 @@ class Hybrid(Loss):
 
     def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None) -> Tensor:
         """See `Loss`."""
-        return self.with_parts(output, target, clusters, mix)[0]
+        return self.with_components(output, target, clusters, mix)[0]
 
-    def with_parts(
+    def with_components(
         self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Criterion`; the parts are alignment, contrastive and cross_cluster."""
@@ -303,9 +303,9 @@ class Combined(nn.Module):
         mix: Mix | None = None,
     ) -> Tensor:
         """The loss of a batch, a scalar; see the class for the shapes."""
-        return self.with_parts(predictions, labels, output, teacher, clusters, mix)[0]
+        return self.with_components(predictions, labels, output, teacher, clusters, mix)[0]
 
-    def with_parts(
+    def with_components(
         self,
         predictions: Tensor,
         labels: Tensor,
@@ -321,7 +321,7 @@ class Combined(nn.Module):
             terms.append(self.prediction_weight * prediction)
             parts["prediction"] = prediction.detach()
         if self.prediction_weight < 1:
-            distillation, its_parts = self.distillation.with_parts(output, teacher, clusters, mix)
+            distillation, its_parts = self.distillation.with_components(output, teacher, clusters, mix)
             terms.append((1 - self.prediction_weight) * distillation)
             parts |= {"distillation": distillation.detach(), **its_parts}
         return torch.stack(terms).sum(), parts
@@ -333,15 +333,15 @@ LOSSES: dict[str, type[Loss]] = {
     "l1": MeanAbsoluteError,
     "kl": KullbackLeibler,
     "contrastive": Contrastive,
-    "real_contrastive": RealContrastive,
+    "real_contrastive": DecoupledContrastive,
     "contrastive_neg_clusters": ContrastiveNegClusters,
-    "cluster_aware": ClusterAware,
+    "cluster_aware": SupervisedContrastive,
     "cross_cluster_guidance": CrossClusterGuidance,
     "hybrid": Hybrid,
 }
 
 
-def options_of(name: str, **options: Any) -> dict[str, Any]:
+def supported_options(name: str, **options: Any) -> dict[str, Any]:
     """Those of `options` that the loss `name` has."""
     known = inspect.signature(LOSSES[name]).parameters if name in LOSSES else {}
     return {key: value for key, value in options.items() if key in known}

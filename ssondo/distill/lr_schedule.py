@@ -8,11 +8,11 @@ from typing import Any
 from ssondo.errors import SsondoError
 
 
-def _ramp_down(epoch: float, decay_start_epoch: float, decay_epochs: float, final_multiplier: float) -> float:
-    """1 until `decay_start_epoch`, then linearly to `final_multiplier`."""
+def _ramp_down(epoch: float, decay_start_epoch: float, decay_epochs: float, final_lr_fraction: float) -> float:
+    """1 until `decay_start_epoch`, then linearly to `final_lr_fraction`."""
     passed = epoch - decay_start_epoch
     share = min(max(passed / decay_epochs, 0.0), 1.0) if decay_epochs else float(passed >= 0)
-    return 1 - share * (1 - final_multiplier)
+    return 1 - share * (1 - final_lr_fraction)
 
 
 def published(
@@ -21,7 +21,7 @@ def published(
     warmup_epochs: float = 8,
     decay_start_epoch: float = 80,
     decay_epochs: float = 95,
-    final_multiplier: float = 0.01,
+    final_lr_fraction: float = 0.01,
 ) -> float:
     """The published schedule: exponential ramp up, plateau, linear ramp down; constant within an epoch.
 
@@ -32,11 +32,11 @@ def published(
         warmup_epochs: length of the ramp up.
         decay_start_epoch: where the ramp down begins.
         decay_epochs: its length.
-        final_multiplier: the factor after it.
+        final_lr_fraction: the factor after it.
     """
     whole = math.floor(epoch)
     up = math.exp(-5 * (1 - max(whole, 0.5) / warmup_epochs) ** 2) if whole < warmup_epochs else 1.0
-    return up * _ramp_down(whole, decay_start_epoch, decay_epochs, final_multiplier)
+    return up * _ramp_down(whole, decay_start_epoch, decay_epochs, final_lr_fraction)
 
 
 def linear(
@@ -45,7 +45,7 @@ def linear(
     warmup_epochs: float = 0.5,
     decay_start_epoch: float = 0.5,
     decay_epochs: float = 5.5,
-    final_multiplier: float = 0.0,
+    final_lr_fraction: float = 0.0,
 ) -> float:
     """Linear ramp up, plateau, linear ramp down, step by step: for trainings of a few epochs.
 
@@ -54,10 +54,10 @@ def linear(
         warmup_epochs: length of the ramp up from 0.
         decay_start_epoch: where the ramp down begins.
         decay_epochs: its length.
-        final_multiplier: the factor after it.
+        final_lr_fraction: the factor after it.
     """
     up = epoch / warmup_epochs if epoch < warmup_epochs else 1.0
-    return up * _ramp_down(epoch, decay_start_epoch, decay_epochs, final_multiplier)
+    return up * _ramp_down(epoch, decay_start_epoch, decay_epochs, final_lr_fraction)
 
 
 def constant(epoch: float) -> float:
@@ -68,7 +68,7 @@ def constant(epoch: float) -> float:
 SCHEDULES: dict[str, Callable[..., float]] = {"published": published, "linear": linear, "constant": constant}
 
 
-def learning_rate_factor(schedule: Mapping[str, Any], *, steps_per_epoch: int) -> Callable[[int], float]:
+def lr_lambda(schedule: Mapping[str, Any], *, steps_per_epoch: int) -> Callable[[int], float]:
     """The factor of the learning rate as a function of the step, counted from 0 over all epochs.
 
     Args:
@@ -96,7 +96,7 @@ def learning_rate_factor(schedule: Mapping[str, Any], *, steps_per_epoch: int) -
 
 
 def schedule_of(
-    name: str, *, warmup_epochs: float, decay_start_epoch: float, decay_epochs: float, final_multiplier: float
+    name: str, *, warmup_epochs: float, decay_start_epoch: float, decay_epochs: float, final_lr_fraction: float
 ) -> dict[str, Any]:
     """A schedule in the form that `learning_rate_factor` takes; a constant one has none of the options."""
     if name == "constant":
@@ -106,5 +106,5 @@ def schedule_of(
         "warmup_epochs": warmup_epochs,
         "decay_start_epoch": decay_start_epoch,
         "decay_epochs": decay_epochs,
-        "final_multiplier": final_multiplier,
+        "final_lr_fraction": final_lr_fraction,
     }

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ssondo.distill.distributed import Job
-from ssondo.distill.sync_batchnorm import over_whole_batches
+from ssondo.distill.distributed import DistributedContext
+from ssondo.distill.sync_batchnorm import convert_sync_batchnorm
 from ssondo.errors import SsondoError
 from ssondo.students.student import Student
 
 
-def for_training(student: Student, job: Job, *, compile: bool) -> Callable[[Tensor], Tensor]:
+def prepare(student: Student, job: DistributedContext, *, compile: bool) -> Callable[[Tensor], Tensor]:
     """`student` as the loop calls it: the same in all processes, compiled."""
     job.share(student)
     return _compiled(student) if compile else student
@@ -40,9 +40,9 @@ def _compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
     return call
 
 
-def place(student: Student, job: Job) -> Student:
+def to_device(student: Student, job: DistributedContext) -> Student:
     """Put a student on the job's device, in the layout that its training is fastest in; changed in place."""
     if student.model.trains_channels_last:
         student.model.to(memory_format=torch.channels_last)
-    over_whole_batches(student, job)
+    convert_sync_batchnorm(student, job)
     return student.to(job.device)

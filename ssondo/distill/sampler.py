@@ -16,7 +16,7 @@ def uniform_weights(n_clips: int) -> np.ndarray:
     return np.full(n_clips, 1 / n_clips)
 
 
-def inverse_cluster_weights(clusters: np.ndarray) -> np.ndarray:
+def balanced_weights(clusters: np.ndarray) -> np.ndarray:
     """Sampling weight of each clip, inverse to the size of its cluster.
 
     Every cluster that has clips is drawn equally often in expectation (Balanced Data Sampling,

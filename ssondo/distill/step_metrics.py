@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ssondo.distill.distributed import Job
+from ssondo.distill.distributed import DistributedContext
 
 _NO_PARTS: Mapping[str, float] = MappingProxyType({})
 
@@ -24,7 +24,7 @@ class Reading(NamedTuple):
     parts: Mapping[str, float] = _NO_PARTS
 
 
-class Readings:
+class StepMetrics:
     """Loss and its parts, gradient norm and wish to stop of each step, on their way from the device.
 
     A step's numbers are looked at when the next step has been launched, so that a GPU never waits for Python to ask.
@@ -34,7 +34,7 @@ class Readings:
             processes see the same, and so stop after the same step.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: DistributedContext) -> None:
         self._job = job
         self._pending: tuple[int, Tensor, torch.cuda.Event | None, np.ndarray, list[str]] | None = None
         self._wish = False

@@ -11,25 +11,25 @@ import numpy as np
 import torch
 
 from ssondo.distill.base_loss import BinaryCrossEntropy
-from ssondo.distill.datasets import AudioClips, common
-from ssondo.distill.distributed import started_job
+from ssondo.distill.datasets import AudioDataset, intersect_ids
+from ssondo.distill.distributed import init_distributed
 from ssondo.distill.labels import multi_hot, read_classes, read_labels
-from ssondo.distill.prepare_model import place
+from ssondo.distill.prepare_model import to_device
 from ssondo.distill.sampler import class_balanced_weights, uniform_weights
 from ssondo.distill.training import (
-    Examples,
-    conclude,
-    outputs_of,
-    served,
+    TrainingData,
+    make_log_mel_cache,
+    predict,
+    save_results,
     train,
 )
-from ssondo.distill.training_config import DEFAULT_RUNTIME, Outputs, Recipe, Runtime
-from ssondo.distill.training_log import Journal, Row
-from ssondo.distill.training_state import running_path, training_identity
+from ssondo.distill.training_config import DEFAULT_RUNTIME, Outputs, Runtime, TrainingConfig
+from ssondo.distill.training_log import Row, TrainingLogger
+from ssondo.distill.training_state import fingerprint, resume_path
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import clip_list_digest, content_digest, file_digest
-from ssondo.students.student import new_student
-from ssondo.system.hardware import environment
+from ssondo.students.student import build_student
+from ssondo.system.hardware import describe_machine
 from ssondo.tasks.metrics import mean_average_precision
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ def supervise(
     eval_audio: list[Path],
     eval_segments: list[Path],
     student: dict[str, Any],
-    recipe: Recipe,
+    recipe: TrainingConfig,
     outputs: Outputs,
-    init: Path | None = None,
+    pretrained: Path | None = None,
     sampling: str = "classes",
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> None:
@@ -66,36 +66,36 @@ def supervise(
         student: architecture, window_s and settings of the architecture, e.g. width_mult.
         recipe: how the student is optimised.
         outputs: the files to write.
-        init: pretrained weights of the backbone.
+        pretrained: pretrained weights of the backbone.
         sampling: draw by the inverse frequency of a clip's classes, or uniform over clips.
         runtime: how the training is run.
     """
     if sampling not in SAMPLINGS:
         raise SsondoError(f"sampling is {sampling!r}; it must be one of {', '.join(SAMPLINGS)}")
     mids = read_classes(classes)
-    with started_job(runtime.device) as job:
-        known = _Corpus(audio, segments, mids, "training")
-        unseen = _Corpus(eval_audio, eval_segments, mids, "eval")
-        built = place(new_student(student, n_outputs=len(mids), seed=recipe.seed, init=init), job)
+    with init_distributed(runtime.device) as job:
+        known = PairedDataset(audio, segments, mids, "training")
+        unseen = PairedDataset(eval_audio, eval_segments, mids, "eval")
+        built = to_device(build_student(student, n_outputs=len(mids), seed=recipe.seed, pretrained=pretrained), job)
         name = f"supervise {built.settings['architecture']}"
-        serve = partial(served, student=built, job=job, runtime=runtime, name=name)
+        serve = partial(make_log_mel_cache, student=built, job=job, runtime=runtime, name=name)
         if sampling == "classes":
             weights = class_balanced_weights(known.labels, len(mids))
         else:
             weights = uniform_weights(len(known))
         inputs = serve(known.audio, known.rows, weights=weights)
-        examples = Examples(inputs=inputs, targets=known.targets, weights=weights)
+        examples = TrainingData(inputs=inputs, targets=known.targets, weights=weights)
         eval_inputs = serve(unseen.audio, unseen.rows, beside=inputs)
         truth = torch.from_numpy(unseen.targets(np.arange(len(unseen)))).to(torch.int8)
         constant_map = float(mean_average_precision(torch.zeros(truth.shape), truth))
 
-        def judge() -> Row:
-            outputs = outputs_of(built, eval_inputs, batch_size=recipe.batch_size, runtime=runtime, job=job)
+        def evaluate() -> Row:
+            outputs = predict(built, eval_inputs, batch_size=recipe.batch_size, runtime=runtime, job=job)
             return {"eval_map": float(mean_average_precision(outputs, truth)), "constant_map": constant_map}
 
         told = {
             "sampling": sampling,
-            "init": None if init is None else file_digest(init),
+            "pretrained": None if pretrained is None else file_digest(pretrained),
             "audio": known.audio.digests,
             "labels": known.label_digest(),
             "n_classes": len(mids),
@@ -104,17 +104,17 @@ def supervise(
             built,
             BinaryCrossEntropy(),
             examples,
-            judge,
+            evaluate,
             recipe,
             job=job,
             runtime=runtime,
-            running=running_path(outputs.out),
-            identity=training_identity(built, recipe, __name__, **told),
-            journal=Journal(outputs, name=name, n_epochs=recipe.epochs, scores=SCORES),
+            running=resume_path(outputs.out),
+            identity=fingerprint(built, recipe, __name__, **told),
+            journal=TrainingLogger(outputs, name=name, n_epochs=recipe.epochs, scores=SCORES),
         )
         if not job.first:
             return
-        conclude(
+        save_results(
             built,
             rows,
             outputs=outputs,
@@ -123,7 +123,7 @@ def supervise(
                 "recipe": asdict(recipe),
                 **told,
                 "clip_list_sha256": clip_list_digest(known.clip_ids),
-                "environment": environment(str(job.device), job.world_size),
+                "environment": describe_machine(str(job.device), job.world_size),
             },
             title=f"{name}, seed {recipe.seed}",
             scores=SCORES,
@@ -142,7 +142,7 @@ def supervise(
         )
 
 
-class _Corpus:
+class PairedDataset:
     """Clips that have sound and stand in a segment list.
 
     Attributes:
@@ -152,10 +152,10 @@ class _Corpus:
     """
 
     def __init__(self, audio: list[Path], segments: list[Path], mids: Sequence[str], what: str) -> None:
-        self.audio = AudioClips(audio)
+        self.audio = AudioDataset(audio)
         listed = read_labels(segments, mids)
         self._n_classes = len(mids)
-        self.rows, _ = common(self.audio.clip_ids, list(listed))
+        self.rows, _ = intersect_ids(self.audio.clip_ids, list(listed))
         self.clip_ids = [self.audio.clip_ids[row] for row in self.rows]
         self.labels = [listed[clip] for clip in self.clip_ids]
         n_unlisted = len(self.audio.clip_ids) - len(self)

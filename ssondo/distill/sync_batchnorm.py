@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ssondo.distill.distributed import Job
+from ssondo.distill.distributed import DistributedContext
 
 
 class _Sum(torch.autograd.Function):
@@ -34,7 +34,7 @@ def _sum(values: Tensor) -> Tensor:
     return total
 
 
-class WholeBatchNorm(nn.modules.batchnorm._BatchNorm):
+class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over all processes' clips, on CPUs; torch's `SyncBatchNorm` does it on GPUs alone.
 
     Every process has a part of the same size. In evaluation mode it is plain batch normalisation.
@@ -75,7 +75,7 @@ class WholeBatchNorm(nn.modules.batchnorm._BatchNorm):
 class WholeBatchDropout(nn.Module):
     """Dropout whose mask is drawn for the whole batch from torch's generator, the same in every process."""
 
-    def __init__(self, p: float, job: Job) -> None:
+    def __init__(self, p: float, job: DistributedContext) -> None:
         super().__init__()
         self.p = p
         self._rank, self._world_size = job.rank, job.world_size
@@ -89,7 +89,7 @@ class WholeBatchDropout(nn.Module):
         return input * kept[self._rank * n : (self._rank + 1) * n] / (1 - self.p)
 
 
-def over_whole_batches(model: nn.Module, job: Job) -> nn.Module:
+def convert_sync_batchnorm(model: nn.Module, job: DistributedContext) -> nn.Module:
     """`model` with its batch norms and dropouts replaced by those of the whole batch; weights are shared."""
     model = _replaced(model, nn.Dropout, lambda dropout: WholeBatchDropout(dropout.p, job))
     if job.world_size == 1:
@@ -99,8 +99,8 @@ def over_whole_batches(model: nn.Module, job: Job) -> nn.Module:
     return _replaced(model, nn.modules.batchnorm._BatchNorm, _whole_batch_norm)
 
 
-def _whole_batch_norm(norm: nn.modules.batchnorm._BatchNorm) -> WholeBatchNorm:
-    made = WholeBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+def _whole_batch_norm(norm: nn.modules.batchnorm._BatchNorm) -> CpuSyncBatchNorm:
+    made = CpuSyncBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     made.weight, made.bias = norm.weight, norm.bias
     made.running_mean, made.running_var = norm.running_mean, norm.running_var
     made.num_batches_tracked = norm.num_batches_tracked

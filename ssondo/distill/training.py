@@ -25,21 +25,21 @@ from torch import Tensor, nn
 
 from ssondo.audio.log_mel import SpecAugment
 from ssondo.distill.base_loss import Criterion
-from ssondo.distill.datasets import AudioClips
-from ssondo.distill.distributed import Job, half_type
-from ssondo.distill.log_mel_cache import Inputs, Read
+from ssondo.distill.datasets import AudioDataset
+from ssondo.distill.distributed import DistributedContext, half_type
+from ssondo.distill.log_mel_cache import LogMelCache, PartialBatch
 from ssondo.distill.mixup import Mix, draw_mix, mixup
-from ssondo.distill.prepare_model import for_training
+from ssondo.distill.prepare_model import prepare
 from ssondo.distill.sampler import Sampler
-from ssondo.distill.step_metrics import Reading, Readings
-from ssondo.distill.training_config import Outputs, Recipe, Runtime
-from ssondo.distill.training_log import LOSS_PART, Journal, Row, write_curves
-from ssondo.distill.training_state import Progress, resume, running_path, save, until_terminated
-from ssondo.distill.update_bn import reestimate_batchnorm
+from ssondo.distill.step_metrics import Reading, StepMetrics
+from ssondo.distill.training_config import Outputs, Runtime, TrainingConfig
+from ssondo.distill.training_log import LOSS_PART, Row, TrainingLogger, write_curves
+from ssondo.distill.training_state import TrainingState, catch_sigterm, resume, resume_path, save
+from ssondo.distill.update_bn import update_bn
 from ssondo.errors import SsondoError, TransientError
 from ssondo.students.checkpoint import save_student
 from ssondo.students.student import Student
-from ssondo.system.prefetch import Mover, Timed, prefetch
+from ssondo.system.prefetch import HostToDevice, TimedIterator, prefetch
 from ssondo.system.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ _MOST_OVERFLOWS = 40
 
 
 @dataclass(frozen=True)
-class Examples:
+class TrainingData:
     """What a student learns from.
 
     Attributes:
@@ -63,7 +63,7 @@ class Examples:
         clusters: cluster of each clip, shape (n_clips,), for losses that need it.
     """
 
-    inputs: Inputs
+    inputs: LogMelCache
     targets: Callable[[np.ndarray], np.ndarray]
     weights: np.ndarray
     clusters: np.ndarray | None = None
@@ -72,23 +72,23 @@ class Examples:
 class _Batch(NamedTuple):
     """A step's data. The input is this process's part, the rest is of the whole batch."""
 
-    input: Read
+    input: PartialBatch
     clips: np.ndarray
     targets: Tensor
     clusters: Tensor | None
 
 
-def served(
-    audio: AudioClips,
+def make_log_mel_cache(
+    audio: AudioDataset,
     rows: np.ndarray,
     student: Student,
-    job: Job,
+    job: DistributedContext,
     *,
     runtime: Runtime,
     name: str,
     weights: np.ndarray | None = None,
-    beside: Inputs | None = None,
-) -> Inputs:
+    beside: LogMelCache | None = None,
+) -> LogMelCache:
     """Log-mels of clips for a student that is on its device; see `ssondo.distill.log_mel_cache.Inputs`.
 
     Args:
@@ -109,7 +109,7 @@ def served(
             f"the clips have {audio.sample_rate} Hz and the student takes {student.sample_rate}; "
             f"make them with audioset.sample_rate: {student.sample_rate}"
         )
-    return Inputs(
+    return LogMelCache(
         audio,
         rows,
         student.log_mel,
@@ -129,7 +129,7 @@ def _generator(*key: int) -> np.random.Generator:
     return np.random.default_rng([*key, len(key)])
 
 
-def _seed_torch(recipe: Recipe, step: int) -> None:
+def _seed_torch(recipe: TrainingConfig, step: int) -> None:
     """SpecAugment and dropout of a step are drawn from its number, so no state of a generator has to be kept.
 
     The numbers are the same in every process: each draws for the whole batch and takes its own part.
@@ -137,7 +137,7 @@ def _seed_torch(recipe: Recipe, step: int) -> None:
     torch.manual_seed(int(_generator(recipe.seed, step).integers(2**63)))
 
 
-def _draw_mix(recipe: Recipe, step: int, job: Job) -> Mix | None:
+def _draw_mix(recipe: TrainingConfig, step: int, job: DistributedContext) -> Mix | None:
     """How the whole batch is mixed."""
     if recipe.mixup_alpha is None:
         return None
@@ -145,7 +145,7 @@ def _draw_mix(recipe: Recipe, step: int, job: Job) -> Mix | None:
     return Mix(mix.weight.to(job.device), mix.partner.to(job.device))
 
 
-def _mixed(log_mel: Tensor, mix: Mix, job: Job) -> Tensor:
+def _mixed(log_mel: Tensor, mix: Mix, job: DistributedContext) -> Tensor:
     """This process's part of the mixed batch; partners may be in any other's."""
     own = slice(job.rank * len(log_mel), (job.rank + 1) * len(log_mel))
     return mixup(job.gather(log_mel), mix)[own]
@@ -157,15 +157,15 @@ def _mixed(log_mel: Tensor, mix: Mix, job: Job) -> Tensor:
 def train(
     student: Student,
     loss_function: Criterion,
-    examples: Examples,
-    judge: Callable[[], Row],
-    recipe: Recipe,
+    examples: TrainingData,
+    evaluate: Callable[[], Row],
+    recipe: TrainingConfig,
     *,
-    job: Job,
+    job: DistributedContext,
     runtime: Runtime,
     running: Path,
     identity: str,
-    journal: Journal,
+    journal: TrainingLogger,
 ) -> list[Row]:
     """Train a student in place.
 
@@ -191,29 +191,29 @@ def train(
     if recipe.batch_size % job.world_size:
         raise SsondoError(f"batch_size {recipe.batch_size} cannot be shared by {job.world_size} processes evenly")
     half = half_type(recipe.precision, job.device)
-    model = for_training(student, job, compile=runtime.compile)
+    model = prepare(student, job, compile=runtime.compile)
     optimizer = torch.optim.Adam(student.parameters(), lr=recipe.learning_rate, fused=True)
     scaler = torch.amp.GradScaler(job.device.type, enabled=half is torch.float16)
-    factor = recipe.learning_rate_factor()
+    factor = recipe.lr_lambda()
     spec_augment = SpecAugment(max_time_width=recipe.time_mask, max_frequency_width=recipe.freq_mask)
     sampler = Sampler(examples.weights, seed=recipe.seed, batch_size=recipe.batch_size)
     n_steps = recipe.epochs * recipe.steps_per_epoch
 
-    at = resume(running, identity, student, optimizer, scaler, job) or Progress()
+    at = resume(running, identity, student, optimizer, scaler, job) or TrainingState()
     if job.first:
         if at.step:
             log.info("%s: going on at step %d of %d, from %s", journal.name, at.step, n_steps, running)
         journal.begin(at.history)
-    move = Mover(job.device)
+    move = HostToDevice(job.device)
     steps = range(at.step, n_steps)
     read = prefetch(lambda step: _read(examples, sampler, recipe, step, job, move), steps, runtime.num_workers)
-    readings = Readings(job)
-    batches = Timed(read, busy=readings.device_is_busy)
+    readings = StepMetrics(job)
+    batches = TimedIterator(read, busy=readings.device_is_busy)
     saved = epoch_began = began = time.monotonic()
     epoch_first, seconds_before = at.step, at.seconds
     student.train()
     shown = progress_bar(n_steps, journal.name, unit="step", done=at.step)
-    with closing(read), until_terminated() as terminated, shown as bar:
+    with closing(read), catch_sigterm() as terminated, shown as bar:
         bar.disable = not job.first
         for batch in batches:
             step = at.step
@@ -231,26 +231,26 @@ def train(
             with torch.autocast(job.device.type, dtype=half, enabled=half is not None):
                 outputs = model(log_mel)
             clusters = None if batch.clusters is None else move(batch.clusters)
-            loss, parts = loss_function.with_parts(job.gather(outputs.float()), move(batch.targets), clusters, mix)
+            loss, parts = loss_function.with_components(job.gather(outputs.float()), move(batch.targets), clusters, mix)
             scaler.scale(loss).backward()
             # Each process has the gradient of its own outputs.
-            job.sum_gradients(student.parameters())
+            job.all_reduce_gradients(student.parameters())
             scaler.unscale_(optimizer)
-            norm = nn.utils.clip_grad_norm_(student.parameters(), recipe.gradient_clip)
+            norm = nn.utils.clip_grad_norm_(student.parameters(), recipe.max_grad_norm)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
 
             at.step += 1
             bar.update()
-            _take(at, readings.push(step, loss, parts, norm, terminated.is_set(), batch.clips), examples, half)
+            _accumulate(at, readings.push(step, loss, parts, norm, terminated.is_set(), batch.clips), examples, half)
             stop = readings.stop
             last_of_epoch = at.step % recipe.steps_per_epoch == 0
             due = job.first and time.monotonic() - saved > 60 * runtime.checkpoint_minutes
             if not (last_of_epoch or due or stop):
                 continue
 
-            _take(at, readings.flush(), examples, half)
+            _accumulate(at, readings.flush(), examples, half)
             at.seconds = seconds_before + time.monotonic() - began
             if last_of_epoch:
                 row = _epoch_row(at, recipe, optimizer)
@@ -258,8 +258,8 @@ def train(
                 row["clips_per_s"] = (at.step - epoch_first) * recipe.batch_size / seconds
                 row["wait_share"] = batches.waited_s / seconds
                 if at.step // recipe.steps_per_epoch % runtime.validate_every == 0 or at.step == n_steps:
-                    with _measured_statistics(student, examples, sampler, recipe, job, keep=at.step == n_steps):
-                        row.update(judge())
+                    with _recalibrated_eval(student, examples, sampler, recipe, job, keep=at.step == n_steps):
+                        row.update(evaluate())
                 at.history.append(row)
                 if job.first:
                     journal.add(at.history)
@@ -276,7 +276,14 @@ def train(
     return at.history
 
 
-def _read(examples: Examples, sampler: Sampler, recipe: Recipe, step: int, job: Job, move: Mover) -> _Batch:
+def _read(
+    examples: TrainingData,
+    sampler: Sampler,
+    recipe: TrainingConfig,
+    step: int,
+    job: DistributedContext,
+    move: HostToDevice,
+) -> _Batch:
     """The data of a step; runs in another thread."""
     clips = sampler.draw(*divmod(step, recipe.steps_per_epoch))
     clusters = None if examples.clusters is None else move.pinned(torch.from_numpy(examples.clusters[clips]))
@@ -284,7 +291,7 @@ def _read(examples: Examples, sampler: Sampler, recipe: Recipe, step: int, job: 
     return _Batch(examples.inputs.read(job.part(clips)).each(move.pinned), clips, targets, clusters)
 
 
-def _take(at: Progress, reading: Reading | None, examples: Examples, half: torch.dtype | None) -> None:
+def _accumulate(at: TrainingState, reading: Reading | None, examples: TrainingData, half: torch.dtype | None) -> None:
     """Add a step's numbers to the epoch's.
 
     Raises:
@@ -311,7 +318,7 @@ def _take(at: Progress, reading: Reading | None, examples: Examples, half: torch
         at.n_norms += 1
 
 
-def _epoch_row(at: Progress, recipe: Recipe, optimizer: torch.optim.Optimizer) -> Row:
+def _epoch_row(at: TrainingState, recipe: TrainingConfig, optimizer: torch.optim.Optimizer) -> Row:
     """An epoch's line of the history; begins the sums of the next."""
     row: Row = {
         "epoch": at.step // recipe.steps_per_epoch,
@@ -327,17 +334,23 @@ def _epoch_row(at: Progress, recipe: Recipe, optimizer: torch.optim.Optimizer) -
 
 
 @contextmanager
-def _measured_statistics(
-    student: Student, examples: Examples, sampler: Sampler, recipe: Recipe, job: Job, *, keep: bool
+def _recalibrated_eval(
+    student: Student,
+    examples: TrainingData,
+    sampler: Sampler,
+    recipe: TrainingConfig,
+    job: DistributedContext,
+    *,
+    keep: bool,
 ) -> Iterator[None]:
     """Evaluation mode, with statistics of batch norms that are measured on training clips.
 
     The running ones come back after, unless `keep`: what is judged meanwhile must not change the training.
     """
     before = {name: buffer.clone() for name, buffer in student.named_buffers()}
-    n_batches = recipe.reestimate_batches if keep else min(recipe.reestimate_batches, _BATCHES_TO_JUDGE)
+    n_batches = recipe.bn_update_batches if keep else min(recipe.bn_update_batches, _BATCHES_TO_JUDGE)
     if n_batches:
-        reestimate_batchnorm(student, _measuring_batches(n_batches, examples, sampler, recipe, job))
+        update_bn(student, _measuring_batches(n_batches, examples, sampler, recipe, job))
     student.eval()
     try:
         yield
@@ -349,7 +362,7 @@ def _measured_statistics(
 
 
 def _measuring_batches(
-    n_batches: int, examples: Examples, sampler: Sampler, recipe: Recipe, job: Job
+    n_batches: int, examples: TrainingData, sampler: Sampler, recipe: TrainingConfig, job: DistributedContext
 ) -> Iterator[Tensor]:
     """Log-mels of batches that no epoch draws, as they are."""
     for step in range(n_batches):
@@ -358,7 +371,9 @@ def _measuring_batches(
 
 
 @torch.no_grad()
-def outputs_of(student: Student, inputs: Inputs, *, batch_size: int, runtime: Runtime, job: Job) -> Tensor:
+def predict(
+    student: Student, inputs: LogMelCache, *, batch_size: int, runtime: Runtime, job: DistributedContext
+) -> Tensor:
     """What a student in evaluation mode makes of clips, float32, on the CPU, shape (n_clips, n_outputs)."""
     own = job.part(np.arange(len(inputs)))
     parts = np.array_split(own, -(-len(own) // batch_size)) if len(own) else []
@@ -377,7 +392,7 @@ def outputs_of(student: Student, inputs: Inputs, *, batch_size: int, runtime: Ru
 # --- what a training leaves behind -------------------------------------------------------------
 
 
-def conclude(
+def save_results(
     student: Student,
     rows: Sequence[Row],
     *,
@@ -398,4 +413,4 @@ def conclude(
     """
     write_curves(outputs.curves, rows, title, scores)
     save_student(outputs.out, student, provenance)
-    running_path(outputs.out).unlink(missing_ok=True)
+    resume_path(outputs.out).unlink(missing_ok=True)

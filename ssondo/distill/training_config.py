@@ -4,56 +4,56 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssondo.distill.lr_schedule import learning_rate_factor, schedule_of
+from ssondo.distill.lr_schedule import lr_lambda, schedule_of
 from ssondo.errors import SsondoError
 
 PRECISIONS = ("auto", "float32", "bf16", "fp16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingConfig:
     """How a student is optimised. Everything here changes the weights that come out.
 
     Attributes:
         seed: of weights, draws, augmentation and dropout.
         epochs: how many.
-        draws_per_epoch: clips drawn in an epoch, with replacement; whole batches only.
+        samples_per_epoch: clips drawn in an epoch, with replacement; whole batches only.
         batch_size: clips a step, over all GPUs.
         learning_rate: of Adam, at its peak.
         schedule: of the learning rate: published (constant within an epoch), linear, or constant.
         warmup_epochs: length of its ramp up.
         decay_start_epoch: where its ramp down begins.
         decay_epochs: length of the ramp down.
-        final_multiplier: share of the learning rate after it.
-        gradient_clip: largest norm of the gradient.
+        final_lr_fraction: share of the learning rate after it.
+        max_grad_norm: largest norm of the gradient.
         mixup_alpha: of the Beta distribution, 0.3 in the supervised baseline; not given, no mixup.
         freq_mask: SpecAugment, widest mask in mel bands; 0 is off.
         time_mask: SpecAugment, widest mask in frames; 0 is off.
         precision: of matrix products and convolutions: auto, float32, bf16 or fp16; auto is 16 bit on
             a GPU and float32 on a CPU.
-        reestimate_batches: batches on which batch norms are measured before the student is judged or
+        bn_update_batches: batches on which batch norms are measured before the student is judged or
             saved, for short trainings; 0 keeps the running statistics.
     """
 
     seed: int
     epochs: int
-    draws_per_epoch: int
+    samples_per_epoch: int
     batch_size: int
     learning_rate: float
     schedule: str = "published"
     warmup_epochs: float = 8
     decay_start_epoch: float = 80
     decay_epochs: float = 95
-    final_multiplier: float = 0.01
-    gradient_clip: float = 5.0
+    final_lr_fraction: float = 0.01
+    max_grad_norm: float = 5.0
     mixup_alpha: float | None = None
     freq_mask: int = 0
     time_mask: int = 0
     precision: str = "auto"
-    reestimate_batches: int = 0
+    bn_update_batches: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "draws_per_epoch", "batch_size"):
+        for name in ("epochs", "samples_per_epoch", "batch_size"):
             if getattr(self, name) < 1:
                 raise SsondoError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.precision not in PRECISIONS:
@@ -62,9 +62,9 @@ class Recipe:
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch, at least one."""
-        return max(1, self.draws_per_epoch // self.batch_size)
+        return max(1, self.samples_per_epoch // self.batch_size)
 
-    def learning_rate_factor(self) -> Callable[[int], float]:
+    def lr_lambda(self) -> Callable[[int], float]:
         """The factor of the learning rate at each step.
 
         Raises:
@@ -75,9 +75,9 @@ class Recipe:
             warmup_epochs=self.warmup_epochs,
             decay_start_epoch=self.decay_start_epoch,
             decay_epochs=self.decay_epochs,
-            final_multiplier=self.final_multiplier,
+            final_lr_fraction=self.final_lr_fraction,
         )
-        return learning_rate_factor(schedule, steps_per_epoch=self.steps_per_epoch)
+        return lr_lambda(schedule, steps_per_epoch=self.steps_per_epoch)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ssondo.distill.training_config import Outputs
-from ssondo.storage.atomic_files import replacing, write_text
+from ssondo.storage.atomic_files import atomic_write, write_text
 
 if TYPE_CHECKING:
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -64,14 +64,14 @@ def write_curves(path: Path, history: Sequence[Row], title: str, scores: Mapping
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         # The name of the program in it would make pictures of two versions differ.
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
 
 
 def write_events(path: Path, history: Sequence[Row]) -> None:
     """Write the history as a TensorBoard event file; the time of an event is that since the training began."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         writer = _record_writer(file)
         writer.write(_event(file_version="brain.Event:2", wall_time=0))
         for row in history:
@@ -107,7 +107,7 @@ def _event_of(row: Row) -> bytes:
     return _event(step=row["step"], wall_time=row["seconds"], summary=Summary(value=values))
 
 
-class Journal:
+class TrainingLogger:
     """Says of each epoch how it went while the training runs: in the log, in the CSV and to TensorBoard.
 
     Args:

@@ -15,18 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssondo.distill.distributed import Job
-from ssondo.distill.training_config import Recipe
+from ssondo.distill.distributed import DistributedContext
+from ssondo.distill.training_config import TrainingConfig
 from ssondo.distill.training_log import Row
 from ssondo.provenance import code_hash
-from ssondo.storage.atomic_files import content_digest, file_digest, replacing
+from ssondo.storage.atomic_files import atomic_write, content_digest, file_digest
 from ssondo.students.student import Student
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """Where a training stands, besides weights and optimiser.
 
     Attributes:
@@ -50,7 +50,7 @@ class Progress:
     part_sums: dict[str, float] = field(default_factory=dict)
 
 
-def running_path(out: Path) -> Path:
+def resume_path(out: Path) -> Path:
     """Where the state of the training that makes `out` is kept: no output of a rule, so a workflow leaves it alone."""
     return out.with_name(f".{out.name}.running.pt")
 
@@ -61,7 +61,7 @@ def save(
     student: Student,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    at: Progress,
+    at: TrainingState,
 ) -> None:
     """Keep all that the next step reads, in one step: the old file or the new one.
 
@@ -74,7 +74,7 @@ def save(
         "scaler": scaler.state_dict(),
         "progress": vars(at),
     }
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
 
 
@@ -84,10 +84,10 @@ def resume(
     student: Student,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    job: Job,
-) -> Progress | None:
+    job: DistributedContext,
+) -> TrainingState | None:
     """Load a state that `save` kept, if there is one of the same training; all processes have the first one's."""
-    state = job.from_first(lambda: _read(path, identity))
+    state = job.broadcast_object(lambda: _read(path, identity))
     if state is None:
         return None
     # The code of a user's own student may have changed where no digest sees it.
@@ -99,7 +99,7 @@ def resume(
     # Empty if it was saved by a GPU that has bfloat16, which needs no scale; one that has not begins with torch's own.
     if state["scaler"]:
         scaler.load_state_dict(state["scaler"])
-    return Progress(**state["progress"])
+    return TrainingState(**state["progress"])
 
 
 def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
@@ -121,7 +121,7 @@ def _read(path: Path, identity: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def until_terminated() -> Iterator[threading.Event]:
+def catch_sigterm() -> Iterator[threading.Event]:
     """An event that SIGTERM sets, in place of ending the program: SLURM warns so before the time is up."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -134,7 +134,7 @@ def until_terminated() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
 
-def training_identity(student: Student, recipe: Recipe, *modules: str, **parts: Any) -> str:
+def fingerprint(student: Student, recipe: TrainingConfig, *modules: str, **parts: Any) -> str:
     """Digest of all that determines the weights a training ends with, but the number of processes and threads.
 
     Args:

@@ -28,7 +28,7 @@ def _measuring_batchnorm(model: nn.Module) -> Iterator[list[nn.modules.batchnorm
 
 
 @torch.no_grad()
-def reestimate_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> int:
+def update_bn(model: nn.Module, batches: Iterable[Tensor]) -> int:
     """Compute the running statistics of all batch norms anew, as the plain average over batches.
 
     With a momentum of 0.01 they mean something after some 500 steps only; a model that was trained

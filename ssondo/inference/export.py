@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssondo.errors import SsondoError
 from ssondo.inference.wrapper import SsondoWrapper
-from ssondo.storage.atomic_files import replacing
+from ssondo.storage.atomic_files import atomic_write
 from ssondo.students.checkpoint import load_student
 from ssondo.teachers.external import load_onnx
 
@@ -77,7 +77,7 @@ def export(*, student: Path, out: Path, architecture: str | None = None) -> None
     shortest = 1 if model.student_model.add_last else window
     # One sample less than a window is padded, and the longer one has a remainder.
     lengths = (max(shortest, window - 1), 2 * window + window // 2)
-    with replacing(out) as temporary:
+    with atomic_write(out) as temporary:
         _write(model, temporary, student, shortest, lengths[1])
         difference = max(_difference(model, temporary, n_samples) for n_samples in lengths)
         if not difference <= _TOLERANCE:

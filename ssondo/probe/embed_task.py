@@ -19,18 +19,18 @@ from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import clip_list_digest
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.embedding import ENVIRONMENT_OF, EmbeddingShardWriter
-from ssondo.system.allocator import keep_freed_memory
-from ssondo.system.hardware import environment
+from ssondo.system.allocator import disable_malloc_trim
+from ssondo.system.hardware import describe_machine
 from ssondo.system.progress import progress_bar
 from ssondo.teachers import device_of
 from ssondo.teachers.embed import (
     PRECISIONS,
     batches,
     checkpoint_sha256,
+    disable_tf32,
     embed_batch,
-    load_configured,
+    load_teacher_from_config,
     read_waveforms,
-    whole_float32,
 )
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def embed_task(
         raise SsondoError(f"embed_task: batch_size {batch_size} is not positive")
     device = device_of(device)
     if device == "cpu":
-        keep_freed_memory()
+        disable_malloc_trim()
     sha256 = checkpoint_sha256(checkpoint if student is None else student)
     with AudioShard(audio) as shard:
         extras = _extras(shard)
@@ -96,7 +96,7 @@ def embed_task(
             "clip_list_sha256": clip_list_digest(clip_ids),
             "training_clip_list_sha256": model.trained_on,
             "audio_digest": shard.digest,
-            ENVIRONMENT_OF: {**model.made_with, "embed_task": environment(model.device)},
+            ENVIRONMENT_OF: {**model.made_with, "embed_task": describe_machine(model.device)},
         }
         name = f"embed_task {model.name} {shard.settings['task']}"
         with (
@@ -135,7 +135,7 @@ def _extras(shard: AudioShard) -> dict[str, np.ndarray]:
 
 class _Teacher:
     def __init__(self, teacher: dict[str, Any], checkpoint: Path | None, device: str, precision: str) -> None:
-        self._model = load_configured(teacher, checkpoint, device)
+        self._model = load_teacher_from_config(teacher, checkpoint, device)
         self._device, self._precision = device, precision
         self.device = self._model.device
         self.made_with: dict[str, dict[str, str]] = {}
@@ -173,7 +173,7 @@ class _Student:
         for start in range(0, len(waveforms), batch_size):
             chosen = by_length[start : start + batch_size]
             clips = [waveforms[index] for index in chosen]
-            with torch.inference_mode(), whole_float32():
+            with torch.inference_mode(), disable_tf32():
                 padded = pad_sequence(clips, batch_first=True).to(self._device)
                 embeddings[chosen] = self._model.embed(padded, [len(clip) for clip in clips]).cpu().numpy()
         return embeddings

@@ -33,7 +33,7 @@ class GridPoint:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledEmbeddings:
     """Clips with labels.
 
     Attributes:
@@ -46,7 +46,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Development:
+class TrainValid:
     """Training and validation clips of every seed: all that selection may see.
 
     Attributes:
@@ -55,7 +55,7 @@ class Development:
         valid_rows: rows of `clips` that validate, shape (n_seeds, n_valid), int64.
     """
 
-    clips: Labelled
+    clips: LabelledEmbeddings
     train_rows: torch.Tensor
     valid_rows: torch.Tensor
 
@@ -82,7 +82,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class EarlyStopping:
     """How long a probe trains. In steps, not epochs: an epoch of a small task is a handful of steps.
 
     Attributes:
@@ -97,7 +97,7 @@ class Schedule:
 
 
 @dataclass
-class Fitted:
+class FittedProbe:
     """One chosen probe a seed.
 
     Attributes:
@@ -233,7 +233,7 @@ def _statistics(clips: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, 
     return mean.float(), torch.where(moves, 1 / std, 0.0).float()
 
 
-def _scaling(development: Development, head: Head) -> tuple[torch.Tensor, torch.Tensor]:
+def _scaling(development: TrainValid, head: Head) -> tuple[torch.Tensor, torch.Tensor]:
     """What is taken from an embedding and what it is multiplied by, each (n_seeds, embedding_dim)."""
     rows, clips = development.train_rows, development.clips.embeddings
     if not head.standardise:
@@ -304,11 +304,11 @@ def _batches(
         yield from full
 
 
-class _Race:
+class GridSearch:
     """Seeds and grid points of one batch size, training side by side."""
 
     def __init__(
-        self, development: Development, metric: str, head: Head, points: list[GridPoint], seeds: list[int]
+        self, development: TrainValid, metric: str, head: Head, points: list[GridPoint], seeds: list[int]
     ) -> None:
         self.development, self.metric = development, metric
         self.points = points
@@ -346,7 +346,7 @@ class _Race:
             self.optimiser.weights = [weight.detach() for weight in weights]
             self.optimiser.step(list(gradients))
 
-    def _look(self, step: int) -> _Best:
+    def _validate(self, step: int) -> _Best:
         """Score and loss of every running probe on its validation clips."""
         scores, losses = [], []
         for s, rows in enumerate(self.development.valid_rows):
@@ -362,7 +362,7 @@ class _Race:
             self.optimiser.weights, found, torch.stack(losses), torch.full_like(found, step, dtype=torch.int64)
         )
 
-    def run(self, schedule: Schedule, name: str) -> None:
+    def run(self, schedule: EarlyStopping, name: str) -> None:
         """Train until every probe has gone `patience` steps without a better validation result."""
         step = 0
         with progress_bar(schedule.steps, name, unit="step") as bar:
@@ -370,13 +370,13 @@ class _Race:
                 n = min(schedule.validate_every, schedule.steps - step)
                 self._train(n)
                 step += n
-                self._judge(step, schedule.patience)
+                self._early_stop(step, schedule.patience)
                 bar.update(n)
 
     @torch.no_grad()
-    def _judge(self, step: int, patience: int) -> None:
+    def _early_stop(self, step: int, patience: int) -> None:
         """Keep what is better than before, and drop the grid points whose every seed has stopped."""
-        now = self._look(step)
+        now = self._validate(step)
         # A probe that has stopped may still train beside others; it no longer counts. The first look counts always.
         best = self.best.step[:, self._running]
         stopped = (best > 0) & (step - best > patience)
@@ -389,15 +389,15 @@ class _Race:
 
 
 def select(
-    development: Development,
+    development: TrainValid,
     *,
     metric: str,
     head: Head,
     grid: list[GridPoint],
-    schedule: Schedule,
+    schedule: EarlyStopping,
     seeds: list[int],
     name: str = "probe",
-) -> Fitted:
+) -> FittedProbe:
     """Train every grid point with every seed and choose one a seed by the validation score.
 
     Equal scores: the lower validation loss decides, then the order of the grid.
@@ -422,7 +422,7 @@ def select(
         by_batch_size.setdefault(point.batch_size, []).append(point)
     races = []
     for batch_size, points in by_batch_size.items():
-        race = _Race(development, metric, head, points, seeds)
+        race = GridSearch(development, metric, head, points, seeds)
         race.run(schedule, f"{name} batch {batch_size}")
         races.append(race)
     points = [point for race in races for point in race.points]
@@ -438,7 +438,7 @@ def select(
         min(range(len(points)), key=lambda g, s=s: (-float(scores[s, g]), float(losses[s, g]), g))  # type: ignore[misc]
         for s in range(len(seeds))
     ]
-    return Fitted(
+    return FittedProbe(
         mean=races[0].mean,
         inverse_std=races[0].inverse_std,
         weights=[torch.stack([layer[s, :, [g]] for s, g in enumerate(winners)]) for layer in layers],
@@ -449,7 +449,7 @@ def select(
 
 
 @torch.no_grad()
-def _outputs(fitted: Fitted, embeddings: torch.Tensor) -> torch.Tensor:
+def _outputs(fitted: FittedProbe, embeddings: torch.Tensor) -> torch.Tensor:
     """Class scores of embeddings (n_clips, embedding_dim) by each seed's probe: (n_seeds, n_clips, n_classes)."""
     outputs = []
     for s in range(len(fitted.chosen)):
@@ -458,12 +458,14 @@ def _outputs(fitted: Fitted, embeddings: torch.Tensor) -> torch.Tensor:
     return torch.stack(outputs)
 
 
-def score(fitted: Fitted, test: Labelled, *, metric: str) -> torch.Tensor:
+def score(fitted: FittedProbe, test: LabelledEmbeddings, *, metric: str) -> torch.Tensor:
     """The test score of each seed's probe, shape (n_seeds,), float64, in [0, 1]."""
     return evaluate(metric, _outputs(fitted, test.embeddings), test.labels)
 
 
-def bootstrap_scores(fitted: Fitted, test: Labelled, *, metric: str, n: int, seed: int | Sequence[int]) -> torch.Tensor:
+def bootstrap_scores(
+    fitted: FittedProbe, test: LabelledEmbeddings, *, metric: str, n: int, seed: int | Sequence[int]
+) -> torch.Tensor:
     """Test scores, averaged over the seeds, of `n` draws of the test clips with replacement; shape (n,).
 
     A draw without any positive clip is drawn again.

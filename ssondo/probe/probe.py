@@ -17,12 +17,12 @@ import torch
 
 from ssondo.errors import SsondoError
 from ssondo.probe.grid_search import (
-    Development,
-    Fitted,
+    EarlyStopping,
+    FittedProbe,
     GridPoint,
     Head,
-    Labelled,
-    Schedule,
+    LabelledEmbeddings,
+    TrainValid,
     bootstrap_scores,
     score,
     select,
@@ -30,7 +30,7 @@ from ssondo.probe.grid_search import (
 from ssondo.provenance import code_hash
 from ssondo.storage.atomic_files import clip_list_digest, write_json
 from ssondo.storage.shards.embedding import ENVIRONMENT_OF, EmbeddingShard
-from ssondo.system.hardware import environment
+from ssondo.system.hardware import describe_machine
 from ssondo.tasks.metrics import check_labels
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class _Task:
         self.metric: str = shard.settings["metric"]
         self.classes: list[str] = shard.settings["classes"]
 
-    def clips(self, rows: np.ndarray) -> Labelled:
+    def clips(self, rows: np.ndarray) -> LabelledEmbeddings:
         """The clips of `rows`; the labels of other clips go no further than this function."""
         labels = torch.from_numpy(self.shard.extra("labels")[rows])
         try:
@@ -159,7 +159,7 @@ class _Task:
         for start in range(0, len(self.shard), _CHUNK):
             first, last = np.searchsorted(rows, [start, start + _CHUNK])
             embeddings[first:last] = self.shard.rows(start, start + _CHUNK)[rows[first:last] - start]
-        return Labelled(torch.from_numpy(embeddings).to(self._device), labels.to(self._device))
+        return LabelledEmbeddings(torch.from_numpy(embeddings).to(self._device), labels.to(self._device))
 
     def parts(self, seeds: list[int]) -> list[Part]:
         """What trains, validates and is scored."""
@@ -176,27 +176,27 @@ class _Task:
         except SsondoError as error:
             raise SsondoError(f"{self.shard.path}: {error}") from None
 
-    def development(self, part: Part) -> Development:
+    def development(self, part: Part) -> TrainValid:
         """Training and validation clips of `part`."""
-        return Development(
+        return TrainValid(
             self.clips(part.development_rows),
             torch.from_numpy(part.train_rows).to(self._device),
             torch.from_numpy(part.valid_rows).to(self._device),
         )
 
-    def test(self, part: Part) -> Labelled:
+    def test(self, part: Part) -> LabelledEmbeddings:
         """Test clips of `part`; read after everything is chosen."""
         return self.clips(part.test_rows)
 
 
-def _leaking_development(development: Development, test: Labelled) -> Development:
+def _leaking_development(development: TrainValid, test: LabelledEmbeddings) -> TrainValid:
     """The published notebook's reading: all else trains, and the test clips take the place of validation."""
-    clips = Labelled(
+    clips = LabelledEmbeddings(
         torch.cat([development.clips.embeddings, test.embeddings]), torch.cat([development.clips.labels, test.labels])
     )
     n, n_seeds = len(development.clips.labels), len(development.train_rows)
     rows = torch.arange(len(clips.labels), device=clips.labels.device).expand(n_seeds, -1)
-    return Development(clips, rows[:, :n], rows[:, n:])
+    return TrainValid(clips, rows[:, :n], rows[:, n:])
 
 
 def interval(scores: list[float]) -> float | None:
@@ -210,14 +210,14 @@ class _Recipe:
 
     head: Head
     grid: list[GridPoint]
-    schedule: Schedule
+    schedule: EarlyStopping
 
 
 def _notebook_recipe(n_train: int) -> _Recipe:
     """The published notebook's; it looks at the scores after every epoch and never stops early."""
     epoch = -(-n_train // _NOTEBOOK.batch_size)
     steps = _NOTEBOOK_EPOCHS * epoch
-    return _Recipe(Head(0, start=1.0, standardise=False), [_NOTEBOOK], Schedule(steps, steps, epoch))
+    return _Recipe(Head(0, start=1.0, standardise=False), [_NOTEBOOK], EarlyStopping(steps, steps, epoch))
 
 
 def _grid(
@@ -314,14 +314,14 @@ def probe(
         parts = task.parts(seeds)
         for i, part in enumerate(parts):
             development = task.development(part)
-            test: Labelled | None = None
+            test: LabelledEmbeddings | None = None
             if protocol == "published_notebook":
                 test = task.test(part)
                 development = _leaking_development(development, test)
                 recipe = _notebook_recipe(development.train_rows.shape[1])
             else:
                 grid = _grid(learning_rates, weight_decays, batch_sizes, development.train_rows.shape[1])
-                schedule = Schedule(steps, patience, validate_every)
+                schedule = EarlyStopping(steps, patience, validate_every)
                 recipe = _Recipe(Head(hidden if head == "mlp" else 0), grid, schedule)
             fitted = select(
                 development,
@@ -363,7 +363,7 @@ def probe(
             "embeddings_digest": shard.digest,
             "options": options | {"bootstrap": bootstrap},
             "code": code_hash("ssondo.probe.probe"),
-            "environment": environment(str(runs_on)),
+            "environment": describe_machine(str(runs_on)),
             ENVIRONMENT_OF: shard.settings.get(ENVIRONMENT_OF, {}),
         }
     if draws:
@@ -385,7 +385,9 @@ def probe(
     )
 
 
-def _result(part: Part, development: Development, fitted: Fitted, test: Labelled, task: _Task) -> dict[str, Any]:
+def _result(
+    part: Part, development: TrainValid, fitted: FittedProbe, test: LabelledEmbeddings, task: _Task
+) -> dict[str, Any]:
     """Scores and choices of one part, one entry a seed."""
     has_positive = (test.labels == 1).any(dim=0).tolist()
     return {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssondo.storage.atomic_files import replacing
+from ssondo.storage.atomic_files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -218,7 +218,7 @@ def save_figure(figure: "Figure", path: Path, kind: str) -> None:
     from matplotlib import rc_context
 
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with replacing(path) as temporary, rc_context({"svg.hashsalt": "ssondo", "svg.fonttype": "path"}):
+    with atomic_write(path) as temporary, rc_context({"svg.hashsalt": "ssondo", "svg.fonttype": "path"}):
         figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
 
 

@@ -21,7 +21,7 @@ from ssondo.errors import SsondoError
 _OPEN_PACKS = 16
 
 
-class Origin(NamedTuple):
+class ClipLocation(NamedTuple):
     """A place of sound.
 
     Attributes:
@@ -40,7 +40,7 @@ class Origin(NamedTuple):
         return f"{self.part}|".encode("ascii") + os.fsencode(self.path)
 
     @classmethod
-    def decoded(cls, text: bytes, stamp: str = "") -> "Origin":
+    def decoded(cls, text: bytes, stamp: str = "") -> "ClipLocation":
         """What `encoded` made bytes of."""
         part, _, path = text.partition(b"|")
         return cls(os.fsdecode(path), part.decode("ascii"), stamp)
@@ -51,7 +51,7 @@ class Origin(NamedTuple):
         return self.stamp if self.stamp.startswith("sha256-") else f"{self.stamp}|{self.part}"
 
 
-class OriginChanged(SsondoError):
+class LocationChanged(SsondoError):
     """The sound is not there any more, or not what it was."""
 
 
@@ -75,7 +75,7 @@ def stamped_size(stamp: str) -> int:
     return int(stamp.partition("-")[0] or 0)
 
 
-def read_origin(origin: Origin, folder: Path) -> bytes:
+def read_origin(origin: ClipLocation, folder: Path) -> bytes:
     """The sound as a file that `ssondo.audio.codec` decodes.
 
     Args:
@@ -98,13 +98,13 @@ def read_origin(origin: Origin, folder: Path) -> bytes:
                 start, _, length = origin.part.partition("+")
                 data = os.pread(file.fileno(), int(length), int(start))
     except FileNotFoundError:
-        raise OriginChanged(f"{path}: is gone") from None
+        raise LocationChanged(f"{path}: is gone") from None
     _check(path, origin, size, data)
     return data
 
 
 @contextmanager
-def open_origin(origin: Origin, folder: Path) -> Iterator[BinaryIO]:
+def open_origin(origin: ClipLocation, folder: Path) -> Iterator[BinaryIO]:
     """The sound as a file to read from; a file of its own is opened where it lies, and need not fit into memory.
 
     Args:
@@ -122,18 +122,18 @@ def open_origin(origin: Origin, folder: Path) -> Iterator[BinaryIO]:
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        raise OriginChanged(f"{path}: is gone") from None
+        raise LocationChanged(f"{path}: is gone") from None
     with file:
         _check(path, origin, os.fstat(file.fileno()).st_size, b"")
         yield file
 
 
-def _check(path: Path, origin: Origin, size: int, data: bytes) -> None:
+def _check(path: Path, origin: ClipLocation, size: int, data: bytes) -> None:
     if origin.stamp.startswith("sha256-"):
         if part_stamp(data) != origin.stamp:
-            raise OriginChanged(f"{path}: is damaged, or not what it was ({origin.part})")
+            raise LocationChanged(f"{path}: is damaged, or not what it was ({origin.part})")
     elif origin.stamp and size != stamped_size(origin.stamp):
-        raise OriginChanged(f"{path}: has {size} bytes and had {stamped_size(origin.stamp)}")
+        raise LocationChanged(f"{path}: has {size} bytes and had {stamped_size(origin.stamp)}")
 
 
 _packs: OrderedDict[Path, h5py.File] = OrderedDict()
@@ -149,7 +149,7 @@ def _pack(path: Path) -> h5py.File:
     return _packs[path]
 
 
-def _pack_row(path: Path, origin: Origin) -> bytes:
+def _pack_row(path: Path, origin: ClipLocation) -> bytes:
     """A row of an HDF5 pack: the file that it holds, or its samples as WAV."""
     place, _, rate = origin.part.partition("@")
     column, _, row = place.rstrip("]").rpartition("[")

@@ -181,7 +181,7 @@ def save_student(path: str | PathLike[str], student: Student, provenance: Mappin
         "ssondo": {"format": _FORMAT, "settings": settings, "digest": digest, "provenance": dict(provenance or {})},
     }
     # Through an open file: given a name, torch would write that name into the file.
-    with atomic_files.replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_files.atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(checkpoint, file)
     atomic_files.write_digest(path, digest)
     return digest

@@ -259,7 +259,7 @@ def initialise_backbone(
     return backbone
 
 
-def new_student(spec: Mapping[str, Any], *, n_outputs: int, seed: int, init: Path | None = None) -> Student:
+def build_student(spec: Mapping[str, Any], *, n_outputs: int, seed: int, pretrained: Path | None = None) -> Student:
     """Build a student with weights that depend on `spec` and `seed` alone.
 
     The backbone is drawn before the mapping head, so students of one seed that differ in
@@ -270,10 +270,10 @@ def new_student(spec: Mapping[str, Any], *, n_outputs: int, seed: int, init: Pat
             architecture, e.g. `width_mult`: in `backbone`, or beside them where `Student` has no such argument.
         n_outputs: size of the mapping head's output.
         seed: of the weights.
-        init: pretrained weights of the backbone, in place of random ones.
+        pretrained: pretrained weights of the backbone, in place of random ones.
 
     Raises:
-        SsondoError: if the architecture or a setting is not known, or `init` is of another one.
+        SsondoError: if the architecture or a setting is not known, or `pretrained` is of another one.
     """
     if "architecture" not in spec:
         raise SsondoError("student: architecture is missing; give e.g. mobilenetv3")
@@ -285,6 +285,6 @@ def new_student(spec: Mapping[str, Any], *, n_outputs: int, seed: int, init: Pat
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = Student(n_outputs=n_outputs, backbone=backbone, **own)
-    if init is not None:
-        initialise_backbone(student.model, init)
+    if pretrained is not None:
+        initialise_backbone(student.model, pretrained)
     return student

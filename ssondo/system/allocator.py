@@ -9,7 +9,7 @@ _MMAP_THRESHOLD = -3
 _KEPT_BYTES = 1 << 30
 
 
-def keep_freed_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Let this process keep blocks of up to 1 GiB that are freed. For work on a CPU, by whole programs.
 
     glibc maps each block of 32 MB or more anew, and the system fills each of its pages with zeros

@@ -22,7 +22,7 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def environment(device: str = "cpu", n_processes: int = 1) -> dict[str, str]:
+def describe_machine(device: str = "cpu", n_processes: int = 1) -> dict[str, str]:
     """What a result was computed with.
 
     Args:

@@ -36,7 +36,7 @@ def prefetch(make: Callable[[int], T], numbers: Iterable[int], num_workers: int)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Mover:
+class HostToDevice:
     """Brings tensors to a device, on a GPU beside the work that is going on there.
 
     A step is only launched, not waited for, so the next one's data are copied while it is computed.
@@ -62,7 +62,7 @@ class Mover:
         return moved
 
 
-class Timed(Iterator[T]):
+class TimedIterator(Iterator[T]):
     """An iterator that counts the seconds that the device waited for it: `waited_s`.
 
     Args:

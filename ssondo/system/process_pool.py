@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from ssondo.errors import TransientError
-from ssondo.system.allocator import keep_freed_memory
+from ssondo.system.allocator import disable_malloc_trim
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -76,7 +76,7 @@ def _end(pool: ProcessPoolExecutor) -> None:
 def _begin(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Decoding takes and frees megabytes for each clip; asking the system anew costs a fifth of its time.
-    keep_freed_memory()
+    disable_malloc_trim()
     if initializer is not None:
         initializer(*initargs)
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import file_digest, replacing, write_digest
+from ssondo.storage.atomic_files import atomic_write, file_digest, write_digest
 from ssondo.storage.download import retrieve
 from ssondo.storage.weights import file_in_package
 
@@ -71,7 +71,7 @@ def _local_file(path: Path) -> Path:
 
 
 def _copy(source: Path, out: Path, sha256: str | None) -> str:
-    with replacing(out) as temporary:
+    with atomic_write(out) as temporary:
         shutil.copyfile(source, temporary)
         found = file_digest(temporary)
         _check(source, found, sha256)

@@ -24,8 +24,8 @@ from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import clip_list_digest, file_digest
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.embedding import ENVIRONMENT_OF, EmbeddingShardWriter
-from ssondo.system.allocator import keep_freed_memory
-from ssondo.system.hardware import environment, n_cores
+from ssondo.system.allocator import disable_malloc_trim
+from ssondo.system.hardware import describe_machine, n_cores
 from ssondo.system.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 PRECISIONS = ("auto", "float32", *_HALF)
 
 
-def load_configured(teacher: dict[str, Any], checkpoint: Path | None, device: str) -> teachers.Teacher:
+def load_teacher_from_config(teacher: dict[str, Any], checkpoint: Path | None, device: str) -> teachers.Teacher:
     """The teacher that a config section describes, its keys `kind` and what that kind takes."""
     if "kind" not in teacher:
         raise SsondoError(f"teacher {teacher}: no kind; one of {', '.join(teachers.KINDS)}")
@@ -166,12 +166,12 @@ def embed(
         raise SsondoError(f"embed: batch_size {batch_size} is not positive")
     device = teachers.device_of(device)
     if device == "cpu":
-        keep_freed_memory()
+        disable_malloc_trim()
     sha256 = checkpoint_sha256(checkpoint)
     with AudioShard(audio) as shard:
         if not shard.sample_rate:
             raise SsondoError(f"{audio}: clips as they were fetched; give the shard that `resample` made of it")
-        model = load_configured(teacher, checkpoint, device)
+        model = load_teacher_from_config(teacher, checkpoint, device)
         clip_ids = [shard.clip_ids[row] for row in shard.ok]
         left_out: list[str] = []
         settings = {
@@ -180,7 +180,7 @@ def embed(
             "audio_digest": shard.digest,
             "clip_list_sha256": clip_list_digest(clip_ids),
             "n_missing": len(shard) - len(clip_ids),
-            ENVIRONMENT_OF: {"embed": environment(model.device)},
+            ENVIRONMENT_OF: {"embed": describe_machine(model.device)},
         }
         name = f"embed {teacher['kind']} {audio.stem}"
         with (
@@ -235,7 +235,7 @@ def half_of(model: teachers.Teacher, precision: str, device: str) -> torch.dtype
 
 
 @contextmanager
-def whole_float32() -> Iterator[None]:
+def disable_tf32() -> Iterator[None]:
     """Convolutions on a GPU multiply float32 with all its bits, not TF32's ten after the point, torch's default."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -254,7 +254,7 @@ def embed_batch(
         SsondoError: if the GPU's memory is too small for the batch.
     """
     half = half_of(model, precision, device)
-    arithmetic = whole_float32() if half is None else torch.autocast("cuda", dtype=half)
+    arithmetic = disable_tf32() if half is None else torch.autocast("cuda", dtype=half)
     try:
         with torch.inference_mode(), arithmetic:
             return model.embed(waveforms, batch_size).float().numpy()

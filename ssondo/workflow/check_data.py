@@ -37,7 +37,7 @@ def check_data_folder(config: Config, paths: Paths) -> None:
             f"it was made in another working directory or with another configuration; give another paths.data, or "
             f"remove {shard.parent}"
         )
-        wanted = {key: getattr(audioset, key) for key in ("sample_rate", "clip_s", "codec", "through_rate")}
+        wanted = {key: getattr(audioset, key) for key in ("sample_rate", "clip_s", "codec", "bandlimit_rate")}
         for key, value in _made_with(shard).items():
             if key in wanted and wanted[key] != value:
                 raise SsondoError(f"config: audioset.{key} is {wanted[key]}, and {shard} has {value}: {way_out}")
@@ -49,7 +49,7 @@ def check_data_folder(config: Config, paths: Paths) -> None:
 
 def _check_weights(config: Config, paths: Paths) -> None:
     places = [(f"teachers.{n}.checkpoint", f"teacher-{n}", t.checkpoint) for n, t in config.teachers.items()]
-    places += [(f"students.{n}.init", f"student-{n}", s.init) for n, s in config.students.items()]
+    places += [(f"students.{n}.pretrained", f"student-{n}", s.pretrained) for n, s in config.students.items()]
     for key, name, checkpoint in places:
         if checkpoint is None or checkpoint.sha256 is None:
             continue

@@ -16,7 +16,7 @@ from ssondo.config.loading import load_files
 from ssondo.config.probe import Probe
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import read_json
-from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.plan import Plan
 from ssondo.workflow.preflight import check
 
@@ -279,7 +279,7 @@ class _Estimate:
             models = [m for m in self.models if m.row_kind == kind]
             total: dict[str, float | None] = {"core_hours": 0.0, "gpu_hours": 0.0}
             for model in models:
-                drawn = settings.epochs * settings.draws_per_epoch * self.scale
+                drawn = settings.epochs * settings.samples_per_epoch * self.scale
                 looked = settings.epochs // settings.validate_every * (self.n_clips - self.n_train) * self.scale / 3
                 total = _sum(total, self.model_hours(self.architecture(model.student), "train", drawn + looked))
             self.add(rule, len(models), **total, gigabytes=0.05 * len(models))
@@ -430,7 +430,7 @@ def plan(
         check(config)
     except SsondoError as error:
         log.warning("plan: snakemake will refuse this: %s", error)
-    made = Plan(config, Watch(Path(".snakemake/ssondo/content.json")))
+    made = Plan(config, InputDigests(Path(".snakemake/ssondo/content.json")))
     counts = {}
     for split, given in (("train", train_clips), ("eval", eval_clips)):
         counts[split] = given if given is not None else count_clips(made, split)

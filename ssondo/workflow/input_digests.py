@@ -36,7 +36,7 @@ def _stamps(path: str) -> dict[str, str]:
     return {str(file): f"{file.stat().st_size}-{file.stat().st_mtime_ns}" for file in sorted(files)}
 
 
-class Watch:
+class InputDigests:
     """Digests of files.
 
     Args:

@@ -80,11 +80,11 @@ def _check_student(name: str, student: Student) -> None:
                 f"{key}.window_s: {student.window_s:g} is too short for {student.architecture}; at least {least_s:g}"
             )
     width = student.settings.get("width_mult", 1)
-    if student.init is not None and width != 1 and target != student.architecture:
-        full = {known.init.file for known in Config().students.values() if known.init is not None}
-        if student.init.file in full:
+    if student.pretrained is not None and width != 1 and target != student.architecture:
+        full = {known.pretrained.file for known in Config().students.values() if known.pretrained is not None}
+        if student.pretrained.file in full:
             raise SsondoError(
-                f"{key}.init: these weights are of width 1.0; set init: null, or name weights of width {width}"
+                f"{key}.pretrained: these weights have width 1.0; set it to null, or name weights of width {width}"
             )
 
 
@@ -122,7 +122,7 @@ def check(config: Config) -> None:
             f"characters and the system takes {_LONGEST_COMMAND:,}; take fewer shards or a shorter paths.data"
         )
     places = [(f"teachers.{n}.checkpoint", t.checkpoint) for n, t in config.teachers.items()]
-    places += [(f"students.{n}.init", s.init) for n, s in config.students.items()]
+    places += [(f"students.{n}.pretrained", s.pretrained) for n, s in config.students.items()]
     for key, checkpoint in places:
         if checkpoint is not None and checkpoint.path and not Path(checkpoint.path).is_file():
             raise SsondoError(f"config: {key}.path: {checkpoint.path} is no file")

@@ -12,7 +12,7 @@ from ssondo.audioset.fetch import fetch
 from ssondo.audioset.sources import Fetched, open_source
 from ssondo.audioset.sources.clip_names import clip_ids_of
 from ssondo.errors import SsondoError, TransientError
-from ssondo.storage.clip_location import Origin, read_origin
+from ssondo.storage.clip_location import ClipLocation, read_origin
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.status import Status
@@ -40,7 +40,7 @@ def segment_list(folder: Path, *clips: tuple[str, float, float]) -> Path:
 def sound_of(shard: AudioShard, row: int) -> bytes:
     """A clip's sound, from the shard or from where it lies."""
     elsewhere = shard.origin(row)
-    return shard.blob(row) if elsewhere is None else read_origin(Origin.decoded(*elsewhere), shard.path.parent)
+    return shard.blob(row) if elsewhere is None else read_origin(ClipLocation.decoded(*elsewhere), shard.path.parent)
 
 
 def results(path: Path) -> dict[str, tuple[str, str, bytes]]:
@@ -129,7 +129,7 @@ def test_the_segment_is_cut_from_a_whole_video(tmp_path: Path) -> None:
     ready = wav(2)  # once: its header holds the time at which it was written
     (folder / "ready_4_6.wav").write_bytes(ready)
     segments = segment_list(tmp_path, ("ready", 4, 6), ("short", 4, 6), ("video", 4, 6))
-    source = {"kind": "folder", "path": str(folder), "whole_files": False}
+    source = {"kind": "folder", "path": str(folder), "files_are_clips": False}
     fetch(segments=segments, out=tmp_path / "out.h5", source=source)
     found = results(tmp_path / "out.h5")
     assert found["short"][:2] == ("UNAVAILABLE", "video ends before the segment")
@@ -190,7 +190,7 @@ def test_the_same_clips_come_from_one_process_and_from_two(tmp_path: Path) -> No
         fetch(
             segments=segments,
             out=tmp_path / f"{n_workers}.h5",
-            source={"kind": "folder", "path": str(folder), "whole_files": False},
+            source={"kind": "folder", "path": str(folder), "files_are_clips": False},
             n_workers=n_workers,
         )
     assert (tmp_path / "1.h5.digest").read_text() == (tmp_path / "2.h5.digest").read_text()

@@ -6,7 +6,7 @@ import pytest
 from ssondo.audioset.ledger import Ledger, read_ledger
 from ssondo.audioset.sources import Fetched
 from ssondo.errors import TransientError
-from ssondo.storage.clip_location import OriginChanged, read_origin
+from ssondo.storage.clip_location import LocationChanged, read_origin
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
 
@@ -116,7 +116,7 @@ def test_damaged_sound_is_seen_when_it_is_read(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "x.ledger").read_bytes())
     data[ends[0] - 3] ^= 0xFF
     (tmp_path / "x.ledger").write_bytes(data)
-    with Ledger(tmp_path / "x.ledger", "source") as ledger, pytest.raises(OriginChanged, match="damaged"):
+    with Ledger(tmp_path / "x.ledger", "source") as ledger, pytest.raises(LocationChanged, match="damaged"):
         sound(ledger, CLIPS[0])
 
 

@@ -25,10 +25,10 @@ from ssondo.audioset.resample import resample
 from ssondo.audioset.sources.local import Place, read_places, write_places
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage import clip_location
-from ssondo.storage.clip_location import Origin, OriginChanged
+from ssondo.storage.clip_location import ClipLocation, LocationChanged
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.status import Status
-from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.input_digests import InputDigests
 
 pyarrow = pytest.importorskip("pyarrow")
 from pyarrow import parquet  # noqa: E402
@@ -231,7 +231,7 @@ def test_sound_that_went_away_is_a_fault_not_a_shard_of_nothing(tmp_path: Path, 
     for folder in (tmp_path / "copy", work / "located" / "unpacked"):
         if folder.exists():
             folder.rename(folder.with_name("elsewhere"))
-    with pytest.raises(OriginChanged, match=r"is gone; .*--forcerun locate fetch"):
+    with pytest.raises(LocationChanged, match=r"is gone; .*--forcerun locate fetch"):
         resample(audio=work / "fetched" / "eval-0000.h5", out=work / "x.h5", sample_rate=RATE, clip_s=1.0)
     assert not (work / "x.h5").exists()
 
@@ -258,7 +258,7 @@ def test_a_file_that_was_cut_since_it_was_noted_is_a_fault(tmp_path: Path) -> No
     imported(tmp_path / "work", as_folder(tmp_path / "copy"))
     file = next((tmp_path / "copy").rglob("*YYYYYYYYYYY*"))
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(OriginChanged, match="has 100 bytes and had"):
+    with pytest.raises(LocationChanged, match="has 100 bytes and had"):
         resample(audio=tmp_path / "work/fetched/eval-0000.h5", out=tmp_path / "x.h5", sample_rate=RATE, clip_s=1.0)
 
 
@@ -270,7 +270,7 @@ def test_a_pack_that_was_cut_since_it_was_noted_is_a_fault(tmp_path: Path) -> No
     clip_location._packs.clear()
     for path in (tmp_path / "copy").iterdir():
         path.write_bytes(path.read_bytes()[:5_000])
-    with pytest.raises(OriginChanged, match="has 5000 bytes and had"):
+    with pytest.raises(LocationChanged, match="has 5000 bytes and had"):
         resample(audio=tmp_path / "work/fetched/eval-0000.h5", out=tmp_path / "x.h5", sample_rate=RATE, clip_s=1.0)
 
 
@@ -325,7 +325,7 @@ def test_a_folder_that_cannot_be_listed_is_a_fault_not_an_empty_one(tmp_path: Pa
     with pytest.raises(SsondoError, match="this folder cannot be listed"):
         imported(tmp_path / "work", {"kind": "folder", "path": str(tmp_path / "copy")})
     with pytest.raises(SsondoError, match="this folder cannot be listed"):
-        Watch(tmp_path / "digests.json").tree(str(tmp_path / "copy"))
+        InputDigests(tmp_path / "digests.json").tree(str(tmp_path / "copy"))
 
 
 def test_a_pack_needs_a_sample_rate_for_its_waveforms(tmp_path: Path) -> None:
@@ -488,8 +488,8 @@ def test_a_path_with_nothing_in_it_is_named(tmp_path: Path, kind: str) -> None:
 
 def test_places_of_any_name_are_read_as_they_were_written(tmp_path: Path) -> None:
     places = {
-        "a": Place(Origin("/a,b\\n/c\nd|e.wav"), True),
-        'quoted, "id"': Place(Origin(os.fsdecode(b"/\xff\xfe.wav"), "7+12", "5-6"), False),
+        "a": Place(ClipLocation("/a,b\\n/c\nd|e.wav"), True),
+        'quoted, "id"': Place(ClipLocation(os.fsdecode(b"/\xff\xfe.wav"), "7+12", "5-6"), False),
     }
     write_places(tmp_path / "x.csv", places)
     assert read_places(tmp_path / "x.csv") == places

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from ssondo.audioset.rate_limiter import Pace
+from ssondo.audioset.rate_limiter import RateLimiter
 from ssondo.errors import TransientError
 
 
@@ -26,7 +26,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def requests(clock: Clock, pace: Pace, hours: float, longest_answer_s: float = 0) -> list[float]:
+def requests(clock: Clock, pace: RateLimiter, hours: float, longest_answer_s: float = 0) -> list[float]:
     """When a job asks in so many hours, where answers take up to so many seconds."""
     chance = random.Random(0)
     times = []
@@ -49,7 +49,7 @@ def test_all_jobs_together_never_pass_the_rate(clock: Clock, longest_answer_s: f
     begin_s = clock.now_s
     for seed in range(4):
         clock.now_s = begin_s
-        pace = Pace(requests_per_hour=300, max_jobs=4, seed=seed)
+        pace = RateLimiter(requests_per_hour=300, max_jobs=4, seed=seed)
         times += requests(clock, pace, hours=3, longest_answer_s=longest_answer_s)
     # A job may have one request at either end of an hour.
     assert most_in_an_hour(times) <= 300 + 4
@@ -60,14 +60,14 @@ def test_all_jobs_together_never_pass_the_rate(clock: Clock, longest_answer_s: f
 def test_jobs_one_after_the_other_do_not_pass_the_rate(clock: Clock) -> None:
     times: list[float] = []
     for seed in range(300):
-        pace = Pace(requests_per_hour=300, seed=seed)
+        pace = RateLimiter(requests_per_hour=300, seed=seed)
         pace.wait()
         times.append(clock.now_s)
     assert most_in_an_hour(times) <= 301
 
 
 def test_requests_are_not_evenly_spaced(clock: Clock) -> None:
-    times = requests(clock, Pace(requests_per_hour=300, seed=0), hours=1)
+    times = requests(clock, RateLimiter(requests_per_hour=300, seed=0), hours=1)
     gaps = [round(later - earlier, 2) for earlier, later in itertools.pairwise(times)]
     assert len(set(gaps)) > 100
     assert min(gaps) >= 6
@@ -78,14 +78,14 @@ def test_requests_are_not_evenly_spaced(clock: Clock) -> None:
 def test_the_least_time_between_two_requests_is_kept_whatever_the_rate(
     clock: Clock, requests_per_hour: float, longest_answer_s: float
 ) -> None:
-    pace = Pace(requests_per_hour=requests_per_hour, sleep_s=5, seed=0)
+    pace = RateLimiter(requests_per_hour=requests_per_hour, sleep_s=5, seed=0)
     times = requests(clock, pace, hours=3, longest_answer_s=longest_answer_s)
     assert len(times) > 100
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 5 - 1e-6
 
 
 def test_pauses_grow_and_after_the_last_the_job_gives_up(clock: Clock) -> None:
-    pace = Pace(pauses_s=[60, 300], seed=0)
+    pace = RateLimiter(pauses_s=[60, 300], seed=0)
     pace.pause("HTTP 429")
     pace.pause("HTTP 429")
     assert 60 <= clock.slept_s[0] <= 75
@@ -97,7 +97,7 @@ def test_pauses_grow_and_after_the_last_the_job_gives_up(clock: Clock) -> None:
 def test_a_row_of_failures_is_said_to_be_one_and_not_a_rate_limit(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pace = Pace(pauses_s=[60, 300], seed=0)
+    pace = RateLimiter(pauses_s=[60, 300], seed=0)
     pace.answered()
     pace.stall(5, "no network", refused=False)
     pace.stall(6, "no network", refused=False)
@@ -112,7 +112,7 @@ def test_a_row_of_failures_is_said_to_be_one_and_not_a_rate_limit(
 
 
 def test_a_machine_without_a_network_is_told_after_one_pause(clock: Clock) -> None:
-    pace = Pace(pauses_s=[60, 300, 900, 3600], seed=0)
+    pace = RateLimiter(pauses_s=[60, 300, 900, 3600], seed=0)
     pace.stall(5, "no network", refused=False)
     with pytest.raises(TransientError, match="6 clips in a row failed: no network; check the network"):
         pace.stall(6, "no network", refused=False)
@@ -120,7 +120,7 @@ def test_a_machine_without_a_network_is_told_after_one_pause(clock: Clock) -> No
 
 
 def test_refusals_one_after_the_other_are_waited_for_as_a_rate_limit_is(clock: Clock) -> None:
-    pace = Pace(pauses_s=[60, 300], seed=0)
+    pace = RateLimiter(pauses_s=[60, 300], seed=0)
     pace.stall(5, "HTTP 403", refused=True)
     pace.stall(6, "HTTP 403", refused=True)
     with pytest.raises(TransientError, match="7 clips in a row failed: HTTP 403; the server may limit the rate"):
@@ -130,11 +130,11 @@ def test_refusals_one_after_the_other_are_waited_for_as_a_rate_limit_is(clock: C
 @pytest.mark.parametrize("refused", [False, True])
 def test_without_pauses_a_row_of_failures_ends_the_job_at_once(clock: Clock, refused: bool) -> None:
     with pytest.raises(TransientError, match="5 clips in a row failed"):
-        Pace(pauses_s=[], seed=0).stall(5, "timeout", refused=refused)
+        RateLimiter(pauses_s=[], seed=0).stall(5, "timeout", refused=refused)
 
 
 def test_an_answer_between_two_limits_begins_the_pauses_again(clock: Clock) -> None:
-    pace = Pace(pauses_s=[60, 300], seed=0)
+    pace = RateLimiter(pauses_s=[60, 300], seed=0)
     for _ in range(5):
         pace.pause("HTTP 429")
         pace.answered()
@@ -147,12 +147,12 @@ def test_an_answer_between_two_limits_begins_the_pauses_again(clock: Clock) -> N
 def test_what_the_server_says_is_waited_for_up_to_an_hour(
     clock: Clock, retry_after_s: float, least_s: float, most_s: float
 ) -> None:
-    Pace(pauses_s=[60], seed=0).pause("HTTP 429", retry_after_s)
+    RateLimiter(pauses_s=[60], seed=0).pause("HTTP 429", retry_after_s)
     assert least_s <= clock.slept_s[-1] <= most_s
 
 
 def test_a_limited_job_is_slower_and_gets_faster_again_with_every_answer(clock: Clock) -> None:
-    pace = Pace(requests_per_hour=3600, seed=0)
+    pace = RateLimiter(requests_per_hour=3600, seed=0)
     assert pace.interval_s == 1
     for _ in range(4):
         pace.pause("HTTP 429")
@@ -166,7 +166,7 @@ def test_a_limited_job_is_slower_and_gets_faster_again_with_every_answer(clock: 
 
 
 def test_backoff_doubles_and_jobs_do_not_come_back_together() -> None:
-    waits = [[Pace(backoff_s=60, seed=seed).backoff_s(tries) for seed in range(20)] for tries in (1, 2, 3)]
+    waits = [[RateLimiter(backoff_s=60, seed=seed).backoff_s(tries) for seed in range(20)] for tries in (1, 2, 3)]
     for tries, found in enumerate(waits):
         assert 60 * 2**tries <= min(found) < max(found) <= 90 * 2**tries
         assert len(set(found)) == 20

@@ -11,7 +11,7 @@ import ssondo.audio.codec
 from ssondo.audio.codec import decode_flac_mono, decode_mono, resample_to
 from ssondo.audioset.resample import resample
 from ssondo.errors import SsondoError
-from ssondo.storage.clip_location import Origin, file_stamp
+from ssondo.storage.clip_location import ClipLocation, file_stamp
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 from ssondo.storage.shards.status import Status
 
@@ -103,32 +103,34 @@ def test_the_centre_of_a_longer_clip_is_kept(tmp_path: Path) -> None:
         np.testing.assert_array_equal(decode_flac_mono(shard.blob(0)), ramp[10_000:20_000])
 
 
-@pytest.mark.parametrize("through_rate", [None, 16_000])
-def test_the_centre_of_a_long_file_is_what_the_whole_file_has_there(tmp_path: Path, through_rate: int | None) -> None:
+@pytest.mark.parametrize("bandlimit_rate", [None, 16_000])
+def test_the_centre_of_a_long_file_is_what_the_whole_file_has_there(tmp_path: Path, bandlimit_rate: int | None) -> None:
     rng = np.random.default_rng(0)
     sound = rng.uniform(-0.5, 0.5, 44_100 * 75 + 12_345).astype("f4")
     soundfile.write(tmp_path / "long.flac", sound, 44_100)
     source = fetched(tmp_path / "fetched.h5", {"long": (tmp_path / "long.flac").read_bytes()})
-    resample(audio=source, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=10.0, through_rate=through_rate)
+    resample(audio=source, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=10.0, bandlimit_rate=bandlimit_rate)
     with AudioShard(tmp_path / "out.h5") as shard:
         kept = decode_flac_mono(shard.blob(0))
         assert shard.reasons[0] == "cropped from 75.28 s"
     whole, rate = soundfile.read(tmp_path / "long.flac", dtype="float32")
-    for to_rate in [through_rate, 32_000] if through_rate else [32_000]:
+    for to_rate in [bandlimit_rate, 32_000] if bandlimit_rate else [32_000]:
         whole, rate = resample_to(whole, rate, to_rate), to_rate
     start = (len(whole) - 320_000) // 2
     # Blocks of the filter lie elsewhere: sums are rounded otherwise, and here and there a sample of 16 bits.
     np.testing.assert_allclose(kept, whole[start : start + 320_000], atol=1.01 / 32_768)
 
 
-@pytest.mark.parametrize(("through_rate", "kept"), [(None, True), (16_000, False)])
-def test_what_lies_above_half_the_rate_on_the_way_is_lost(tmp_path: Path, through_rate: int | None, kept: bool) -> None:
+@pytest.mark.parametrize(("bandlimit_rate", "kept"), [(None, True), (16_000, False)])
+def test_what_lies_above_half_the_rate_on_the_way_is_lost(
+    tmp_path: Path, bandlimit_rate: int | None, kept: bool
+) -> None:
     times = np.arange(44_100) / 44_100
     buffer = io.BytesIO()
     tones = 0.3 * np.sin(2 * np.pi * 1_000 * times) + 0.3 * np.sin(2 * np.pi * 12_000 * times)
     soundfile.write(buffer, tones, 44_100, format="WAV")
     source = fetched(tmp_path / "fetched.h5", {"tones": buffer.getvalue()})
-    resample(audio=source, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=1.0, through_rate=through_rate)
+    resample(audio=source, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=1.0, bandlimit_rate=bandlimit_rate)
     with AudioShard(tmp_path / "out.h5") as shard:
         assert shard.sample_rate == 32_000
         spectrum = np.abs(np.fft.rfft(decode_flac_mono(shard.blob(0))))  # of one second: a bin is a hertz
@@ -141,7 +143,7 @@ def test_what_lies_above_half_the_rate_on_the_way_is_lost(tmp_path: Path, throug
 def test_other_codecs_hold_the_same_clips(tmp_path: Path, faulty: Path, codec: str) -> None:
     resample(audio=faulty, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=1.0, codec=codec)
     with AudioShard(tmp_path / "out.h5") as shard:
-        assert shard.settings == {"clip_s": 1.0, "codec": codec, "through_rate": None}
+        assert shard.settings == {"clip_s": 1.0, "codec": codec, "bandlimit_rate": None}
         assert {decode_mono(shard.blob(row), shard.sample_rate).shape for row in shard.ok} == {(32_000,)}
 
 
@@ -154,7 +156,7 @@ def test_an_unknown_codec_leaves_no_file(tmp_path: Path, faulty: Path) -> None:
 def test_a_full_disk_is_not_blamed_on_the_file_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What no library can read goes to the ffmpeg program as a temporary file."""
     (tmp_path / "page.mp3").write_bytes(b"<html>not found</html>" * 9)
-    origin = Origin(str(tmp_path / "page.mp3"), "", file_stamp(tmp_path / "page.mp3"))
+    origin = ClipLocation(str(tmp_path / "page.mp3"), "", file_stamp(tmp_path / "page.mp3"))
     with AudioShardWriter(tmp_path / "fetched.h5", sample_rate=0, settings={}, producer="fetch") as shard:
         shard.add("page", origin=(origin.encoded(), origin.stamp, origin.identity))
 

@@ -22,7 +22,7 @@ from ssondo.audioset.resample import resample
 from ssondo.audioset.sources import Fetched, RateLimited
 from ssondo.audioset.sources.youtube import Youtube, _classified
 from ssondo.errors import TransientError
-from ssondo.storage.clip_location import Origin, OriginChanged, read_origin
+from ssondo.storage.clip_location import ClipLocation, LocationChanged, read_origin
 from ssondo.storage.segments import Segment, read_segments
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.status import Status
@@ -33,7 +33,7 @@ AT_ONCE = {
     "sleep_s": 0,
     "pauses_s": [0.01, 0.01, 0.01],
     "backoff_s": 0.0,
-    "attempts": 2,
+    "max_tries_per_clip": 2,
 }
 
 
@@ -65,7 +65,7 @@ def sound(path: Path, clip: str) -> bytes:
     with AudioShard(path) as shard:
         elsewhere = shard.origin(shard.clip_ids.index(clip))
     assert elsewhere is not None
-    return read_origin(Origin.decoded(*elsewhere), path.parent)
+    return read_origin(ClipLocation.decoded(*elsewhere), path.parent)
 
 
 # Each way in which a server can misbehave, and how a clip ends for it; a rate limit is no ending. The address of
@@ -107,8 +107,8 @@ def test_each_answer_of_a_server_ends_as_it_must(server: Server) -> None:
     server.retry_after = "7"
     found, expected = {}, {}
     for how, ending in ANSWERS:
-        stall_s, deadline_s = LIMITS.get(str(how), (30, 120))
-        youtube = Youtube(url_template=server.url, stall_s=stall_s, deadline_s=deadline_s)
+        socket_timeout_s, clip_timeout_s = LIMITS.get(str(how), (30, 120))
+        youtube = Youtube(url_template=server.url, socket_timeout_s=socket_timeout_s, clip_timeout_s=clip_timeout_s)
         for only_sound in (False, True):
             name = f"{how}-{only_sound}"
             server.behaviour[name] = how
@@ -241,7 +241,7 @@ def test_clips_that_really_fail_have_an_end_even_one_after_the_other(tmp_path: P
     found = endings(out)
     assert {found[name] for name in bad} == {("FAILED", "HTTP 500")}
     assert {found[name] for name in good} == {("OK", "")}
-    # Twice as `attempts` says, and once more for the doubt.
+    # Twice as `max_tries_per_clip` says, and once more for the doubt.
     assert max(server.times_asked().values()) <= 3
 
 
@@ -253,7 +253,7 @@ def test_failed_clips_wait_their_turn_and_the_budget_of_retries_ends(tmp_path: P
         segments=segment_list(tmp_path, names),
         out=tmp_path / "out.h5",
         source=source(server),
-        manner={**AT_ONCE, "attempts": 5, "retries": 2},
+        manner={**AT_ONCE, "max_tries_per_clip": 5, "max_retries_per_job": 2},
         max_failed_share=1.0,
     )
     assert server.asked[:4] == names
@@ -283,7 +283,7 @@ def test_a_clip_whose_sound_was_damaged_on_the_disk_is_fetched_again_and_it_alon
     damaged = bytearray(ledger.read_bytes())
     damaged[read_ledger(ledger)["b", 0, 1].start + 1_000] ^= 0xFF
     ledger.write_bytes(damaged)
-    with pytest.raises(OriginChanged, match="--forcerun locate fetch"):
+    with pytest.raises(LocationChanged, match="--forcerun locate fetch"):
         resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
     server.asked = []
     out.unlink()
@@ -301,7 +301,7 @@ def test_nothing_is_left_in_the_temporary_folder(
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     server.behaviour = {"cut": "cut", "drip": "drip"}
-    youtube = Youtube(url_template=server.url, deadline_s=0.5)
+    youtube = Youtube(url_template=server.url, clip_timeout_s=0.5)
     for name in ("good", "cut", "drip"):
         youtube.fetch(Segment(name, 5, 9))
     assert list((tmp_path / "tmp").iterdir()) == []

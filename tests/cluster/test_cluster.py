@@ -135,7 +135,7 @@ def test_evaluation_clips_move_the_centroids_where_that_is_asked_for(tmp_path: P
     near, far = np.random.default_rng(0).normal(size=(2, 200, 6)).astype(np.float32)
     far += 50
     train, eval_ = write_shard(tmp_path / "train-0000.h5", near), write_shard(tmp_path / "eval-0000.h5", far)
-    found = run(tmp_path, [train], [eval_], n_clusters=2, fit_eval=True)
+    found = run(tmp_path, [train], [eval_], n_clusters=2, include_eval=True)
     assert found["n_fitted"] == 400
     with Clusters(tmp_path / "clusters.h5") as clusters:
         centroids = clusters.centroids[np.argsort(clusters.centroids[:, 0])]

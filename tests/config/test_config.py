@@ -70,8 +70,8 @@ def test_committed_config_is_the_default() -> None:
             "it should be a section; write {path: mine.onnx}",
         ),
         (
-            {"students": {"mine": {"architecture": "dymn", "init": "https://x.org/y.pt"}}},
-            "config: students.mine.init: 'https://x.org/y.pt' is not allowed; "
+            {"students": {"mine": {"architecture": "dymn", "pretrained": "https://x.org/y.pt"}}},
+            "config: students.mine.pretrained: 'https://x.org/y.pt' is not allowed; "
             "it should be a section; write {url: https://x.org/y.pt}",
         ),
         (
@@ -168,7 +168,7 @@ def test_committed_config_is_the_default() -> None:
         (
             {"audioset": {"sample_rate": 16000}},
             "config: audioset.sample_rate: is 16000, the students take 32000; set it to that "
-            "(audioset.through_rate: 16000 gives the bandwidth that the published pipeline kept)",
+            "(audioset.bandlimit_rate: 16000 gives the bandwidth that the published pipeline kept)",
         ),
         (
             {"audioset": {"segments": {"classes": ""}}},
@@ -296,5 +296,5 @@ def test_losses_without_a_setting_are_those_that_cannot_take_it() -> None:
     from ssondo.distill import losses
 
     for setting, without in LOSSES_WITHOUT.items():
-        assert set(without) == {name for name in losses.LOSSES if not losses.options_of(name, **{setting: None})}
+        assert set(without) == {name for name in losses.LOSSES if not losses.supported_options(name, **{setting: None})}
     assert set(CLUSTER_LOSSES) == {name for name, loss in losses.LOSSES.items() if loss.needs_clusters}

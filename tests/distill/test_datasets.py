@@ -37,7 +37,7 @@ def write_embeddings(path, clip_ids, dim=5, dtype="float32", offset=0):
 def audio(tmp_path):
     first = write_audio(tmp_path / "a.h5", {"c": sound(0), "gone": None, "a": sound(1)})
     second = write_audio(tmp_path / "b.h5", {"b": sound(2)})
-    return datasets.AudioClips([first, second])
+    return datasets.AudioDataset([first, second])
 
 
 def test_clips_come_back_sample_for_sample_in_the_order_asked_for(audio):
@@ -50,13 +50,13 @@ def test_clips_come_back_sample_for_sample_in_the_order_asked_for(audio):
 
 def test_wav_clips_are_read_as_well(tmp_path):
     path = write_audio(tmp_path / "a.h5", {"a": sound(5)}, codec="pcm16")
-    np.testing.assert_array_equal(datasets.AudioClips([path]).read(np.array([0]))[0], sound(5))
+    np.testing.assert_array_equal(datasets.AudioDataset([path]).read(np.array([0]))[0], sound(5))
 
 
 def test_clip_that_lies_across_blocks_of_the_file_is_whole(tmp_path):
     # Noise in 16 bit does not compress: 700,000 samples are more than the blocks of one MiB that HDF5 keeps.
     path = write_audio(tmp_path / "a.h5", {name: sound(i, 700_000) for i, name in enumerate("abc")})
-    found = datasets.AudioClips([path]).read(np.array([1, 2, 0]))
+    found = datasets.AudioDataset([path]).read(np.array([1, 2, 0]))
     np.testing.assert_array_equal(found, [sound(i, 700_000) for i in (1, 2, 0)])
 
 
@@ -64,7 +64,7 @@ def test_embeddings_come_back_in_the_order_asked_for(tmp_path):
     # More rows than a block of the file (64) has.
     first, values = write_embeddings(tmp_path / "a.h5", [f"a{i}" for i in range(150)])
     second, others = write_embeddings(tmp_path / "b.h5", ["b0", "b1"], offset=10_000)
-    teacher = datasets.TeacherEmbeddings([first, second])
+    teacher = datasets.EmbeddingDataset([first, second])
     assert teacher.embedding_dim == 5
     rows = np.array([151, 0, 149, 64, 63])
     np.testing.assert_array_equal(teacher.read(rows), np.concatenate([values, others])[rows])
@@ -72,19 +72,19 @@ def test_embeddings_come_back_in_the_order_asked_for(tmp_path):
 
 def test_half_precision_embeddings_are_widened(tmp_path):
     path, values = write_embeddings(tmp_path / "a.h5", ["a", "b"], dtype="float16")
-    found = datasets.TeacherEmbeddings([path]).read(np.array([1]))
+    found = datasets.EmbeddingDataset([path]).read(np.array([1]))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, values[1:])
 
 
 def test_only_clips_of_both_lists_are_common_in_the_first_s_order():
-    rows, others = datasets.common(["d", "b", "x", "a"], ["a", "b", "c", "d"])
+    rows, others = datasets.intersect_ids(["d", "b", "x", "a"], ["a", "b", "c", "d"])
     assert rows.tolist() == [0, 1, 3]
     assert others.tolist() == [3, 1, 0]
 
 
 def test_lists_without_a_common_clip_give_empty_positions():
-    rows, others = datasets.common(["a"], ["b"])
+    rows, others = datasets.intersect_ids(["a"], ["b"])
     assert rows.shape == others.shape == (0,)
 
 
@@ -93,36 +93,36 @@ def test_broken_clip_is_named(tmp_path):
     with AudioShardWriter(path, sample_rate=32000, settings={}) as shard:
         shard.add("broken", encode_flac(np.zeros(4000, dtype=np.float32), 32000)[:20], duration_s=1.0)
     with pytest.raises(SsondoError, match=r"clip broken: .*cannot be decoded"):
-        datasets.AudioClips([path]).read(np.array([0]))
+        datasets.AudioDataset([path]).read(np.array([0]))
 
 
 def test_clip_of_another_length_is_named(tmp_path):
     path = write_audio(tmp_path / "a.h5", {"a": sound(0), "short": sound(1, 3000)})
     with pytest.raises(SsondoError, match="clip short has 3000 samples, others have 4000"):
-        datasets.AudioClips([path]).read(np.array([0, 1]))
+        datasets.AudioDataset([path]).read(np.array([0, 1]))
 
 
 def test_clip_in_two_shards_is_refused(tmp_path):
     paths = [write_audio(tmp_path / name, {"same": sound(0)}) for name in ("a.h5", "b.h5")]
     with pytest.raises(SsondoError, match="clip same stands in two of the shards"):
-        datasets.AudioClips(paths)
+        datasets.AudioDataset(paths)
 
 
 def test_shards_of_different_rates_are_refused(tmp_path):
     paths = [write_audio(tmp_path / f"{rate}.h5", {str(rate): sound(0)}, rate) for rate in (16000, 32000)]
     with pytest.raises(SsondoError, match="audio shards of 16000 Hz, 32000 Hz"):
-        datasets.AudioClips(paths)
+        datasets.AudioDataset(paths)
 
 
 def test_shard_as_fetched_is_refused(tmp_path):
     with pytest.raises(SsondoError, match="0 Hz means as fetched"):
-        datasets.AudioClips([write_audio(tmp_path / "a.h5", {"a": sound(0)}, sample_rate=0)])
+        datasets.AudioDataset([write_audio(tmp_path / "a.h5", {"a": sound(0)}, sample_rate=0)])
 
 
 def test_embeddings_of_different_sizes_are_refused(tmp_path):
     paths = [write_embeddings(tmp_path / f"{dim}.h5", [f"c{dim}"], dim=dim)[0] for dim in (4, 5)]
     with pytest.raises(SsondoError, match=r"embedding shards of different sizes: 4 .*, 5 .*; give one teacher's"):
-        datasets.TeacherEmbeddings(paths)
+        datasets.EmbeddingDataset(paths)
 
 
 def test_shard_that_was_cut_after_it_was_opened_is_named(audio, tmp_path):

@@ -9,14 +9,14 @@ import torch
 from toy_corpus import DIM, STUDENT, arguments, history, run
 
 from ssondo.audio.codec import encode_flac
-from ssondo.distill.datasets import AudioClips
+from ssondo.distill.datasets import AudioDataset
 from ssondo.distill.distill import nearest_neighbour_agreement
 from ssondo.distill.initialise import initialise
 from ssondo.errors import SsondoError
 from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.storage.shards.clusters import ClusterWriter
 from ssondo.students.checkpoint import load_student
-from ssondo.students.student import new_student
+from ssondo.students.student import build_student
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,7 +35,7 @@ def labelled(corpus, out, weight):
 def test_loss_on_labels_and_on_the_teacher_are_weighed_against_each_other(corpus, tmp_path):
     losses, rows = {}, {}
     for weight in (1e-9, 0.25, 1.0):
-        run("distill", **labelled(corpus, tmp_path / str(weight), weight) | {"epochs": 1, "draws_per_epoch": 8})
+        run("distill", **labelled(corpus, tmp_path / str(weight), weight) | {"epochs": 1, "samples_per_epoch": 8})
         rows[weight] = history(tmp_path / str(weight))[0]
         losses[weight] = float(rows[weight]["loss"])
     assert losses[0.25] == pytest.approx(0.25 * losses[1.0] + 0.75 * losses[1e-9], rel=1e-4)
@@ -52,10 +52,10 @@ def test_loss_on_labels_and_on_the_teacher_are_weighed_against_each_other(corpus
 
 @pytest.mark.slow
 def test_student_learns_from_teacher_and_labels_together(corpus, tmp_path):
-    run("distill", **labelled(corpus, tmp_path, 0.5) | {"epochs": 25, "center": True, "reestimate_batches": 10})
+    run("distill", **labelled(corpus, tmp_path, 0.5) | {"epochs": 25, "center": True, "bn_update_batches": 10})
     assert float(history(tmp_path)[-1]["eval_cosine"]) > 0.8
     student = load_student(tmp_path / "student.ckpt")
-    clips = AudioClips([corpus / "eval.audio.h5"])
+    clips = AudioDataset([corpus / "eval.audio.h5"])
     sound = torch.from_numpy(clips.read(np.arange(20))).float() / 32768
     with torch.no_grad():
         logits = student(student.log_mel(sound))[:, DIM:]
@@ -81,7 +81,7 @@ def test_labels_that_cannot_be_used_are_refused(corpus, tmp_path, changes, text)
 
 @pytest.mark.slow
 def test_student_learns_what_the_teacher_tells_apart(corpus, tmp_path):
-    run("distill", **arguments(corpus, tmp_path, epochs=25, center=True, reestimate_batches=10))
+    run("distill", **arguments(corpus, tmp_path, epochs=25, center=True, bn_update_batches=10))
     rows = history(tmp_path)
     assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
     assert float(rows[-1]["eval_cosine"]) > 0.8
@@ -91,8 +91,8 @@ def test_student_learns_what_the_teacher_tells_apart(corpus, tmp_path):
 def test_training_starts_from_the_untrained_student_of_the_same_seed(tmp_path):
     initialise(student=STUDENT, seed=3, out=tmp_path / "floor.ckpt")
     floor = load_student(tmp_path / "floor.ckpt").model.state_dict()
-    start = new_student(STUDENT, n_outputs=DIM, seed=3).model.state_dict()
-    other = new_student(STUDENT, n_outputs=DIM, seed=4).model.state_dict()
+    start = build_student(STUDENT, n_outputs=DIM, seed=3).model.state_dict()
+    other = build_student(STUDENT, n_outputs=DIM, seed=4).model.state_dict()
     assert all(torch.equal(floor[key], start[key]) for key in floor)
     assert not torch.equal(floor["features.0.0.weight"], other["features.0.0.weight"])
 
@@ -105,14 +105,14 @@ def test_clips_of_another_rate_are_refused_by_whatever_learns_or_measures_on_the
     with pytest.raises(SsondoError, match=says):
         run("distill", **arguments(corpus, tmp_path, audio=audio, n_clusters=0))
     with pytest.raises(SsondoError, match=says):
-        initialise(student=STUDENT, seed=3, out=tmp_path / "floor.ckpt", audio=audio, reestimate_batches=1)
+        initialise(student=STUDENT, seed=3, out=tmp_path / "floor.ckpt", audio=audio, bn_update_batches=1)
     assert not (tmp_path / "floor.ckpt").exists()
 
 
 def test_pretrained_weights_are_where_training_starts(corpus, tmp_path):
-    pretrained = new_student(STUDENT, n_outputs=DIM, seed=77).model.state_dict()
+    pretrained = build_student(STUDENT, n_outputs=DIM, seed=77).model.state_dict()
     torch.save({**pretrained, "classifier.0.weight": torch.zeros(2, 2)}, tmp_path / "init.pt")
-    run("distill", **arguments(corpus, tmp_path, init=tmp_path / "init.pt", learning_rate=1e-9))
+    run("distill", **arguments(corpus, tmp_path, pretrained=tmp_path / "init.pt", learning_rate=1e-9))
     found = load_student(tmp_path / "student.ckpt").model.state_dict()["features.0.0.weight"]
     torch.testing.assert_close(found, pretrained["features.0.0.weight"], atol=1e-6, rtol=0)
 

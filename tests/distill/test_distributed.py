@@ -8,9 +8,9 @@ import pytest
 import torch
 from toy_corpus import STUDENT, arguments, command, digest, history, run, supervise_arguments, until
 
-from ssondo.distill.training_state import running_path
+from ssondo.distill.training_state import resume_path
 from ssondo.students.checkpoint import load_student
-from ssondo.students.student import new_student
+from ssondo.students.student import build_student
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,7 +32,7 @@ def on_processes(n, settings, folder, verb="distill"):
     ("verb", "settings"),
     [
         ("distill", {"loss": "contrastive", "temperature": 0.5, "freq_mask": 20, "time_mask": 2}),
-        ("distill", {"mixup_alpha": 0.3, "reestimate_batches": 3}),
+        ("distill", {"mixup_alpha": 0.3, "bn_update_batches": 3}),
         ("supervise", {"mixup_alpha": 0.3}),
         ("distill", {"loss": "hybrid", "temperature": 0.5, "prediction_weight": 0.5}),
     ],
@@ -50,7 +50,7 @@ def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb,
     assert process.returncode == 0, output
     assert output.count("48 training clips have sound and") == 1
     one, two = (load_student(tmp_path / name / "student.ckpt").state_dict() for name in ("one", "two"))
-    start = new_student(STUDENT, n_outputs=len(one["classification_head.mlp.3.bias"]), seed=0).state_dict()
+    start = build_student(STUDENT, n_outputs=len(one["classification_head.mlp.3.bias"]), seed=0).state_dict()
     for key, value in one.items():
         if "running" in key:
             torch.testing.assert_close(two[key], value, rtol=1e-2, atol=2e-3)
@@ -75,7 +75,7 @@ def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb,
 @pytest.mark.slow
 def test_two_processes_that_are_terminated_stop_at_one_step_and_go_on_from_it(corpus, tmp_path):
     settings = arguments(corpus, tmp_path / "stopped", epochs=40, checkpoint_minutes=1e-9)
-    state = running_path(settings["out"])
+    state = resume_path(settings["out"])
     process = on_processes(2, settings, tmp_path)
     until(state.is_file, process)
     process.terminate()
@@ -94,7 +94,7 @@ def test_three_processes_that_are_stopped_go_on_to_the_bits_of_three_that_are_no
         settings = arguments(corpus, tmp_path / name, epochs=10, batch_size=6, checkpoint_minutes=1e-9)
         process = on_processes(3, settings, tmp_path)
         if name == "stopped":
-            until(running_path(settings["out"]).is_file, process)
+            until(resume_path(settings["out"]).is_file, process)
             process.terminate()
             process.communicate(timeout=600)
             assert process.returncode != 0

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ssondo.audio.codec import encode
-from ssondo.distill.datasets import AudioClips
-from ssondo.distill.log_mel_cache import Inputs
+from ssondo.distill.datasets import AudioDataset
+from ssondo.distill.log_mel_cache import LogMelCache
 from ssondo.storage.shards.audio import AudioShardWriter
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ def frames(waveforms):
     return waveforms.reshape(len(waveforms), 1, 4, -1) * 2
 
 
-class Counting(AudioClips):
+class Counting(AudioDataset):
     """Clips that note which of them are read from disk."""
 
     def read(self, rows):
@@ -44,7 +44,7 @@ def audio(tmp_path):
 
 def inputs_of(audio, cache_mb, **arguments):
     settings = {"device": CPU, "num_workers": 0, "name": "test", **arguments}
-    return Inputs(audio, np.arange(4), frames, cache_mb=cache_mb, **settings)
+    return LogMelCache(audio, np.arange(4), frames, cache_mb=cache_mb, **settings)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -89,7 +89,7 @@ def test_contrastive_loss_is_finite_whatever_clusters_a_batch_has(name, clusters
 def test_mixed_batch_of_one_cluster_in_16_bit_has_a_finite_loss(name, masking, dtype, pair):
     output = (1000 * pair[0]).to(dtype).requires_grad_()
     mix = Mix(torch.full((7,), 0.7), torch.tensor([1, 2, 3, 4, 5, 6, 0]))
-    loss = losses.build(name, **losses.options_of(name, temperature=0.01, masking=masking))
+    loss = losses.build(name, **losses.supported_options(name, temperature=0.01, masking=masking))
     value = loss(output, (1000 * pair[1]).to(dtype), torch.zeros(7, dtype=torch.int64), mix)
     value.backward()
     assert torch.isfinite(value)
@@ -167,10 +167,10 @@ def test_parts_of_the_hybrid_loss_are_its_three_losses_without_weights(pair):
     loss = losses.Hybrid(0.5, 1.0, 0.5, 0.25)
     alone = {
         "alignment": losses.Cosine(),
-        "contrastive": losses.ClusterAware(0.5),
+        "contrastive": losses.SupervisedContrastive(0.5),
         "cross_cluster": losses.CrossClusterGuidance(),
     }
-    total, parts = loss.with_parts(*pair, CLUSTERS)
+    total, parts = loss.with_components(*pair, CLUSTERS)
     assert {name: part.item() for name, part in parts.items()} == {
         name: part(*pair, CLUSTERS).item() for name, part in alone.items()
     }
@@ -194,8 +194,8 @@ def test_telling_the_parts_leaves_the_gradient_as_it_is_to_the_bit(pair, dtype):
         return torch.stack([0.25 * cross_entropy(x[:, :5], labels), (1 - 0.25) * plain_hybrid(x)]).sum()
 
     pairs = [
-        (plain_hybrid, lambda x: hybrid.with_parts(x, target, CLUSTERS)[0]),
-        (plain_combined, lambda x: combined.with_parts(x[:, :5], labels, x, target, CLUSTERS)[0]),
+        (plain_hybrid, lambda x: hybrid.with_components(x, target, CLUSTERS)[0]),
+        (plain_combined, lambda x: combined.with_components(x[:, :5], labels, x, target, CLUSTERS)[0]),
     ]
     for plain, told in pairs:
         assert torch.equal(gradient_of(plain, output), gradient_of(told, output))
@@ -205,19 +205,19 @@ def test_parts_of_a_combined_loss_have_those_of_its_distillation_beside_them(pai
     labels = (pair[1][:, :5] > 0).double()
     for weight, names in ((0.0, {"distillation"}), (0.5, {"prediction", "distillation"}), (1.0, {"prediction"})):
         combined = losses.Combined(BinaryCrossEntropy(), losses.Cosine(), weight)
-        total, parts = combined.with_parts(pair[0][:, :5], labels, *pair)
+        total, parts = combined.with_components(pair[0][:, :5], labels, *pair)
         assert set(parts) == names
         weights = {"prediction": weight, "distillation": 1 - weight}
         assert total.item() == pytest.approx(sum(weights[name] * part.item() for name, part in parts.items()))
     nested = losses.Combined(BinaryCrossEntropy(), losses.Hybrid(0.5), 0.5)
-    _, parts = nested.with_parts(pair[0][:, :5], labels, *pair, CLUSTERS)
+    _, parts = nested.with_components(pair[0][:, :5], labels, *pair, CLUSTERS)
     assert list(parts) == ["prediction", "distillation", "alignment", "contrastive", "cross_cluster"]
 
 
 @pytest.mark.parametrize("name", sorted(set(losses.LOSSES) - {"hybrid"}))
 def test_loss_that_is_no_sum_has_no_parts(name, pair):
     loss = losses.build(name)
-    total, parts = loss.with_parts(*pair, CLUSTERS)
+    total, parts = loss.with_components(*pair, CLUSTERS)
     assert parts == {}
     assert total.item() == loss(*pair, CLUSTERS).item()
 

@@ -8,7 +8,7 @@ WEIGHTS = np.array([0.0, 0.5, 0.0, 0.25, 0.25, 0.0])
 
 def test_every_cluster_is_equally_likely():
     clusters = np.array([0, 0, 0, 0, 3, 5, 5])
-    weights = sampler.inverse_cluster_weights(clusters)
+    weights = sampler.balanced_weights(clusters)
     np.testing.assert_allclose(np.bincount(clusters, weights)[[0, 3, 5]], 1 / 3)
 
 
@@ -60,8 +60,8 @@ def test_clip_without_labels_is_never_drawn():
     "call",
     [
         lambda: sampler.uniform_weights(0),
-        lambda: sampler.inverse_cluster_weights(np.array([], dtype=int)),
-        lambda: sampler.inverse_cluster_weights(np.array([0, -1])),
+        lambda: sampler.balanced_weights(np.array([], dtype=int)),
+        lambda: sampler.balanced_weights(np.array([0, -1])),
         lambda: sampler.Sampler(np.zeros(3), seed=0, batch_size=1),
         lambda: sampler.Sampler(np.array([1.0, -1.0]), seed=0, batch_size=1),
         lambda: sampler.Sampler(np.array([1.0, np.nan]), seed=0, batch_size=1),

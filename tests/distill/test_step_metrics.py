@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssondo.distill.distributed import Job
-from ssondo.distill.step_metrics import Readings
+from ssondo.distill.distributed import DistributedContext
+from ssondo.distill.step_metrics import StepMetrics
 
 
 def pushed(readings, step, device="cpu"):
@@ -15,7 +15,7 @@ def pushed(readings, step, device="cpu"):
 
 
 def test_numbers_of_a_step_come_with_the_next_one_each_part_by_its_name():
-    readings = Readings(Job(torch.device("cpu")))
+    readings = StepMetrics(DistributedContext(torch.device("cpu")))
     assert pushed(readings, 0) is None
     first, second = pushed(readings, 1), readings.flush()
     assert (first.step, first.loss, first.norm, first.clips.tolist()) == (0, 0.5, 2.0, [0])
@@ -25,6 +25,6 @@ def test_numbers_of_a_step_come_with_the_next_one_each_part_by_its_name():
 
 
 def test_a_loss_without_parts_has_none_in_its_reading():
-    readings = Readings(Job(torch.device("cpu")))
+    readings = StepMetrics(DistributedContext(torch.device("cpu")))
     readings.push(0, torch.tensor(1.0), {}, torch.tensor(1.0), False, np.array([0]))
     assert readings.flush().parts == {}

@@ -19,7 +19,7 @@ def test_supervised_training_that_dies_goes_on_to_bit_identical_weights(corpus, 
 
 @pytest.mark.slow
 def test_supervised_student_learns_the_labels(corpus, tmp_path):
-    run("supervise", **supervise_arguments(corpus, tmp_path, epochs=25, reestimate_batches=10))
+    run("supervise", **supervise_arguments(corpus, tmp_path, epochs=25, bn_update_batches=10))
     last = history(tmp_path)[-1]
     assert float(last["eval_map"]) > 0.8
     # Scores that are all equal have a precision of the share of positive clips: 1 in DIM on average.

@@ -9,8 +9,8 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import nn
 
-from ssondo.distill.distributed import Job
-from ssondo.distill.sync_batchnorm import WholeBatchDropout, WholeBatchNorm, over_whole_batches
+from ssondo.distill.distributed import DistributedContext
+from ssondo.distill.sync_batchnorm import CpuSyncBatchNorm, WholeBatchDropout, convert_sync_batchnorm
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def norm(momentum=0.1):
 
 def _process(rank: int, function: Callable, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    torch.save(function(Job(CPU, rank, 2)), f"{folder}/{rank}.pt")
+    torch.save(function(DistributedContext(CPU, rank, 2)), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -42,7 +42,7 @@ def on_two_processes(function, folder):
 def normalised(job):
     found = {}
     for momentum in (0.1, None):
-        layer = over_whole_batches(nn.Sequential(norm(momentum)), job)
+        layer = convert_sync_batchnorm(nn.Sequential(norm(momentum)), job)
         own = batch(6, 4, 3, 5).chunk(2)[job.rank].requires_grad_()
         for _ in range(2):
             out = layer(own)
@@ -88,31 +88,31 @@ def test_batch_norm_of_two_processes_is_torch_s_on_the_whole_batch(tmp_path):
 def test_dropout_masks_of_the_parts_are_those_of_the_whole_batch():
     whole = torch.ones(8, 5, 3)
     torch.manual_seed(0)
-    expected = WholeBatchDropout(0.3, Job(CPU))(whole)
+    expected = WholeBatchDropout(0.3, DistributedContext(CPU))(whole)
     parts = []
     for rank in range(4):
         torch.manual_seed(0)
-        parts.append(WholeBatchDropout(0.3, Job(CPU, rank, 4))(whole[:2]))
+        parts.append(WholeBatchDropout(0.3, DistributedContext(CPU, rank, 4))(whole[:2]))
     assert torch.equal(torch.cat(parts), expected)
     assert expected.unique().tolist() == pytest.approx([0, 1 / 0.7])
 
 
 def test_dropout_leaves_out_its_share_and_keeps_the_mean():
     torch.manual_seed(0)
-    found = WholeBatchDropout(0.2, Job(CPU))(torch.ones(1000, 100))
+    found = WholeBatchDropout(0.2, DistributedContext(CPU))(torch.ones(1000, 100))
     assert (found == 0).double().mean() == pytest.approx(0.2, abs=0.005)
     assert found.mean() == pytest.approx(1, abs=0.01)
-    layer = WholeBatchDropout(0.2, Job(CPU)).eval()
+    layer = WholeBatchDropout(0.2, DistributedContext(CPU)).eval()
     assert torch.equal(layer(torch.ones(3)), torch.ones(3))
 
 
 def test_one_process_keeps_torch_s_batch_norm_and_all_names_of_weights():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), norm(), nn.Sequential(nn.Dropout(0.5)))
     before = copy.deepcopy(model.state_dict())
-    over_whole_batches(model, Job(CPU))
+    convert_sync_batchnorm(model, DistributedContext(CPU))
     assert type(model[1]) is nn.BatchNorm2d
     assert type(model[2][0]) is WholeBatchDropout
-    over_whole_batches(model, Job(CPU, 0, 2))
-    assert type(model[1]) is WholeBatchNorm
+    convert_sync_batchnorm(model, DistributedContext(CPU, 0, 2))
+    assert type(model[1]) is CpuSyncBatchNorm
     assert list(model.state_dict()) == list(before)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

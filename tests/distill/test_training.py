@@ -11,16 +11,16 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from toy_corpus import STUDENT, arguments, digest, history, run
 
 from ssondo.distill import training
-from ssondo.distill.datasets import AudioClips
-from ssondo.distill.distributed import Job, half_type
+from ssondo.distill.datasets import AudioDataset
+from ssondo.distill.distributed import DistributedContext, half_type
 from ssondo.distill.losses import Hybrid
-from ssondo.distill.prepare_model import place
+from ssondo.distill.prepare_model import to_device
 from ssondo.distill.step_metrics import Reading
-from ssondo.distill.training_state import Progress
+from ssondo.distill.training_state import TrainingState
 from ssondo.errors import SsondoError
 from ssondo.students import mobilenetv3
 from ssondo.students.checkpoint import load_student
-from ssondo.students.student import new_student
+from ssondo.students.student import build_student
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +40,7 @@ def test_reading_threads_do_not_change_the_weights(corpus, tmp_path):
 
 def test_looking_at_eval_clips_does_not_change_the_training(corpus, tmp_path):
     for name, validate_every in (("a", 1), ("b", 2)):
-        run("distill", **arguments(corpus, tmp_path / name, validate_every=validate_every, reestimate_batches=2))
+        run("distill", **arguments(corpus, tmp_path / name, validate_every=validate_every, bn_update_batches=2))
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
     assert [row["eval_cosine"] != "" for row in history(tmp_path / "b")] == [False, True]
 
@@ -54,7 +54,7 @@ def test_gradient_is_clipped_before_each_step_and_the_history_has_its_norm_befor
 
     hook = register_optimizer_step_pre_hook(note)
     try:
-        run("distill", **arguments(corpus, tmp_path, epochs=1, gradient_clip=0.5))
+        run("distill", **arguments(corpus, tmp_path, epochs=1, max_grad_norm=0.5))
     finally:
         hook.remove()
     assert norms == pytest.approx([0.5] * 4, rel=1e-4)
@@ -74,22 +74,22 @@ def test_fp16_steps_whose_gradient_overflows_are_left_out(corpus, tmp_path, monk
 
 def test_gradient_that_overflows_whatever_its_scale_stops_the_training():
     examples = SimpleNamespace(inputs=SimpleNamespace(clip_ids=["a", "b"]))
-    at = Progress()
+    at = TrainingState()
     overflow = Reading(7, 0.5, np.inf, np.array([1]))
     for _ in range(40):
-        training._take(at, overflow, examples, torch.float16)
+        training._accumulate(at, overflow, examples, torch.float16)
     with pytest.raises(SsondoError, match=r"at step 7 the loss is 0.5 .*look at the clips of that batch: b$"):
-        training._take(at, overflow, examples, torch.float16)
-    training._take(at, Reading(8, 0.5, 1.0, np.array([1])), examples, torch.float16)
+        training._accumulate(at, overflow, examples, torch.float16)
+    training._accumulate(at, Reading(8, 0.5, 1.0, np.array([1])), examples, torch.float16)
     assert at.n_overflows == 0
     with pytest.raises(SsondoError, match="norm of its gradient inf"):
-        training._take(at, overflow, examples, torch.bfloat16)
+        training._accumulate(at, overflow, examples, torch.bfloat16)
 
 
 @pytest.mark.parametrize(("name", "channels_last"), [("mobilenetv3", True), ("dymn", False)])
 def test_student_is_placed_in_the_layout_that_its_training_is_fastest_in(name, channels_last):
-    student = new_student({"architecture": name, "width_mult": 0.1}, n_outputs=2, seed=0)
-    convolution = place(student, Job(torch.device("cpu"))).model.get_submodule(
+    student = build_student({"architecture": name, "width_mult": 0.1}, n_outputs=2, seed=0)
+    convolution = to_device(student, DistributedContext(torch.device("cpu"))).model.get_submodule(
         "features.0.0" if name == "mobilenetv3" else "in_c.0"
     )
     with torch.no_grad():
@@ -111,7 +111,7 @@ def test_a_short_training_needs_its_batch_norms_measured_anew(corpus, tmp_path):
     cosines = {}
     for n_batches in (0, 10):
         out = tmp_path / str(n_batches)
-        run("distill", **arguments(corpus, out, epochs=25, center=True, reestimate_batches=n_batches))
+        run("distill", **arguments(corpus, out, epochs=25, center=True, bn_update_batches=n_batches))
         cosines[n_batches] = float(history(out)[-1]["eval_cosine"])
     assert cosines[10] > cosines[0] + 0.2
     # The same weights: only the statistics differ.
@@ -124,7 +124,7 @@ def test_a_short_training_needs_its_batch_norms_measured_anew(corpus, tmp_path):
 
 def test_history_has_a_row_for_each_epoch_with_the_learning_rate_and_the_speed(corpus, tmp_path):
     schedule = {"schedule": "published", "warmup_epochs": 1, "decay_start_epoch": 1, "decay_epochs": 1}
-    run("distill", **arguments(corpus, tmp_path, epochs=3, final_multiplier=0.5, **schedule))
+    run("distill", **arguments(corpus, tmp_path, epochs=3, final_lr_fraction=0.5, **schedule))
     rows = history(tmp_path)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [row["step"] for row in rows] == ["4", "8", "12"]
@@ -146,8 +146,8 @@ def test_telling_the_parts_of_the_loss_leaves_the_training_as_it_is_to_the_bit(c
     settings = {"loss": "hybrid", "temperature": 0.5, "mixup_alpha": 0.3}
     run("distill", **arguments(corpus, tmp_path / "told", **settings))
     with monkeypatch.context() as patch:
-        with_parts = Hybrid.with_parts
-        patch.setattr(Hybrid, "with_parts", lambda *args: (with_parts(*args)[0], {}))
+        with_components = Hybrid.with_components
+        patch.setattr(Hybrid, "with_components", lambda *args: (with_components(*args)[0], {}))
         run("distill", **arguments(corpus, tmp_path / "untold", **settings))
     told, untold = history(tmp_path / "told"), history(tmp_path / "untold")
     assert {column for column in told[0] if column.startswith("loss")} - set(untold[0]) == {
@@ -200,7 +200,7 @@ def test_loss_that_is_no_number_stops_the_training_and_names_the_clips(corpus, t
     assert "lower learning_rate" in text
     names = text.rpartition(": ")[2].split()
     assert len(names) == 8
-    assert set(names) <= set(AudioClips([corpus / "one.audio.h5", corpus / "two.audio.h5"]).clip_ids)
+    assert set(names) <= set(AudioDataset([corpus / "one.audio.h5", corpus / "two.audio.h5"]).clip_ids)
     assert not (tmp_path / "student.ckpt").exists()
 
 

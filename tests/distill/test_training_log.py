@@ -6,7 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toy_corpus import arguments, history, killed_at, run
 
 from ssondo.distill.training_config import Outputs
-from ssondo.distill.training_log import Journal, write_events
+from ssondo.distill.training_log import TrainingLogger, write_events
 from ssondo.errors import SsondoError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -84,7 +84,7 @@ def test_event_file_that_tensorboard_would_not_see_is_refused(tmp_path):
 
 def test_journal_says_an_epoch_without_a_look_at_eval_clips(tmp_path, caplog):
     outputs = Outputs(out=tmp_path / "a", history=tmp_path / "b", curves=tmp_path / "c")
-    journal = Journal(outputs, name="t", n_epochs=9, scores={"eval_cosine": "cosine"})
+    journal = TrainingLogger(outputs, name="t", n_epochs=9, scores={"eval_cosine": "cosine"})
     row = {"epoch": 1, "step": 5, "loss": 0.5, "learning_rate": 0.1, "gradient_norm": None, "seconds": 2.0}
     with caplog.at_level("INFO"):
         journal.add([row | {"clips_per_s": 3.0, "wait_share": 0.25}])

@@ -15,8 +15,8 @@ import torch
 from toy_corpus import arguments, digest, history, killed_at, run, started, until
 
 from ssondo.distill import training, training_state
-from ssondo.distill.distributed import Job
-from ssondo.distill.training_state import running_path
+from ssondo.distill.distributed import DistributedContext
+from ssondo.distill.training_state import resume_path
 from ssondo.errors import TransientError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -26,7 +26,7 @@ PARTS = ("", "_prediction", "_distillation", "_alignment", "_contrastive", "_cro
 @pytest.mark.parametrize("step", [1, 4, 6])
 def test_training_that_dies_goes_on_to_bit_identical_weights(corpus, tmp_path, monkeypatch, step):
     # Step 4 is the end of the first of two epochs.
-    settings = {"mixup_alpha": 0.3, "freq_mask": 20, "time_mask": 2, "reestimate_batches": 2}
+    settings = {"mixup_alpha": 0.3, "freq_mask": 20, "time_mask": 2, "bn_update_batches": 2}
     run("distill", **arguments(corpus, tmp_path / "whole", **settings))
     broken = arguments(corpus, tmp_path / "broken", checkpoint_minutes=0, **settings)
     with monkeypatch.context() as patch, killed_at(patch, step):
@@ -88,7 +88,7 @@ def test_state_of_another_training_is_not_resumed(corpus, tmp_path, monkeypatch,
 
 
 def test_state_that_cannot_be_read_is_left_aside(corpus, tmp_path, caplog):
-    state = running_path(tmp_path / "a" / "student.ckpt")
+    state = resume_path(tmp_path / "a" / "student.ckpt")
     state.parent.mkdir()
     state.write_bytes(b"PK\x03\x04 no checkpoint")
     run("distill", **arguments(corpus, tmp_path / "a"))
@@ -103,8 +103,8 @@ def test_a_gpu_with_bfloat16_and_one_without_go_on_from_each_others_state(tmp_pa
         model = torch.nn.Linear(2, 2)
         return model, torch.optim.Adam(model.parameters()), torch.amp.GradScaler("cpu", enabled=scales)
 
-    training_state.save(tmp_path / "state.pt", "one", *parts(before), training_state.Progress(step=3))
-    at = training_state.resume(tmp_path / "state.pt", "one", *parts(after), Job(torch.device("cpu")))
+    training_state.save(tmp_path / "state.pt", "one", *parts(before), training_state.TrainingState(step=3))
+    at = training_state.resume(tmp_path / "state.pt", "one", *parts(after), DistributedContext(torch.device("cpu")))
     assert at is not None
     assert at.step == 3
 
@@ -124,7 +124,7 @@ def test_sigterm_saves_the_state_and_asks_to_be_run_again(corpus, tmp_path, monk
         patch.setattr(training, "_read", read_and_terminate)
         with pytest.raises(TransientError, match=r"stopped by SIGTERM at step \d of 8; the same command goes on"):
             run("distill", **stopped)
-    assert running_path(stopped["out"]).is_file()
+    assert resume_path(stopped["out"]).is_file()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     run("distill", **stopped)
     assert digest(tmp_path / "stopped") == digest(tmp_path / "whole")
@@ -163,13 +163,13 @@ def processor_seconds(process):
 
 @pytest.mark.slow
 def test_killed_ten_times_at_random_moments_it_ends_with_the_weights_of_an_uninterrupted_run(corpus, tmp_path, start):
-    settings = {"epochs": 16, "checkpoint_minutes": 1e-9, "reestimate_batches": 2, "mixup_alpha": 0.3}
+    settings = {"epochs": 16, "checkpoint_minutes": 1e-9, "bn_update_batches": 2, "mixup_alpha": 0.3}
     whole, seconds = start(arguments(corpus, tmp_path / "whole", **settings)), 0.0
     while whole.is_alive():
         seconds = max(seconds, processor_seconds(whole))
         time.sleep(0.01)
     killed = arguments(corpus, tmp_path / "killed", **settings)
-    state = running_path(killed["out"])
+    state = resume_path(killed["out"])
     chance = random.Random(0)
 
     def being_written():
@@ -201,7 +201,7 @@ def test_killed_ten_times_at_random_moments_it_ends_with_the_weights_of_an_unint
 def test_command_that_is_terminated_exits_with_75(corpus, tmp_path):
     settings = arguments(corpus, tmp_path, epochs=400, checkpoint_minutes=1e-9)
     process = started(settings)
-    until(running_path(settings["out"]).is_file, process)
+    until(resume_path(settings["out"]).is_file, process)
     process.terminate()
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 75, output.decode()

@@ -5,7 +5,7 @@ import torch
 from small_students import SMALL, WINDOW, noise, small
 from torch import nn
 
-from ssondo.distill.update_bn import reestimate_batchnorm
+from ssondo.distill.update_bn import update_bn
 from ssondo.students.student import Student
 
 
@@ -14,7 +14,7 @@ def test_reestimated_statistics_are_the_plain_average_over_batches():
     batches = [2 + 3 * noise(50, 3, seed=i) for i in range(4)]
     model.train()
     model[1].eval()
-    assert reestimate_batchnorm(model, batches) == 4
+    assert update_bn(model, batches) == 4
     norm = model[1]
     torch.testing.assert_close(norm.running_mean, torch.stack([b.mean(0) for b in batches]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([b.var(0) for b in batches]).mean(0))
@@ -45,11 +45,11 @@ def test_reestimated_student_normalises_what_it_was_shown(name):
     student = small(name)
     log_mel = student.log_mel(noise(6, WINDOW, seed=4))
     assert _offset(student, log_mel) > 0.5
-    reestimate_batchnorm(student, [log_mel])
+    update_bn(student, [log_mel])
     # Not 0: the statistics hold the unbiased variance, with which later layers see a little less.
     assert _offset(student, log_mel) < 0.1
 
 
 def test_reestimation_without_batches_is_an_error():
     with pytest.raises(ValueError, match="no batches"):
-        reestimate_batchnorm(small(), [])
+        update_bn(small(), [])

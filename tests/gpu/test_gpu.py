@@ -13,7 +13,7 @@ from toy_corpus import STUDENT, arguments, command, digest, history, killed_at, 
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 from ssondo.storage.shards.embedding import EmbeddingShard
 from ssondo.students.checkpoint import load_student, save_student
-from ssondo.students.student import new_student
+from ssondo.students.student import build_student
 from ssondo.teachers.embed import embed
 
 STUDENTS = {
@@ -31,7 +31,7 @@ def differing_least(left, right):
     """Cosine of the ways that two trainings moved all weights."""
     moves = []
     states = [load_student(path / "student.ckpt") for path in (left, right)]
-    start = new_student(
+    start = build_student(
         {"architecture": states[0].settings["architecture"], **STUDENT},
         n_outputs=states[0].settings["n_outputs"],
         seed=0,
@@ -45,7 +45,12 @@ def differing_least(left, right):
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_training_on_a_gpu_in_float32_has_the_losses_of_one_on_a_cpu(corpus, tmp_path, name):
-    settings = {"student": STUDENTS[name] | PLAIN, "precision": "float32", "learning_rate": 1e-4, "draws_per_epoch": 8}
+    settings = {
+        "student": STUDENTS[name] | PLAIN,
+        "precision": "float32",
+        "learning_rate": 1e-4,
+        "samples_per_epoch": 8,
+    }
     for device in ("cpu", "cuda"):
         run("distill", **arguments(corpus, tmp_path / device, **settings | {"device": device}))
     assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-2)
@@ -54,7 +59,7 @@ def test_training_on_a_gpu_in_float32_has_the_losses_of_one_on_a_cpu(corpus, tmp
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", STUDENTS)
 def test_training_in_16_bit_begins_as_in_float32(corpus, tmp_path, name, precision):
-    settings = {"student": STUDENTS[name] | PLAIN, "device": "cuda", "epochs": 1, "draws_per_epoch": 8}
+    settings = {"student": STUDENTS[name] | PLAIN, "device": "cuda", "epochs": 1, "samples_per_epoch": 8}
     for kind in ("float32", precision):
         run("distill", **arguments(corpus, tmp_path / kind, **settings, precision=kind))
     # bf16 has 8 bits after the point, and a new student's values are small differences.

@@ -4,11 +4,11 @@ import re
 
 import torch
 
-from ssondo.system.hardware import environment
+from ssondo.system.hardware import describe_machine
 
 
 def test_this_gpu_is_described():
-    found = environment("cuda:0")
+    found = describe_machine("cuda:0")
     assert found["gpu"] == torch.cuda.get_device_name()
     assert found["gpu_memory"].endswith(" GiB")
     assert found["cuda"] == torch.version.cuda

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from ssondo.distill.distributed import Job
-from ssondo.distill.step_metrics import Readings
+from ssondo.distill.distributed import DistributedContext
+from ssondo.distill.step_metrics import StepMetrics
 
 
 def pushed(readings, step):
@@ -14,7 +14,7 @@ def pushed(readings, step):
 
 
 def test_parts_are_taken_while_the_gpu_still_works():
-    readings = Readings(Job(torch.device("cuda")))
+    readings = StepMetrics(DistributedContext(torch.device("cuda")))
     a = torch.randn(8192, 8192, device="cuda")
     assert pushed(readings, 0) is None
     readings.flush()

@@ -62,7 +62,7 @@ def test_hybrid_with_published_masking_equals_published_value(values, pair):
 
 
 def test_learning_rate_factor_equals_published_one_over_200_epochs(values):
-    factor = lr_schedule.learning_rate_factor({"name": "published"}, steps_per_epoch=833)
+    factor = lr_schedule.lr_lambda({"name": "published"}, steps_per_epoch=833)
     first_steps = [factor(epoch * 833) for epoch in range(200)]
     last_steps = [factor(epoch * 833 + 832) for epoch in range(200)]
     np.testing.assert_allclose(first_steps, values["lr_multiplier_epochs_0_199"], atol=5e-9)
@@ -71,7 +71,7 @@ def test_learning_rate_factor_equals_published_one_over_200_epochs(values):
 
 def test_inverse_cluster_weights_equal_published_ones(values):
     golden = values["inverse_cluster_weights"]
-    np.testing.assert_allclose(sampler.inverse_cluster_weights(np.array(golden["labels"])), golden["weights"])
+    np.testing.assert_allclose(sampler.balanced_weights(np.array(golden["labels"])), golden["weights"])
 
 
 def test_class_balanced_weights_equal_published_ones(values):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ssondo.distill.distributed import Job
-from ssondo.distill.prepare_model import place
+from ssondo.distill.distributed import DistributedContext
+from ssondo.distill.prepare_model import to_device
 from ssondo.students.student import Student
 
 ARCHITECTURES = ("mobilenetv3", "dymn", "eres2net")
@@ -134,7 +134,7 @@ def test_embedding_and_output_on_a_gpu_in_half_precision_are_near_the_published_
         pytest.skip("needs a CUDA device")
     student = Student(name)
     student.load_state_dict(fill.state_dict(name))
-    student = place(student.eval(), Job(torch.device("cuda")))
+    student = to_device(student.eval(), DistributedContext(torch.device("cuda")))
     with torch.autocast("cuda", dtype=torch.float16):
         found = student.embed_windows(log_mel.cuda()), student(log_mel.cuda())
     for ours, published in zip(found, ("embedding", "mapped"), strict=True):
@@ -150,7 +150,7 @@ def test_training_loss_on_a_gpu_in_half_precision_is_near_the_published_one(name
         pytest.skip("needs a CUDA device")
     student = Student(name, dropout=0.0)
     student.load_state_dict(fill.state_dict(name))
-    student = place(student, Job(torch.device("cuda"))).train()
+    student = to_device(student, DistributedContext(torch.device("cuda"))).train()
     log_mel = student.log_mel(student_waveforms.cuda())
     with torch.autocast("cuda", dtype=torch.float16):
         mapped = student(log_mel)

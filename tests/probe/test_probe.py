@@ -14,7 +14,16 @@ from sklearn.preprocessing import StandardScaler
 
 from ssondo.config.probe import Probe
 from ssondo.errors import SsondoError
-from ssondo.probe.grid_search import AdamW, Development, GridPoint, Head, Labelled, Schedule, score, select
+from ssondo.probe.grid_search import (
+    AdamW,
+    EarlyStopping,
+    GridPoint,
+    Head,
+    LabelledEmbeddings,
+    TrainValid,
+    score,
+    select,
+)
 from ssondo.probe.probe import interval, part_of_split, parts_of_folds, probe
 from ssondo.storage.atomic_files import clip_list_digest
 from ssondo.storage.shards.embedding import EmbeddingShardWriter
@@ -111,17 +120,17 @@ def test_adamw_makes_the_steps_of_torch_for_every_grid_point():
 def test_probes_side_by_side_learn_what_each_learns_alone(hidden):
     embeddings, labels = map(torch.from_numpy, clips_of(200))
     rows = torch.arange(200).expand(2, -1)
-    development = Development(Labelled(embeddings, labels), rows[:, :150], rows[:, 150:])
+    development = TrainValid(LabelledEmbeddings(embeddings, labels), rows[:, :150], rows[:, 150:])
     grid = [GridPoint(rate, decay, size) for size in (16, 50) for rate in (1e-3, 1e-2) for decay in (0.0, 0.1)]
 
     def alone(point, seed):
-        one = Development(development.clips, development.train_rows[:1], development.valid_rows[:1])
+        one = TrainValid(development.clips, development.train_rows[:1], development.valid_rows[:1])
         return select(
-            one, metric="accuracy", head=Head(hidden), grid=[point], schedule=Schedule(60, 20, 10), seeds=[seed]
+            one, metric="accuracy", head=Head(hidden), grid=[point], schedule=EarlyStopping(60, 20, 10), seeds=[seed]
         )
 
     together = select(
-        development, metric="accuracy", head=Head(hidden), grid=grid, schedule=Schedule(60, 20, 10), seeds=[7, 8]
+        development, metric="accuracy", head=Head(hidden), grid=grid, schedule=EarlyStopping(60, 20, 10), seeds=[7, 8]
     )
     for s, seed in enumerate([7, 8]):
         best = max(float(alone(point, seed).valid_scores[0]) for point in grid)
@@ -158,8 +167,8 @@ def default_probe(embeddings, labels, train, valid, test, seeds):
     known = np.concatenate([train, valid])
     rows = torch.arange(len(known)).expand(len(seeds), -1)
     fitted = select(
-        Development(
-            Labelled(torch.from_numpy(embeddings[known]), torch.from_numpy(labels[known])),
+        TrainValid(
+            LabelledEmbeddings(torch.from_numpy(embeddings[known]), torch.from_numpy(labels[known])),
             rows[:, : len(train)],
             rows[:, len(train) :],
         ),
@@ -169,10 +178,10 @@ def default_probe(embeddings, labels, train, valid, test, seeds):
             GridPoint(*point)
             for point in product(defaults.learning_rates, defaults.weight_decays, defaults.batch_sizes)
         ],
-        schedule=Schedule(defaults.steps, defaults.patience, defaults.validate_every),
+        schedule=EarlyStopping(defaults.steps, defaults.patience, defaults.validate_every),
         seeds=seeds,
     )
-    scored = Labelled(torch.from_numpy(embeddings[test]), torch.from_numpy(labels[test]))
+    scored = LabelledEmbeddings(torch.from_numpy(embeddings[test]), torch.from_numpy(labels[test]))
     return score(fitted, scored, metric="accuracy").mean().item()
 
 
@@ -184,13 +193,13 @@ def sorted_noise(n=120):
     embeddings = torch.randn(n, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.eye(2, dtype=torch.int8).repeat_interleave(n // 2, dim=0)
     rows = torch.arange(n)
-    return Development(Labelled(embeddings, labels), rows[None, ::2], rows[None, 1::2])
+    return TrainValid(LabelledEmbeddings(embeddings, labels), rows[None, ::2], rows[None, 1::2])
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "map"])
 def test_a_probe_that_diverged_is_never_chosen(metric):
     grid = [DIVERGES, GridPoint(1e-9, 0.0, 32)]
-    schedule = Schedule(steps=400, patience=400, validate_every=100)  # at the first look it is not finite any more
+    schedule = EarlyStopping(steps=400, patience=400, validate_every=100)  # at the first look it is not finite any more
     fitted = select(sorted_noise(), metric=metric, head=Head(0), grid=grid, schedule=schedule, seeds=[0])
     assert fitted.chosen == grid[1:]
     assert all(weight.isfinite().all() for weight in fitted.weights)
@@ -216,16 +225,16 @@ def test_the_default_probe_is_within_a_point_of_tuned_logistic_regression(proble
 _SELECTS_ALONE = """
 import json, sys
 import numpy as np, torch
-from ssondo.probe.grid_search import Development, GridPoint, Head, Labelled, Schedule, select
+from ssondo.probe.grid_search import TrainValid, GridPoint, Head, LabelledEmbeddings, EarlyStopping, select
 held = np.load(sys.argv[1])  # all that this process has
-development = Development(
-    Labelled(torch.from_numpy(held["embeddings"]), torch.from_numpy(held["labels"])),
+development = TrainValid(
+    LabelledEmbeddings(torch.from_numpy(held["embeddings"]), torch.from_numpy(held["labels"])),
     torch.from_numpy(held["train_rows"]),
     torch.from_numpy(held["valid_rows"]),
 )
 grid = [GridPoint(rate, decay, 32) for rate in (1e-3, 3e-2) for decay in (0.0, 0.1)]
 fitted = select(
-    development, metric="accuracy", head=Head(0), grid=grid, schedule=Schedule(200, 60, 10), seeds=[0, 1, 2]
+    development, metric="accuracy", head=Head(0), grid=grid, schedule=EarlyStopping(200, 60, 10), seeds=[0, 1, 2]
 )
 print(json.dumps([[[p.learning_rate, p.weight_decay] for p in fitted.chosen], fitted.steps,
     fitted.valid_scores.tolist()]))
@@ -441,13 +450,15 @@ def test_bootstrap_draws_every_fold_for_itself(tmp_path):
     assert 0.8 * expected < high - low < 1.2 * expected
 
 
-@pytest.mark.parametrize("schedule", [Schedule(steps=200, patience=5, validate_every=50), Schedule(30, 5, 50)])
+@pytest.mark.parametrize(
+    "schedule", [EarlyStopping(steps=200, patience=5, validate_every=50), EarlyStopping(30, 5, 50)]
+)
 def test_a_probe_counts_from_its_first_look_however_short_its_patience(schedule):
     embeddings, labels = clips_of(300, noise=0.1)
     rows = torch.arange(300)[None]
-    clips = Labelled(torch.from_numpy(embeddings), torch.from_numpy(labels))
+    clips = LabelledEmbeddings(torch.from_numpy(embeddings), torch.from_numpy(labels))
     fitted = select(
-        Development(clips, rows[:, :200], rows[:, 200:]),
+        TrainValid(clips, rows[:, :200], rows[:, 200:]),
         metric="accuracy",
         head=Head(0),
         grid=[GridPoint(0.03, 0.0, 32)],

@@ -117,7 +117,7 @@ def test_two_nodes_train_the_student_that_one_process_trains(
 ) -> None:
     import torch  # here, because six workers import this file
 
-    from ssondo.distill.initialise import new_student
+    from ssondo.distill.initialise import build_student
     from ssondo.inference.wrapper import load_student
 
     project = local.copy(tmp_path / "project")
@@ -132,7 +132,7 @@ def test_two_nodes_train_the_student_that_one_process_trains(
     assert [(job["rule"], job["node"]) for job in Jobs(cluster, run)()] == [(rule, "n[1-2]")]
     one, two = (load_student(place.folder / student).state_dict() for place in (alone, project))
     settings = {"architecture": "mobilenetv3", "window_s": 1.28, "width_mult": 0.1}
-    start = new_student(settings, n_outputs=len(one["classification_head.mlp.3.bias"]), seed=0).state_dict()
+    start = build_student(settings, n_outputs=len(one["classification_head.mlp.3.bias"]), seed=0).state_dict()
     for key, value in one.items():
         if "running" in key:  # statistics of batch norms are those of the whole batch
             torch.testing.assert_close(two[key], value, rtol=1e-2, atol=2e-3)
@@ -155,7 +155,7 @@ def test_job_that_fetches_has_the_manner_of_the_configuration(cluster: Cluster, 
     with serving() as server:
         server.behaviour = {clips[1]: 500}
         source = {"kind": "youtube", "url_template": server.url, "requests_per_hour": 100_000, "sleep_s": 0}
-        source |= {"attempts": 1, "cookies": "a file's name.txt"}
+        source |= {"max_tries_per_clip": 1, "cookies": "a file's name.txt"}
         (project.folder / source["cookies"]).write_text("# Netscape HTTP Cookie File\n")
         project.configure(lambda config: config["audioset"].update(source=source, max_failed_share=0.5))
         fill_in(project)

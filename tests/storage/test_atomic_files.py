@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import array_digest, clip_list_digest, read_json, replacing, write_json
+from ssondo.storage.atomic_files import array_digest, atomic_write, clip_list_digest, read_json, write_json
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"old": 1})
-    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise ZeroDivisionError
     assert read_json(path) == {"old": 1}
@@ -23,14 +23,14 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
 def test_litter_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     code = f"""
 import os, signal
-from ssondo.storage.atomic_files import replacing
-with replacing({str(tmp_path / "a")!r}) as temporary:
+from ssondo.storage.atomic_files import atomic_write
+with atomic_write({str(tmp_path / "a")!r}) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert len(os.listdir(tmp_path)) == 1
-    with replacing(tmp_path / "a") as temporary:
+    with atomic_write(tmp_path / "a") as temporary:
         temporary.write_text("whole")
     assert os.listdir(tmp_path) == ["a"]
 
@@ -50,7 +50,7 @@ def test_full_disk_is_one_line_that_names_the_file(small_disk: Path) -> None:
     path = small_disk / "a"
     with (
         pytest.raises(SsondoError, match=rf"{path}: no space left .* free some") as error,
-        replacing(path) as temporary,
+        atomic_write(path) as temporary,
     ):
         temporary.write_bytes(bytes(1 << 20))
     assert "\n" not in str(error.value)

@@ -17,8 +17,8 @@ from ssondo.errors import SsondoError
 from ssondo.students import dymn
 from ssondo.students.backbone import make_divisible
 from ssondo.students.checkpoint import save_student
-from ssondo.students.student import initialise_backbone, new_student
-from ssondo.workflow.input_digests import Watch
+from ssondo.students.student import build_student, initialise_backbone
+from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.plan import Plan
 
 # Small ones of each kind, for what does not depend on the size.
@@ -90,8 +90,8 @@ def test_student_of_another_width_comes_from_its_config_and_is_saved_under_its_p
     architecture, width = NAMED[published_name]
     section = {"architecture": architecture, "settings": {"width_mult": width}}
     tables = {"table1": {"students": [published_name]}, "table2": None, "fig2": None}
-    plan = Plan(load_config({"students": {published_name: section}, **tables}), Watch(tmp_path / "content.json"))
-    student = new_student(plan.distill.student_spec(published_name), n_outputs=8, seed=0)
+    plan = Plan(load_config({"students": {published_name: section}, **tables}), InputDigests(tmp_path / "content.json"))
+    student = build_student(plan.distill.student_spec(published_name), n_outputs=8, seed=0)
     assert student.embedding_dim == round(960 * width)
     assert student.settings["hidden"] == round(1280 * width)
     save_student(tmp_path / "student.ckpt", student)

@@ -15,7 +15,7 @@ from ssondo.audio.codec import encode_flac
 from ssondo.distill import training
 from ssondo.distill.distill import distill
 from ssondo.distill.supervise import supervise
-from ssondo.distill.training_config import Outputs, Recipe, Runtime
+from ssondo.distill.training_config import Outputs, Runtime, TrainingConfig
 from ssondo.storage.atomic_files import digest_path
 from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.storage.shards.clusters import ClusterWriter
@@ -80,7 +80,7 @@ def common(out):
         "curves": out / "curves.png",
         "seed": 0,
         "epochs": 2,
-        "draws_per_epoch": 35,
+        "samples_per_epoch": 35,
         "batch_size": 8,
         "learning_rate": 0.003,
         "schedule": "constant",
@@ -115,7 +115,7 @@ def supervise_arguments(corpus, out, **changes):
 def run(verb, **settings):
     """Call `distill` or `supervise` with all settings in one dictionary, as the command line has them."""
     grouped = {}
-    for name, kind in (("recipe", Recipe), ("outputs", Outputs), ("runtime", Runtime)):
+    for name, kind in (("recipe", TrainingConfig), ("outputs", Outputs), ("runtime", Runtime)):
         own = {field.name for field in fields(kind)} & set(settings)
         grouped[name] = kind(**{key: settings.pop(key) for key in own})
     {"distill": distill, "supervise": supervise}[verb](**settings, **grouped)

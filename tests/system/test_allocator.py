@@ -11,9 +11,9 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc
 PROGRAM = """
 import resource, sys
 import torch
-from ssondo.system.allocator import keep_freed_memory
+from ssondo.system.allocator import disable_malloc_trim
 if sys.argv[1] == "kept":
-    assert keep_freed_memory()
+    assert disable_malloc_trim()
 for _ in range(30):
     torch.ones(1 << 24)  # of 64 MB; small objects between them take the first places
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

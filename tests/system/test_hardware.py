@@ -27,7 +27,7 @@ from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.storage.shards.embedding import EmbeddingShard
 from ssondo.students.checkpoint import load_student
 from ssondo.system import hardware as module
-from ssondo.system.hardware import environment, memory_bytes, n_cores, processor
+from ssondo.system.hardware import describe_machine, memory_bytes, n_cores, processor
 from ssondo.teachers.embed import embed
 
 ELSEWHERE = {"python": "3.14", "processor": "Another one", "cores": "77", "device": "cuda", "gpu": "NVIDIA Z9"}
@@ -40,7 +40,9 @@ def elsewhere(monkeypatch):
 
     def switch():
         for name in WRITERS:
-            monkeypatch.setattr(importlib.import_module(f"ssondo.{name}"), "environment", lambda *_: dict(ELSEWHERE))
+            monkeypatch.setattr(
+                importlib.import_module(f"ssondo.{name}"), "describe_machine", lambda *_: dict(ELSEWHERE)
+            )
 
     return switch
 
@@ -60,7 +62,7 @@ def write(folder, files):
 
 
 def test_processor_cores_and_memory_of_this_machine_are_said():
-    found = environment()
+    found = describe_machine()
     assert found["device"] == "cpu"
     assert found["machine"] == f"{platform.system()} {platform.machine()}"
     assert found["processor"] == processor() != ""
@@ -68,7 +70,7 @@ def test_processor_cores_and_memory_of_this_machine_are_said():
     assert re.fullmatch(r"[\d.e+]+ GiB", found["memory"])
     assert found["torch"] == torch.__version__
     assert "gpu" not in found
-    assert environment("cpu", 4)["processes"] == "4"
+    assert describe_machine("cpu", 4)["processes"] == "4"
 
 
 def test_model_is_read_as_linux_writes_it(system):
@@ -100,7 +102,7 @@ def test_what_cannot_be_read_is_left_out(system, monkeypatch, system_name):
     monkeypatch.setattr(module.subprocess, "run", no)
     (system / "cpuinfo").mkdir()  # cannot be read as a file
     write(system, {"cgroup": "0::/../../up\n", "sys/cpu.max": "nonsense", "sys/memory.max": "-1"})
-    found = environment()
+    found = describe_machine()
     assert found["processor"] == platform.machine()
     assert found["cores"] == "1"
     assert "memory" not in found
@@ -120,7 +122,7 @@ def test_gpu_that_computed_is_described(system, monkeypatch):
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build\nGCC version:  gcc 12.3\n"
     )
     write(system, {"driver": text})
-    found = environment("cuda:1", 8)
+    found = describe_machine("cuda:1", 8)
     expected = {"gpu": "NVIDIA H100", "gpu_memory": "80 GiB", "driver": "570.124.06", "cuda": "13.0", "device": "cuda"}
     assert {name: found.get(name) for name in expected} == expected
     assert found["processes"] == "8"
@@ -147,14 +149,14 @@ def test_gpu_that_does_not_answer_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", no)
     monkeypatch.setattr(module, "_DRIVER", tmp_path / "none")
     monkeypatch.setattr(module, "_NVML", "libnone.so")
-    found = environment("cuda")
+    found = describe_machine("cuda")
     assert "gpu" not in found
     assert "driver" not in found
 
 
 def test_torch_is_not_loaded_for_it():
     code = (
-        "import sys; from ssondo.system.hardware import environment; found = environment(); "
+        "import sys; from ssondo.system.hardware import describe_machine; found = describe_machine(); "
         "assert 'torch' in found; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -166,7 +168,7 @@ def test_no_user_and_no_host_is_named(monkeypatch):
         monkeypatch.setattr(owner, name, lambda *_, name=name: asked.append(name) or "somebody")
     monkeypatch.setenv("USER", "somebody")
     monkeypatch.setenv("HOSTNAME", "somebody")
-    found = environment()
+    found = describe_machine()
     assert asked == []
     assert "somebody" not in str(found)
     assert set(found) <= {

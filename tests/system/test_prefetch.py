@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ssondo.errors import SsondoError
-from ssondo.system.prefetch import Mover, Timed, prefetch
+from ssondo.system.prefetch import HostToDevice, TimedIterator, prefetch
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
@@ -50,7 +50,7 @@ def test_waiting_is_counted():
             time.sleep(0.02)
             yield i
 
-    items = Timed(slow())
+    items = TimedIterator(slow())
     for _ in items:
         time.sleep(0.05)
     assert 0.06 <= items.waited_s < 0.15
@@ -63,13 +63,13 @@ def test_time_in_which_the_device_still_had_work_is_no_waiting():
             yield i
 
     busy = iter([True, True, False, False])
-    items = Timed(slow(), busy=lambda: next(busy))
+    items = TimedIterator(slow(), busy=lambda: next(busy))
     list(items)
     assert 0.02 <= items.waited_s < 0.06
 
 
 def test_batches_for_a_cpu_are_neither_pinned_nor_copied():
-    move, tensor = Mover(torch.device("cpu")), torch.zeros(3)
+    move, tensor = HostToDevice(torch.device("cpu")), torch.zeros(3)
     assert move.pinned(tensor) is tensor
     assert move(tensor) is tensor
 
@@ -78,7 +78,7 @@ def test_batches_for_a_cpu_are_neither_pinned_nor_copied():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_reach_a_gpu_whole_beside_its_work():
     device = torch.device("cuda")
-    move = Mover(device)
+    move = HostToDevice(device)
     for value in range(20):
         tensor = move.pinned(torch.full((1 << 20,), float(value)))
         assert tensor.is_pinned()

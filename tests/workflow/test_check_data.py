@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a shard of sound as the paper's configuration has it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "audio").mkdir(parents=True)
-    settings = {"clip_s": 10.0, "codec": "flac", "through_rate": None}
+    settings = {"clip_s": 10.0, "codec": "flac", "bandlimit_rate": None}
     with AudioShardWriter(Path("data/audio/train-0000.h5"), sample_rate=32_000, settings=settings) as shard:
         shard.add("a", encode_flac([0.0] * 100, 32_000))
     return tmp_path
@@ -45,7 +45,7 @@ def test_sound_made_with_these_settings_or_none_is_no_fault(folder: Path) -> Non
 
 @pytest.mark.parametrize(
     ("setting", "value", "found"),
-    [("clip_s", 2.0, "10.0"), ("codec", "pcm16", "flac"), ("through_rate", 16_000, "None")],
+    [("clip_s", 2.0, "10.0"), ("codec", "pcm16", "flac"), ("bandlimit_rate", 16_000, "None")],
 )
 def test_sound_of_another_working_directory_with_other_settings_is_named(
     folder: Path, setting: str, value: object, found: str

@@ -9,7 +9,7 @@ import pytest
 from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.workflow import estimate, verbs
-from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.plan import Plan
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +17,7 @@ RATES = estimate.read_rates()
 
 
 def plan_of(folder, **changes):
-    return Plan(load_config(changes), Watch(folder / "content.json"))
+    return Plan(load_config(changes), InputDigests(folder / "content.json"))
 
 
 def paper(folder, **changes):

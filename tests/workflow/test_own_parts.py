@@ -100,7 +100,7 @@ def test_own_teachers_student_and_task_are_rows_and_columns_of_table_1(project: 
             "mine_jit": {"kind": "torchscript", "checkpoint": {"path": "mine.pt"}, "embedding_dim": 4, **rate},
             "mine_code": {"kind": "callable", "callable": "own_parts:loud", "embedding_dim": 2, **rate},
         }
-        config["students"]["averages"] = {"architecture": "own_parts:Averages", "init": None, "window_s": 1.28}
+        config["students"]["averages"] = {"architecture": "own_parts:Averages", "pretrained": None, "window_s": 1.28}
         config["tasks"]["tones"] = {"kind": "table", "path": str(table)}
         config["table1"] |= {
             "teachers": ["mine_onnx", "mine_jit", "mine_code"],

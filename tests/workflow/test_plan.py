@@ -7,7 +7,7 @@ import pytest
 from ssondo.config import Config
 from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
-from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.launch import processes
 from ssondo.workflow.paths import Model
 from ssondo.workflow.plan import Plan
@@ -22,7 +22,7 @@ ONLY_ESC50 = {"table1": {"tasks": ["esc50"]}, "table2": None, "fig2": None}
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    return Plan(Config(), Watch(tmp_path / "cache.json"))
+    return Plan(Config(), InputDigests(tmp_path / "cache.json"))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_paper_has_the_rows_of_its_tables(plan: Plan) -> None:
 
 def test_report_shows_no_password_of_a_proxy_and_nobodys_cookies(tmp_path: Path) -> None:
     source = {"kind": "youtube", "cookies": "/home/me/cookies.txt", "proxies": ["http://me:secret@proxy:80"]}
-    plan = Plan(load_config({"audioset": {"source": source}}), Watch(tmp_path / "cache.json"))
+    plan = Plan(load_config({"audioset": {"source": source}}), InputDigests(tmp_path / "cache.json"))
     shown = plan.report.settings("report")["config"]
     assert "secret" not in str(shown)
     assert "cookies.txt" not in str(shown)
@@ -201,7 +201,7 @@ def test_what_must_be_there_is_named_with_its_key(section: str, name: str, value
     ],
 )
 def test_rule_that_the_configuration_lacks_says_so_in_one_line(tmp_path: Path, rule: str, sentence: str) -> None:
-    plan = Plan(load_config({"table2": None, "fig2": None}), Watch(tmp_path / "cache.json"))
+    plan = Plan(load_config({"table2": None, "fig2": None}), InputDigests(tmp_path / "cache.json"))
     with pytest.raises(SsondoError) as error:
         plan.options(rule)
     assert str(error.value) == sentence
@@ -235,7 +235,7 @@ def test_most_shards_that_are_allowed_make_a_command_that_the_system_takes(tmp_p
         return True
 
     most = max(n for n in range(500, 2500, 100) if allowed(n))
-    plan = Plan(configured(most), Watch(tmp_path / "cache.json"))
+    plan = Plan(configured(most), InputDigests(tmp_path / "cache.json"))
     stages = ("audio", "embeddings/matpac")
     read = [path for split in ("train", "eval") for stage in stages for path in plan.audioset.shard_paths(stage, split)]
     assert len(" ".join([*read, *plan.distill.label_inputs()["segments"]])) < 2**17 - 8_000
@@ -341,22 +341,23 @@ def test_weights_of_width_one_are_refused_for_another_width(tmp_path: Path, name
     check(load_config(values))
     student["settings"] = {"width_mult": 0.4}
     if is_local:
-        file = tmp_path / student["init"]["url"].rpartition("/")[2]
+        file = tmp_path / student["pretrained"]["url"].rpartition("/")[2]
         file.touch()
-        student["init"] = {"path": str(file)}
+        student["pretrained"] = {"path": str(file)}
     with pytest.raises(SsondoError) as error:
         check(load_config(values))
     assert str(error.value) == (
-        f"config: students.{name}.init: these weights are of width 1.0; set init: null, or name weights of width 0.4"
+        f"config: students.{name}.pretrained: these weights have width 1.0; "
+        "set it to null, or name weights of width 0.4"
     )
-    student["init"] = None
+    student["pretrained"] = None
     check(load_config(values))
 
 
 def test_setting_of_a_users_class_is_not_taken_for_one_of_the_mapping_head(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ssondo.students.student import new_student
+    from ssondo.students.student import build_student
 
     (tmp_path / "own_hidden.py").write_text(
         "from ssondo.students.backbone import Backbone\n"
@@ -369,8 +370,8 @@ def test_setting_of_a_users_class_is_not_taken_for_one_of_the_mapping_head(
     mine = {"architecture": "own_hidden:Tiny", "settings": {"hidden": 32, "dropout": 0.0, "add_last": False}}
     config = load_config({"students": {**Config().model_dump()["students"], "mine": mine}})
     check(config)
-    spec = Plan(config, Watch(tmp_path / "cache.json")).distill.student_spec("mine")
-    student = new_student(spec, n_outputs=4, seed=0)
+    spec = Plan(config, InputDigests(tmp_path / "cache.json")).distill.student_spec("mine")
+    student = build_student(spec, n_outputs=4, seed=0)
     assert (student.embedding_dim, student.model.dropout) == (32, 0.0)
     assert (student.settings["hidden"], student.settings["dropout"], student.add_last) == (3, 0.2, False)
 
@@ -400,7 +401,7 @@ def test_task_without_a_local_copy_is_prepared_from_the_files_that_are_downloade
 
 def test_local_copy_is_never_downloaded(tmp_path: Path) -> None:
     config = load_config({"tasks": {"esc50": {"kind": "esc50", "path": "/data/esc"}, "own": OWN}, **ONLY_ESC50})
-    plan = Plan(config, Watch(tmp_path / "cache.json"))
+    plan = Plan(config, InputDigests(tmp_path / "cache.json"))
     assert plan.probe.archives("esc50") == plan.probe.archives("own") == []
     assert plan.probe.task_spec("esc50") == {"kind": "esc50", "path": "/data/esc"}
     assert "download" not in plan.report.rule_graph()
@@ -422,7 +423,7 @@ def test_of_a_table_the_sound_that_it_lists_is_watched_and_nothing_beside_it(
     config = load_config({"tasks": {"barks": table}, "table1": {"tasks": ["barks"]}, "table2": None, "fig2": None})
 
     def watched() -> dict[str, str]:
-        return Plan(config, Watch(Path("cache.json"))).probe.content("prepare_task", task="barks")
+        return Plan(config, InputDigests(Path("cache.json"))).probe.content("prepare_task", task="barks")
 
     before = watched()
     assert set(before) == {"data/barks.csv", str(sound)}
@@ -435,14 +436,14 @@ def test_of_a_table_the_sound_that_it_lists_is_watched_and_nothing_beside_it(
 def test_graph_in_the_report_has_only_rules_that_run(plan: Plan, tmp_path: Path) -> None:
     assert {"cluster", "supervise"} <= set(plan.report.rule_graph())
     values = {"table1": {"baselines": ["untrained"], "n_clusters": 0}, "table2": None, "fig2": None}
-    graph = Plan(load_config(values), Watch(tmp_path / "cache.json")).report.rule_graph()
+    graph = Plan(load_config(values), InputDigests(tmp_path / "cache.json")).report.rule_graph()
     assert "initialise" in graph
     assert not {"cluster", "supervise"} & {*graph, *(source for sources in graph.values() for source in sources)}
 
 
 def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
     task = {"kind": "nsynth", "mirror": "https://mirror.example/nsynth/", "verify": False}
-    plan = Plan(load_config({"tasks": {"esc50": task}, **ONLY_ESC50}), Watch(tmp_path / "cache.json"))
+    plan = Plan(load_config({"tasks": {"esc50": task}, **ONLY_ESC50}), InputDigests(tmp_path / "cache.json"))
     options = plan.options("download", task="esc50", file="nsynth-test.jsonwav.tar.gz")
     assert shlex.split(options) == ["--url", "https://mirror.example/nsynth/nsynth-test.jsonwav.tar.gz"]
     assert "--md5" not in plan.probe.published("esc50", "nsynth-test.jsonwav.tar.gz")
@@ -469,7 +470,7 @@ def test_watch_sees_content_and_nothing_else(tmp_path: Path) -> None:
     file.write_bytes(b"one")
 
     def state() -> dict[str, str]:
-        watch = Watch(tmp_path / "cache.json")
+        watch = InputDigests(tmp_path / "cache.json")
         found = watch.tree(str(file.parent))
         watch.save()
         return found
@@ -487,9 +488,9 @@ def test_folder_that_was_read_is_not_read_again_by_the_jobs_that_follow(
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "abc.wav").write_bytes(b"one")
     cache = tmp_path / "cache.json"
-    before = Watch(cache).tree(str(tmp_path / "clips"))
+    before = InputDigests(cache).tree(str(tmp_path / "clips"))
     monkeypatch.setattr("ssondo.workflow.input_digests.file_digest", lambda path: pytest.fail(f"{path} is read again"))
-    assert Watch(cache).tree(str(tmp_path / "clips")) == before
+    assert InputDigests(cache).tree(str(tmp_path / "clips")) == before
 
 
 def test_weights_in_a_package_are_taken_anew_from_another_version_of_it(
@@ -504,7 +505,7 @@ def test_weights_in_a_package_are_taken_anew_from_another_version_of_it(
         config["teachers"]["m2d"]["checkpoint"] = {"package": "weights_package:model.onnx"}
         with monkeypatch.context() as patch:
             patch.syspath_prepend(tmp_path / site)
-            plan = Plan(load_config(config), Watch(tmp_path / "cache.json"))
+            plan = Plan(load_config(config), InputDigests(tmp_path / "cache.json"))
             return plan.content("checkpoint", checkpoint="teacher-m2d", file="model.onnx")
 
     assert content("here", b"one") == content("elsewhere", b"one") != content("newer", b"two")
@@ -515,7 +516,7 @@ def test_watch_names_a_clip_in_its_own_shard(tmp_path: Path) -> None:
 
     for name in ("abc.wav", "Ydef.wav", "ghi_30.wav"):
         (tmp_path / name).write_bytes(name.encode())
-    watch = Watch(tmp_path / "cache" / "c.json")
+    watch = InputDigests(tmp_path / "cache" / "c.json")
     for clip, name in [("abc", "abc.wav"), ("def", "Ydef.wav"), ("ghi", "ghi_30.wav")]:
         assert name in watch.shard(str(tmp_path), f"{shard_of(clip, 8):04d}", 8)
 

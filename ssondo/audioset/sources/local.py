@@ -18,8 +18,8 @@ from ssondo.audio.excerpt import decode_excerpt
 from ssondo.audioset.sources import Fetched
 from ssondo.audioset.sources.clip_names import is_start, readings
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import replacing
-from ssondo.storage.clip_location import Origin, file_stamp, open_origin, read_origin, stamped_size
+from ssondo.storage.atomic_files import atomic_write
+from ssondo.storage.clip_location import ClipLocation, file_stamp, open_origin, read_origin, stamped_size
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
 from ssondo.system.list_files import cannot_list, walk
@@ -38,13 +38,13 @@ class Candidate(NamedTuple):
 
     name: str
     order: str
-    origin: Origin
+    origin: ClipLocation
 
 
 class Place(NamedTuple):
     """Where a clip lies, and whether that is the clip itself for certain, by the times in its name."""
 
-    origin: Origin
+    origin: ClipLocation
     is_cut: bool
 
 
@@ -55,13 +55,13 @@ class Search(NamedTuple):
     n_seen: int
 
 
-class Local:
+class LocalSource:
     """What the local sources share.
 
     Args:
         path: a folder, a file, or a pattern with * of several.
         copy_clips: keep a copy of each clip in the fetched shard; false: note where it lies.
-        whole_files: what is found is the clip itself; false: the whole video, of which the segment is cut.
+        files_are_clips: what is found is the clip itself; false: the whole video, of which the segment is cut.
         segments: the clips that will be asked for.
         located: list of their places that `locate` made; None: they are searched now.
         scratch: folder for what cannot be read in place.
@@ -74,7 +74,7 @@ class Local:
         path: str,
         *,
         copy_clips: bool,
-        whole_files: bool,
+        files_are_clips: bool,
         segments: Sequence[Segment],
         located: Path | None,
         scratch: Path | None,
@@ -82,9 +82,9 @@ class Local:
         self.path = path
         self.scratch = scratch
         self._copies = copy_clips
-        self._whole_files = whole_files
+        self._whole_files = files_are_clips
         # Noting a place is bound by the disk, cutting by the decoder.
-        self.parallel = not whole_files
+        self.parallel = not files_are_clips
         self._segments = segments
         self._places = read_places(located) if located is not None else None
 
@@ -212,7 +212,7 @@ def write_places(path: Path, places: Mapping[str, Place]) -> None:
         origin, is_cut = places[clip]
         text = f"{origin.stamp}|".encode() + origin.encoded()
         lines.append(_csv_field(clip) + b",%d," % is_cut + text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b"\n")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(b"".join(lines))
 
 
@@ -245,5 +245,5 @@ def read_places(path: Path) -> dict[str, Place]:
         cut, _, text = rest.partition(b",")
         stamp, _, place = text.partition(b"|")
         place = place.replace(b"\\\\", b"\0").replace(b"\\n", b"\n").replace(b"\0", b"\\")
-        places[clip.decode("ascii")] = Place(Origin.decoded(place, stamp.decode("ascii")), cut == b"1")
+        places[clip.decode("ascii")] = Place(ClipLocation.decoded(place, stamp.decode("ascii")), cut == b"1")
     return places

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ssondo.audioset.sources.local import Candidate, Local, files_of
+from ssondo.audioset.sources.local import Candidate, LocalSource, files_of
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import replacing, write_text
-from ssondo.storage.clip_location import Origin, file_stamp, part_stamp
+from ssondo.storage.atomic_files import atomic_write, write_text
+from ssondo.storage.clip_location import ClipLocation, file_stamp, part_stamp
 from ssondo.storage.segments import Segment
 
 log = logging.getLogger(__name__)
@@ -27,14 +27,14 @@ _ROWS_AT_ONCE = 64
 _NOTES_FORM = 2
 
 
-class Parquet(Local):
+class Parquet(LocalSource):
     """Rows of parquet files, found by the clip's id in a column or in the name of the sound.
 
     Args:
         path: a parquet file, a folder of them, or a pattern with * of several.
         audio_column: a struct with `bytes` and `path`, or the bytes themselves.
         id_column: has the clip's id; None: the first of the usual names, or the sound's `path`.
-        whole_files: a row is the clip itself; false: the whole video, of which the segment is cut.
+        files_are_clips: a row is the clip itself; false: the whole video, of which the segment is cut.
         copy_clips: keep a copy of each clip in the fetched shard; false: note where it was unpacked.
         segments: the clips that will be asked for.
         located: list of their places that `locate` made; None: they are searched now.
@@ -47,14 +47,19 @@ class Parquet(Local):
         path: str,
         audio_column: str = "audio",
         id_column: str | None = None,
-        whole_files: bool = True,
+        files_are_clips: bool = True,
         copy_clips: bool = False,
         segments: Sequence[Segment] = (),
         located: Path | None = None,
         scratch: Path | None = None,
     ) -> None:
         super().__init__(
-            path, copy_clips=copy_clips, whole_files=whole_files, segments=segments, located=located, scratch=scratch
+            path,
+            copy_clips=copy_clips,
+            files_are_clips=files_are_clips,
+            segments=segments,
+            located=located,
+            scratch=scratch,
         )
         self._audio_column = audio_column
         self._id_column = id_column
@@ -70,11 +75,11 @@ class Parquet(Local):
             for row, (names, start, length, stamp, path) in enumerate(self._rows(file, unpacked, is_wanted)):
                 wanted = _first_wanted(names, is_wanted)
                 name = wanted or next(iter(names), "")
-                origin = Origin(path) if path else Origin(str(unpacked), f"{start}+{length}", stamp)
+                origin = ClipLocation(path) if path else ClipLocation(str(unpacked), f"{start}+{length}", stamp)
                 if stamp or path:
                     yield Candidate(name, f"{file}{row:012d}", origin)
                 elif not wanted:
-                    yield Candidate(name, "", Origin(""))
+                    yield Candidate(name, "", ClipLocation(""))
 
     def _unpacked_name(self, file: Path) -> Path:
         where = hashlib.sha256(f"{file}|{self._audio_column}|{self._id_column}".encode()).hexdigest()[:12]
@@ -93,7 +98,7 @@ class Parquet(Local):
             if complete and all(row[3] or row[4] or row[5] or not _first_wanted(row[0], is_wanted) for row in rows):
                 return [row[:5] for row in rows]
         rows = []
-        with replacing(unpacked) as temporary, temporary.open("wb") as sound:
+        with atomic_write(unpacked) as temporary, temporary.open("wb") as sound:
             for names, data, path in self._read(file):
                 start = sound.tell()
                 # All names are noted: another list may want the row by another of them.

@@ -9,21 +9,21 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from ssondo.audioset.sources.local import Candidate, Local, files_of
+from ssondo.audioset.sources.local import Candidate, LocalSource, files_of
 from ssondo.errors import SsondoError
-from ssondo.storage.clip_location import Origin, file_stamp, stamped_size
+from ssondo.storage.clip_location import ClipLocation, file_stamp, stamped_size
 from ssondo.storage.segments import SOUND_SUFFIXES, Segment
 
 log = logging.getLogger(__name__)
 
 
-class WebDataset(Local):
+class WebDataset(LocalSource):
     """Members of tar shards, found by the clip's id in their name or in the JSON beside them.
 
     Args:
         path: a tar, a folder of tars, or a pattern with * of several.
         id_key: key of the clip's id in the JSON of each sample; None: the sample's name has it.
-        whole_files: a member is the clip itself; false: the whole video, of which the segment is cut.
+        files_are_clips: a member is the clip itself; false: the whole video, of which the segment is cut.
         copy_clips: keep a copy of each clip in the fetched shard; false: note where it lies.
         segments: the clips that will be asked for.
         located: list of their places that `locate` made; None: they are searched now.
@@ -34,13 +34,18 @@ class WebDataset(Local):
         *,
         path: str,
         id_key: str | None = None,
-        whole_files: bool = True,
+        files_are_clips: bool = True,
         copy_clips: bool = False,
         segments: Sequence[Segment] = (),
         located: Path | None = None,
     ) -> None:
         super().__init__(
-            path, copy_clips=copy_clips, whole_files=whole_files, segments=segments, located=located, scratch=None
+            path,
+            copy_clips=copy_clips,
+            files_are_clips=files_are_clips,
+            segments=segments,
+            located=located,
+            scratch=None,
         )
         self._id_key = id_key
 
@@ -48,7 +53,7 @@ class WebDataset(Local):
         """Every sound of every tar."""
         for file in files_of(self.path, (".tar",), "tar shards"):
             ids: dict[str, str] = {}
-            sounds: list[tuple[str, Origin]] = []
+            sounds: list[tuple[str, ClipLocation]] = []
             for stem, suffix, member, tar in _members(file):
                 if suffix in SOUND_SUFFIXES:
                     sounds.append((stem, member))
@@ -69,7 +74,7 @@ class WebDataset(Local):
         return str(found)
 
 
-def _members(file: Path) -> Iterator[tuple[str, str, Origin, bytes]]:
+def _members(file: Path) -> Iterator[tuple[str, str, ClipLocation, bytes]]:
     """Name without suffix, suffix, place, and the content if it is JSON, of the members of a tar."""
     stamp = file_stamp(file)
     size = stamped_size(stamp)
@@ -87,6 +92,6 @@ def _members(file: Path) -> Iterator[tuple[str, str, Origin, bytes]]:
                 taken = tar.extractfile(member) if suffix == ".json" else None
                 content = taken.read() if taken is not None else b""
                 # Members of two folders may have one name.
-                yield str(path.with_suffix("")), suffix, Origin(str(file), part, stamp), content
+                yield str(path.with_suffix("")), suffix, ClipLocation(str(file), part, stamp), content
     except tarfile.ReadError as error:
         raise SsondoError(f"{file}: not a plain tar file ({error}); unpack a compressed one first") from None

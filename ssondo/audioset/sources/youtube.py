@@ -81,8 +81,8 @@ class Youtube:
         cookies: file of cookies in Netscape form, or None.
         proxies: proxy URLs, of which this job takes one by its number.
         url_template: address of a video, with {ytid}.
-        stall_s: seconds without a byte after which a connection is given up.
-        deadline_s: seconds after which a clip is given up.
+        socket_timeout_s: seconds without a byte after which a connection is given up.
+        clip_timeout_s: seconds after which a clip is given up.
         segments: not used.
         job: number of this job.
         scratch: folder for the clip that is being fetched; None: the system's.
@@ -100,8 +100,8 @@ class Youtube:
         cookies: str | None = None,
         proxies: Sequence[str] = (),
         url_template: str = "https://www.youtube.com/watch?v={ytid}",
-        stall_s: float = 30,
-        deadline_s: float = 300,
+        socket_timeout_s: float = 30,
+        clip_timeout_s: float = 300,
         segments: Sequence[Segment] = (),
         job: int = 0,
         scratch: Path | None = None,
@@ -114,9 +114,9 @@ class Youtube:
             # ffmpeg knows no other kind: it would fetch the sound past the proxy.
             raise SsondoError(f"audioset.source.proxies: {other[0]!r} is no http:// proxy, and ffmpeg takes no other")
         self._url_template = url_template
-        self._stall_s = stall_s
+        self._stall_s = socket_timeout_s
         self._scratch = scratch
-        self._deadline_s = deadline_s
+        self._deadline_s = clip_timeout_s
         self._segment = Segment("", 0, 0)
         self._duration_s: float | None = None
         self._downloader = self._open(cookies, proxies[job % len(proxies)] if proxies else None)

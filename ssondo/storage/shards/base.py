@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import array_digest, content_digest, replacing, write_digest
+from ssondo.storage.atomic_files import array_digest, atomic_write, content_digest, write_digest
 
 FORMAT_VERSION = 1
 
@@ -74,7 +74,7 @@ class Writer:
         self._settings = json.dumps(dict(settings), sort_keys=True)
         self._clip_ids: list[str] = []
         self._stack = ExitStack()
-        self._replacing = replacing(self.path)
+        self._replacing = atomic_write(self.path)
         temporary = self._stack.enter_context(self._replacing)
         try:
             self._disk = self._stack.enter_context(_Disk(temporary, "w+b"))

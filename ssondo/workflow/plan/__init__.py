@@ -8,7 +8,7 @@ on the configuration, the project's code and the user's own input files alone.
 from ssondo.config import Config
 from ssondo.provenance import code_hash
 from ssondo.storage.atomic_files import content_digest
-from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.paths import Paths
 from ssondo.workflow.plan.audioset import AudioSetStage
 from ssondo.workflow.plan.cluster import ClusterStage
@@ -30,7 +30,7 @@ class Plan:
         watch: knows the content of the user's own input files.
     """
 
-    def __init__(self, config: Config, watch: Watch) -> None:
+    def __init__(self, config: Config, watch: InputDigests) -> None:
         self.config = config
         self.paths = Paths(config.paths.data, f"{config.paths.results}/{config.name}")
         shared = (config, self.paths, watch)

@@ -121,7 +121,7 @@ class AudioSetStage(Stage):
         audioset = self.config.audioset
         return {
             "sample_rate": audioset.sample_rate,
-            "through_rate": audioset.through_rate,
+            "bandlimit_rate": audioset.bandlimit_rate,
             "clip_s": audioset.clip_s,
             "codec": audioset.codec,
         }

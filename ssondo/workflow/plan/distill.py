@@ -5,7 +5,7 @@ from typing import Any
 from ssondo.config import Config
 from ssondo.config.distill import LOSSES_WITHOUT
 from ssondo.provenance import registered
-from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.paths import Paths
 from ssondo.workflow.plan.audioset import AudioSetStage
 from ssondo.workflow.plan.flags import flags
@@ -25,7 +25,7 @@ class DistillStage(Stage):
     rules = ("distill", "supervise", "initialise")
 
     def __init__(
-        self, config: Config, paths: Paths, watch: Watch, audioset: AudioSetStage, teacher: TeacherStage
+        self, config: Config, paths: Paths, watch: InputDigests, audioset: AudioSetStage, teacher: TeacherStage
     ) -> None:
         super().__init__(config, paths, watch)
         self.audioset, self.teacher = audioset, teacher
@@ -50,7 +50,7 @@ class DistillStage(Stage):
 
     def measured_audio(self) -> list[str]:
         """The clips that an untrained student's batch norms are measured on, if they are."""
-        return self.audioset.shard_paths("audio", "train") if self.config.supervise.reestimate_batches else []
+        return self.audioset.shard_paths("audio", "train") if self.config.supervise.bn_update_batches else []
 
     def training_machine(self) -> str:
         """How training uses the machine, as options; it is no provenance."""
@@ -102,11 +102,11 @@ class DistillStage(Stage):
 
     def _initialise(self, student: str, seed: str) -> dict[str, Any]:
         training = self.config.supervise
-        measured = {"reestimate_batches": training.reestimate_batches, "batch_size": training.batch_size}
+        measured = {"bn_update_batches": training.bn_update_batches, "batch_size": training.batch_size}
         return {
             "student": self.student_spec(student),
             "seed": int(seed),
-            **(measured if training.reestimate_batches else {}),
+            **(measured if training.bn_update_batches else {}),
         }
 
     def modules(self, rule: str, **wildcards: str) -> list[str]:

@@ -9,7 +9,7 @@ from ssondo.errors import SsondoError
 from ssondo.provenance import registered
 from ssondo.tasks.load_task import load_task, remotes
 from ssondo.tasks.task import Remote
-from ssondo.workflow.input_digests import MOST_FILES, Watch
+from ssondo.workflow.input_digests import MOST_FILES, InputDigests
 from ssondo.workflow.paths import Model, Paths
 from ssondo.workflow.plan.distill import DistillStage
 from ssondo.workflow.plan.flags import flags
@@ -23,7 +23,7 @@ class ProbeStage(Stage):
     rules = ("download", "prepare_task", "embed_task", "probe")
 
     def __init__(
-        self, config: Config, paths: Paths, watch: Watch, teacher: TeacherStage, distill: DistillStage
+        self, config: Config, paths: Paths, watch: InputDigests, teacher: TeacherStage, distill: DistillStage
     ) -> None:
         super().__init__(config, paths, watch)
         self.teacher, self.distill = teacher, distill

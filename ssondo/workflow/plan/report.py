@@ -5,7 +5,7 @@ from typing import Any
 
 from ssondo.config import Config
 from ssondo.errors import SsondoError
-from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.paths import Paths
 from ssondo.workflow.plan.audioset import AudioSetStage
 from ssondo.workflow.plan.graph import RULE_GRAPH
@@ -26,7 +26,13 @@ class ReportStage(Stage):
     rules = ("scores", *TABLES, "report")
 
     def __init__(
-        self, config: Config, paths: Paths, watch: Watch, audioset: AudioSetStage, probe: ProbeStage, targets: Targets
+        self,
+        config: Config,
+        paths: Paths,
+        watch: InputDigests,
+        audioset: AudioSetStage,
+        probe: ProbeStage,
+        targets: Targets,
     ) -> None:
         super().__init__(config, paths, watch)
         self.audioset, self.probe, self.targets = audioset, probe, targets

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ssondo.config import Config
-from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.paths import Paths
 from ssondo.workflow.preflight import source_of
 
@@ -23,7 +23,7 @@ class Stage:
     rules: ClassVar[tuple[str, ...]]
     """The rules of the stage."""
 
-    def __init__(self, config: Config, paths: Paths, watch: Watch) -> None:
+    def __init__(self, config: Config, paths: Paths, watch: InputDigests) -> None:
         self.config, self.paths, self.watch = config, paths, watch
 
     def settings(self, rule: str, **wildcards: str) -> dict[str, Any]:

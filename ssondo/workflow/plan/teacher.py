@@ -18,7 +18,7 @@ class TeacherStage(Stage):
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Checkpoints by name, of teachers and of students' initial weights."""
         found = {f"teacher-{name}": teacher.checkpoint for name, teacher in self.config.teachers.items()}
-        found |= {f"student-{name}": student.init for name, student in self.config.students.items()}
+        found |= {f"student-{name}": student.pretrained for name, student in self.config.students.items()}
         return {name: checkpoint for name, checkpoint in found.items() if checkpoint is not None}
 
     def checkpoint(self, name: str) -> list[str]:
@@ -37,7 +37,7 @@ class TeacherStage(Stage):
         """What is known of a checkpoint, as options: it only checks, so it is no provenance."""
         found = self.checkpoints()[checkpoint]
         section, _, name = checkpoint.partition("-")
-        key = f"teachers.{name}.checkpoint" if section == "teacher" else f"students.{name}.init"
+        key = f"teachers.{name}.checkpoint" if section == "teacher" else f"students.{name}.pretrained"
         return flags(sha256=found.sha256, licence=found.licence, config_key=key)
 
     def _embed(self, teacher: str, split: str, shard: str) -> dict[str, Any]:
