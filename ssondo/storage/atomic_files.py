@@ -13,11 +13,21 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ssondo.errors import SsondoError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+# Dates and program versions would make the files of equal figures differ.
+_FIGURE_METADATA: dict[str, dict[str, None]] = {
+    ".png": {"Software": None},
+    ".svg": {"Creator": None, "Date": None},
+}
 
 
 def digest_path(path: str | os.PathLike[str]) -> Path:
@@ -103,6 +113,42 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise SsondoError(f"{path}: no such file; make it with: snakemake {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SsondoError(f"{path}: not a JSON file ({error}); remove it and run snakemake again") from None
+
+
+def write_csv(path: str | os.PathLike[str], frame: "pd.DataFrame", float_format: str | None = None) -> None:
+    """Write a data frame as CSV in one step, without its index; missing values are empty.
+
+    Args:
+        path: Final name of the file.
+        frame: The table.
+        float_format: Format of floating-point numbers, e.g. "%.6f"; None for the shortest text that
+            gives the same number.
+    """
+    with atomic_write(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n", float_format=float_format)
+
+
+def save_figure(path: str | os.PathLike[str], figure: "Figure", *, dpi: float = 120) -> None:
+    """Write a matplotlib figure in one step; equal figures give equal bytes.
+
+    The figure must have been made with `matplotlib.figure.Figure`, not with pyplot: pyplot keeps
+    every figure in memory until it is closed.
+
+    Args:
+        path: Final name of the file, which ends in .png or .svg.
+        figure: The figure.
+        dpi: Resolution of a PNG in dots per inch.
+
+    Raises:
+        ValueError: If the name ends otherwise.
+    """
+    from matplotlib import rc_context
+
+    suffix = Path(path).suffix
+    if suffix not in _FIGURE_METADATA:
+        raise ValueError(f"{path}: a figure is written as .png or .svg, not as {suffix!r}")
+    with atomic_write(path) as temporary, rc_context({"svg.hashsalt": "ssondo"}):
+        figure.savefig(temporary, format=suffix[1:], dpi=dpi, metadata=_FIGURE_METADATA[suffix])
 
 
 def array_digest(values: np.ndarray) -> str:

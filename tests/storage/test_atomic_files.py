@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import array_digest, atomic_write, clip_list_digest, read_json, write_json
+from ssondo.storage.atomic_files import (
+    array_digest,
+    atomic_write,
+    clip_list_digest,
+    read_json,
+    save_figure,
+    write_csv,
+    write_json,
+)
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -73,6 +81,42 @@ def test_json_that_is_missing_or_damaged_says_the_way_out(tmp_path: Path) -> Non
     (tmp_path / "a.json").write_text('{"half": ')
     with pytest.raises(SsondoError, match=r"a\.json: not a JSON file .* remove it"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(("name", "magic"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml")])
+def test_equal_figures_give_equal_files_without_a_date(tmp_path: Path, name: str, magic: bytes) -> None:
+    from matplotlib.figure import Figure
+
+    def saved(folder: str, height: float) -> bytes:
+        figure = Figure(figsize=(2, 1))
+        figure.subplots().fill_between([0, 1], [0, height])
+        save_figure(tmp_path / folder / name, figure)
+        assert os.listdir(tmp_path / folder) == [name]
+        return (tmp_path / folder / name).read_bytes()
+
+    first = saved("first", 1.0)
+    assert first.startswith(magic)
+    assert b"Software" not in first
+    assert b"date" not in first
+    assert saved("second", 1.0) == first
+    assert saved("third", 2.0) != first
+
+
+def test_figure_with_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    with pytest.raises(ValueError, match=r"a\.jpg: .* \.png or \.svg, not as '\.jpg'"):
+        save_figure(tmp_path / "a.jpg", Figure())
+
+
+def test_table_is_written_as_csv_without_index(tmp_path: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"clip": ["a,b", "c"], "score": [1 / 3, None], "n": [1, 2]}, index=[7, 8])
+    write_csv(tmp_path / "full.csv", frame)
+    write_csv(tmp_path / "short.csv", frame, float_format="%.2f")
+    assert (tmp_path / "full.csv").read_text() == 'clip,score,n\n"a,b",0.3333333333333333,1\nc,,2\n'
+    assert (tmp_path / "short.csv").read_text() == 'clip,score,n\n"a,b",0.33,1\nc,,2\n'
 
 
 def test_array_digest_sees_type_shape_and_values() -> None:
