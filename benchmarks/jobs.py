@@ -22,10 +22,11 @@ from models import TITLES, machine
 
 from ssondo.audio.codec import decode_file, encode_flac, fit_end, resample_to, to_mono
 from ssondo.distill.distill import distill
-from ssondo.distill.training_config import PRECISIONS, Outputs, Runtime, TrainingConfig
+from ssondo.distill.training_config import Outputs, Runtime, TrainingConfig
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 from ssondo.storage.shards.embedding import EmbeddingShardWriter
 from ssondo.students import ARCHITECTURES
+from ssondo.system.device import PRECISIONS
 from ssondo.teachers.embed import embed, n_workers, read_waveforms
 from ssondo.teachers.vit import Matpac
 

@@ -24,14 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssondo.distill.distributed import DistributedContext, half_type, use_deterministic_algorithms
+from ssondo.distill.distributed import DistributedContext, use_deterministic_algorithms
 from ssondo.distill.losses import Cosine
 from ssondo.distill.prepare_model import prepare, to_device
-from ssondo.distill.training_config import PRECISIONS
 from ssondo.errors import SsondoError
 from ssondo.students import ARCHITECTURES
 from ssondo.students.student import Student
 from ssondo.system.allocator import disable_malloc_trim
+from ssondo.system.device import PRECISIONS, amp_dtype
 from ssondo.system.hardware import describe_machine
 from ssondo.teachers import load_teacher
 from ssondo.teachers.vit import M2DTeacher, Matpac
@@ -90,7 +90,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.device = torch.device(options.device)
-        self.half = half_type(options.precision, self.device)
+        self.half = amp_dtype(options.precision, self.device)
         self.limit = matmul_limit(self.device, self.half, options.repeats)
 
     def autocast(self) -> torch.autocast | nullcontext[None]:

@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ssondo.errors import SsondoError
 from ssondo.system.allocator import disable_malloc_trim
+from ssondo.system.device import resolve_device
 
 T = TypeVar("T")
 
@@ -96,18 +96,11 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
         SsondoError: if there is no such device.
     """
     world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     shared = False
-    if world_size > 1 and name == "cuda":
-        n_gpus = torch.cuda.device_count()
+    if world_size > 1 and device in ("auto", "cuda") and (n_gpus := torch.cuda.device_count()):
         shared = n_gpus < int(os.environ["LOCAL_WORLD_SIZE"])
-        name = f"cuda:{int(os.environ['LOCAL_RANK']) % max(n_gpus, 1)}"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SsondoError(f"device {device!r} cannot be used ({reason}); set it to auto or cpu") from None
-    chosen = torch.device(name)
+        device = f"cuda:{int(os.environ['LOCAL_RANK']) % n_gpus}"
+    chosen = resolve_device(device)
     if chosen.type == "cuda":
         if chosen.index is None:
             chosen = torch.device("cuda", torch.cuda.current_device())
@@ -135,13 +128,3 @@ def use_deterministic_algorithms() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing here reads memory that it has not written, so none has to be filled first.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def half_type(precision: str, device: torch.device) -> torch.dtype | None:
-    """The 16-bit type to compute in, or None for float32.
-
-    "auto" never is 16 bit on a CPU: most have no such arithmetic, and emulate it many times slower.
-    """
-    if precision == "auto" and device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)

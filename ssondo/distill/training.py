@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ssondo.audio.log_mel import SpecAugment
 from ssondo.distill.base_loss import Criterion
 from ssondo.distill.datasets import AudioDataset
-from ssondo.distill.distributed import DistributedContext, half_type
+from ssondo.distill.distributed import DistributedContext
 from ssondo.distill.log_mel_cache import LogMelCache, PartialBatch
 from ssondo.distill.mixup import Mix, draw_mix, mixup
 from ssondo.distill.prepare_model import prepare
@@ -39,6 +39,7 @@ from ssondo.distill.update_bn import update_bn
 from ssondo.errors import SsondoError, TransientError
 from ssondo.students.checkpoint import save_student
 from ssondo.students.student import Student
+from ssondo.system.device import amp_dtype
 from ssondo.system.prefetch import HostToDevice, TimedIterator, prefetch
 from ssondo.system.progress import progress_bar
 
@@ -190,7 +191,7 @@ def train(
     """
     if recipe.batch_size % job.world_size:
         raise SsondoError(f"batch_size {recipe.batch_size} cannot be shared by {job.world_size} processes evenly")
-    half = half_type(recipe.precision, job.device)
+    half = amp_dtype(recipe.precision, job.device)
     model = prepare(student, job, compile=runtime.compile)
     optimizer = torch.optim.Adam(student.parameters(), lr=recipe.learning_rate, fused=True)
     scaler = torch.amp.GradScaler(job.device.type, enabled=half is torch.float16)

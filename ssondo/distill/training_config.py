@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ssondo.distill.lr_schedule import lr_lambda, schedule_of
 from ssondo.errors import SsondoError
-
-PRECISIONS = ("auto", "float32", "bf16", "fp16")
+from ssondo.system.device import check_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +55,7 @@ class TrainingConfig:
         for name in ("epochs", "samples_per_epoch", "batch_size"):
             if getattr(self, name) < 1:
                 raise SsondoError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.precision not in PRECISIONS:
-            raise SsondoError(f"precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
+        check_precision(self.precision)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -20,7 +20,7 @@ from ssondo.errors import SsondoError, TransientError
 from ssondo.storage.weights import load_strictly, load_weights
 from ssondo.students.checkpoint import load_student, save_student
 from ssondo.students.student import MappingHead, Student, initialise_backbone
-from ssondo.teachers import device_of
+from ssondo.system.device import resolve_device
 
 __all__ = [
     "MappingHead",
@@ -271,7 +271,7 @@ def get_ssondo(
         >>> model(torch.zeros(1, 320_000)).shape
         torch.Size([1, 50])
     """
-    device = device_of(str(device))  # a torch.device, too
+    torch_device = resolve_device(device)
     student = load_student(_checkpoint_path(checkpoint), trust_checkpoint=trust_checkpoint)
     top = None if head is None else _build_head(head, student.embedding_dim, n_classes, hidden_sizes, trust_checkpoint)
-    return SsondoWrapper(student, return_logits, top).to(device).eval()
+    return SsondoWrapper(student, return_logits, top).to(torch_device).eval()

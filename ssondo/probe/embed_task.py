@@ -20,14 +20,12 @@ from ssondo.storage.atomic_files import clip_list_digest
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.embedding import ENVIRONMENT_OF, EmbeddingShardWriter
 from ssondo.system.allocator import disable_malloc_trim
+from ssondo.system.device import check_precision, disable_tf32, resolve_device
 from ssondo.system.hardware import describe_machine
 from ssondo.system.progress import progress_bar
-from ssondo.teachers import device_of
 from ssondo.teachers.embed import (
-    PRECISIONS,
     batches,
     checkpoint_sha256,
-    disable_tf32,
     embed_batch,
     load_teacher_from_config,
     read_waveforms,
@@ -72,21 +70,20 @@ def embed_task(
     started = time.monotonic()
     if (teacher is None) == (student is None):
         raise SsondoError("embed_task: give a teacher or a student, one of them")
-    if precision not in PRECISIONS:
-        raise SsondoError(f"embed_task: precision {precision!r} is unknown; one of {', '.join(PRECISIONS)}")
+    check_precision(precision)
     if batch_size < 1:
         raise SsondoError(f"embed_task: batch_size {batch_size} is not positive")
-    device = device_of(device)
-    if device == "cpu":
+    torch_device = resolve_device(device)
+    if torch_device.type == "cpu":
         disable_malloc_trim()
     sha256 = checkpoint_sha256(checkpoint if student is None else student)
     with AudioShard(audio) as shard:
         extras = _extras(shard)
         clip_ids = [shard.clip_ids[row] for row in shard.ok]
         model: _Student | _Teacher = (
-            _Student(student, device, architecture)
+            _Student(student, torch_device, architecture)
             if student is not None
-            else _Teacher(teacher or {}, checkpoint, device, precision)
+            else _Teacher(teacher or {}, checkpoint, torch_device, precision)
         )
         settings = {
             **shard.settings,
@@ -121,7 +118,7 @@ def embed_task(
     seconds = time.monotonic() - started
     log.info(
         "%s: %d of %d clips, %d-d, in %.1f s (%.1f clips/s on %s) -> %s",
-        *(name, len(clip_ids), len(shard), model.embedding_dim, seconds, len(clip_ids) / seconds, device, out),
+        *(name, len(clip_ids), len(shard), model.embedding_dim, seconds, len(clip_ids) / seconds, torch_device, out),
     )
 
 
@@ -134,8 +131,8 @@ def _extras(shard: AudioShard) -> dict[str, np.ndarray]:
 
 
 class _Teacher:
-    def __init__(self, teacher: dict[str, Any], checkpoint: Path | None, device: str, precision: str) -> None:
-        self._model = load_teacher_from_config(teacher, checkpoint, device)
+    def __init__(self, teacher: dict[str, Any], checkpoint: Path | None, device: torch.device, precision: str) -> None:
+        self._model = load_teacher_from_config(teacher, checkpoint, str(device))
         self._device, self._precision = device, precision
         self.device = self._model.device
         self.made_with: dict[str, dict[str, str]] = {}
@@ -151,12 +148,13 @@ class _Teacher:
 
 
 class _Student:
-    def __init__(self, checkpoint: Path, device: str, architecture: str | None) -> None:
+    def __init__(self, checkpoint: Path, device: torch.device, architecture: str | None) -> None:
         # Here, not above: a task's teacher embeddings do without any student.
         from ssondo.students.checkpoint import load_student
 
-        self._model = load_student(checkpoint, device, architecture=architecture)
-        self._device = self.device = device
+        self._model = load_student(checkpoint, str(device), architecture=architecture)
+        self._device = device
+        self.device = str(device)
         made = self._model.provenance
         self.made_with = {made["verb"]: made["environment"]} if {"verb", "environment"} <= made.keys() else {}
         self.trained_on: str | None = made.get("clip_list_sha256")

@@ -30,6 +30,7 @@ from ssondo.probe.grid_search import (
 from ssondo.provenance import code_hash
 from ssondo.storage.atomic_files import clip_list_digest, write_json
 from ssondo.storage.shards.embedding import ENVIRONMENT_OF, EmbeddingShard
+from ssondo.system.device import resolve_device
 from ssondo.system.hardware import describe_machine
 from ssondo.tasks.metrics import check_labels
 
@@ -243,14 +244,6 @@ def _check(row_kind: Any, head: str, hidden: int, protocol: str, lists: dict[str
             raise SsondoError(f"{name} is {values}; give at least one value, and each once")
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise SsondoError(f"device {name!r}: no CUDA device is there; use auto or cpu")
-    return torch.device(name)
-
-
 def probe(
     *,
     embeddings: Path,
@@ -307,7 +300,7 @@ def probe(
     options |= {"validate_every": validate_every, "valid_fraction": VALID_FRACTION}
     if protocol == "published_notebook":
         options = {"head": "linear", **asdict(_NOTEBOOK), "epochs": _NOTEBOOK_EPOCHS, "standardise": False}
-    runs_on = _device(device)
+    runs_on = resolve_device(device)
     with EmbeddingShard(embeddings) as shard:
         task = _Task(shard, runs_on)
         results, draws = [], []

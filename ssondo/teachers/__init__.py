@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ssondo.errors import SsondoError
+from ssondo.system.device import resolve_device
 
 # Each: (checkpoint: Path | None, device: str, **options) -> Teacher.
 KINDS = {
@@ -120,7 +121,7 @@ def load(kind: str, checkpoint: str | os.PathLike[str] | None = None, device: st
         inspect.signature(loader).bind(path, device, **options)
     except TypeError as error:
         raise SsondoError(f"teacher {kind!r}: {error}") from None
-    teacher: Teacher = loader(path, device_of(device), **options)
+    teacher: Teacher = loader(path, str(resolve_device(device)), **options)
     return teacher
 
 
@@ -146,21 +147,3 @@ def load_teacher(
         torch.Size([2, 1024])
     """
     return load(name, checkpoint, device, **options)
-
-
-def device_of(device: str) -> str:
-    """`device`, with "auto" resolved to a GPU if there is one.
-
-    Raises:
-        SsondoError: if there is no such device, or it cannot be used.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise SsondoError(f"device {device!r}: this machine has no usable GPU; use 'auto' or 'cpu'")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise SsondoError(f"device {device!r} cannot be used ({reason}); use 'auto' or 'cpu'") from None
-    return device

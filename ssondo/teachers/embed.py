@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from ssondo.storage.atomic_files import clip_list_digest, file_digest
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.embedding import ENVIRONMENT_OF, EmbeddingShardWriter
 from ssondo.system.allocator import disable_malloc_trim
+from ssondo.system.device import amp_dtype, check_precision, disable_tf32, resolve_device
 from ssondo.system.hardware import describe_machine, n_cores
 from ssondo.system.progress import progress_bar
 
@@ -35,8 +35,6 @@ _MAX_WORKERS = 8
 _BATCH_SECONDS = 1800
 # Share of a shard's clips whose embeddings may be not finite.
 _MOST_LEFT_OUT = 0.01
-_HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
-PRECISIONS = ("auto", "float32", *_HALF)
 
 
 def load_teacher_from_config(teacher: dict[str, Any], checkpoint: Path | None, device: str) -> teachers.Teacher:
@@ -160,18 +158,17 @@ def embed(
     started = time.monotonic()
     if dtype not in ("float16", "float32"):
         raise SsondoError(f"embed: dtype {dtype!r} is not float16 or float32")
-    if precision not in PRECISIONS:
-        raise SsondoError(f"embed: precision {precision!r} is unknown; one of {', '.join(PRECISIONS)}")
+    check_precision(precision)
     if batch_size < 1:
         raise SsondoError(f"embed: batch_size {batch_size} is not positive")
-    device = teachers.device_of(device)
-    if device == "cpu":
+    torch_device = resolve_device(device)
+    if torch_device.type == "cpu":
         disable_malloc_trim()
     sha256 = checkpoint_sha256(checkpoint)
     with AudioShard(audio) as shard:
         if not shard.sample_rate:
             raise SsondoError(f"{audio}: clips as they were fetched; give the shard that `resample` made of it")
-        model = load_teacher_from_config(teacher, checkpoint, device)
+        model = load_teacher_from_config(teacher, checkpoint, str(torch_device))
         clip_ids = [shard.clip_ids[row] for row in shard.ok]
         left_out: list[str] = []
         settings = {
@@ -196,7 +193,7 @@ def embed(
         ):
             clips = read_waveforms(shard, model.sample_rate, ahead=2 * batch_size)
             for rows, waveforms in batches(clips, model.sample_rate, batch_size):
-                embeddings = embed_batch(model, waveforms, batch_size, device, precision)
+                embeddings = embed_batch(model, waveforms, batch_size, torch_device, precision)
                 finite = writer.is_finite(embeddings)
                 left_out += [shard.clip_ids[row] for row, kept in zip(rows, finite, strict=True) if not kept]
                 if len(left_out) > _MOST_LEFT_OUT * len(clip_ids):
@@ -223,37 +220,31 @@ def embed(
     log.info(
         "%s: %d of %d clips, %d-d %s, in %.1f s (%.1f clips/s on %s) -> %s",
         *(name, len(clip_ids), len(shard), model.embedding_dim, dtype),
-        *(seconds, len(clip_ids) / seconds, device, out),
+        *(seconds, len(clip_ids) / seconds, torch_device, out),
     )
 
 
-def half_of(model: teachers.Teacher, precision: str, device: str) -> torch.dtype | None:
-    """The 16-bit type that a teacher computes in, or None for float32."""
-    if not device.startswith("cuda"):
+def teacher_amp_dtype(model: teachers.Teacher, precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the 16-bit type that a teacher computes in, or None for float32.
+
+    A CPU always computes in float32. On a GPU, "auto" is float16 for a teacher that tolerates it.
+    """
+    if device.type != "cuda":
         return None
-    return _HALF.get("fp16" if precision == "auto" and model.bears_float16 else precision)
-
-
-@contextmanager
-def disable_tf32() -> Iterator[None]:
-    """Convolutions on a GPU multiply float32 with all its bits, not TF32's ten after the point, torch's default."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+    if precision == "auto":
+        precision = "fp16" if model.bears_float16 else "float32"
+    return amp_dtype(precision, device)
 
 
 def embed_batch(
-    model: teachers.Teacher, waveforms: list[Tensor], batch_size: int, device: str, precision: str
+    model: teachers.Teacher, waveforms: list[Tensor], batch_size: int, device: torch.device, precision: str
 ) -> np.ndarray:
     """Embeddings of clips, shape (len(waveforms), embedding_dim), float32.
 
     Raises:
         SsondoError: if the GPU's memory is too small for the batch.
     """
-    half = half_of(model, precision, device)
+    half = teacher_amp_dtype(model, precision, device)
     arithmetic = disable_tf32() if half is None else torch.autocast("cuda", dtype=half)
     try:
         with torch.inference_mode(), arithmetic:

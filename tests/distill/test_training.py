@@ -12,7 +12,7 @@ from toy_corpus import STUDENT, arguments, digest, history, run
 
 from ssondo.distill import training
 from ssondo.distill.datasets import AudioDataset
-from ssondo.distill.distributed import DistributedContext, half_type
+from ssondo.distill.distributed import DistributedContext
 from ssondo.distill.losses import Hybrid
 from ssondo.distill.prepare_model import to_device
 from ssondo.distill.step_metrics import Reading
@@ -187,10 +187,6 @@ def test_16_bit_training_works_on_a_cpu_when_it_is_asked_for(corpus, tmp_path):
     student = {**STUDENT, "window_s": 1.28}
     run("distill", **arguments(corpus, tmp_path, epochs=1, precision="bf16", student=student))
     assert np.isfinite(float(history(tmp_path)[0]["loss"]))
-
-
-def test_auto_precision_is_float32_on_a_cpu():
-    assert half_type("auto", torch.device("cpu")) is None
 
 
 def test_loss_that_is_no_number_stops_the_training_and_names_the_clips(corpus, tmp_path):

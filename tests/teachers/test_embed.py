@@ -18,7 +18,7 @@ from ssondo.storage.atomic_files import clip_list_digest, digest_path, file_dige
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 from ssondo.storage.shards.embedding import EmbeddingShard
 from ssondo.storage.shards.status import Status
-from ssondo.teachers.embed import embed, half_of
+from ssondo.teachers.embed import embed, teacher_amp_dtype
 from ssondo.teachers.external import ExternalTeacher
 from ssondo.teachers.vit import Matpac
 
@@ -249,11 +249,11 @@ def test_16_bit_is_for_gpus_and_for_teachers_that_bear_it_or_are_told_to(builtin
     own = ExternalTeacher("own", lambda x: x[:, :4], sample_rate=16_000, embedding_dim=4)
     with torch.device("meta"):
         teacher = Matpac() if builtin else own
-    assert half_of(teacher, precision, device) == half
+    assert teacher_amp_dtype(teacher, precision, torch.device(device)) == half
 
 
 def test_an_unknown_precision_is_named(audio, tmp_path):
-    with pytest.raises(SsondoError, match="precision 'fp8' is unknown; one of auto, float32, fp16, bf16"):
+    with pytest.raises(SsondoError, match="precision 'fp8' is unknown; use one of auto, float32, bf16, fp16"):
         run(audio, tmp_path, precision="fp8")
 
 
