@@ -18,7 +18,7 @@ VERBS = {
     "distill": "ssondo.distill.distill:distill",
     "supervise": "ssondo.distill.supervise:supervise",
     "initialise": "ssondo.distill.initialise:initialise",
-    "download": "ssondo.storage.download:download",
+    "download": "ssondo.tasks.download:download",
     "prepare_task": "ssondo.tasks.prepare_task:prepare_task",
     "embed_task": "ssondo.probe.embed_task:embed_task",
     "probe": "ssondo.probe.probe:probe",

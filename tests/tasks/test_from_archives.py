@@ -13,9 +13,9 @@ from file_server import serving
 from ssondo.errors import SsondoError
 from ssondo.probe.embed_task import embed_task
 from ssondo.probe.probe import probe
-from ssondo.storage.download import download
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.status import Status
+from ssondo.tasks.download import download
 from ssondo.tasks.load_task import remotes
 from ssondo.tasks.magnatagatune import TAGS
 from ssondo.tasks.prepare_task import prepare_task
