@@ -8,9 +8,6 @@ A kind is one line in `KINDS`, imported when it is asked for, so that editing on
 nothing of another again.
 """
 
-import difflib
-import importlib
-import inspect
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -21,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ssondo.errors import SsondoError
+from ssondo.registry import check_options, look_up, parameters_of
 from ssondo.system.device import resolve_device
 
 # Each: (checkpoint: Path | None, device: str, **options) -> Teacher.
@@ -108,19 +106,11 @@ def load(kind: str, checkpoint: str | os.PathLike[str] | None = None, device: st
     Raises:
         SsondoError: if there is no such kind, the file is not there, or it is not this teacher's.
     """
-    if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise SsondoError(f"no teacher {kind!r}{hint} There are {', '.join(KINDS)}")
-    module, _, name = KINDS[kind].partition(":")
-    loader = getattr(importlib.import_module(module), name)
+    loader = look_up("teacher", kind, KINDS)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and not path.exists():
-        raise SsondoError(f"{path}: no such checkpoint of teacher {kind!r}")
-    try:
-        inspect.signature(loader).bind(path, device, **options)
-    except TypeError as error:
-        raise SsondoError(f"teacher {kind!r}: {error}") from None
+        raise SsondoError(f"{path}: this checkpoint of teacher {kind!r} does not exist")
+    check_options(f"teacher {kind!r}", options, parameters_of(loader, ignored=("checkpoint", "device")))
     teacher: Teacher = loader(path, str(resolve_device(device)), **options)
     return teacher
 

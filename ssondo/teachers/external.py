@@ -4,7 +4,6 @@ Each takes waveforms, float32, shape (batch, samples), and returns embeddings of
 (batch, embedding_dim).
 """
 
-import importlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ssondo.errors import SsondoError
+from ssondo.registry import import_object
 from ssondo.teachers import check_waveforms, embed_by_length
 
 
@@ -207,25 +207,11 @@ def load_callable(
         sample_rate: in Hz, of the waveforms that it takes.
         embedding_dim: size of an embedding.
     """
-    module_name, _, attributes = callable.partition(":")
-    if not module_name or not attributes:
-        raise SsondoError(f"teacher callable {callable!r}: write it as package.module:name")
-    try:
-        function: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise SsondoError(f"teacher {callable}: its module needs {error.name!r}, which is not installed") from None
-        raise SsondoError(
-            f"teacher {callable}: no module {error.name!r}; install it or put its folder in PYTHONPATH"
-        ) from None
-    for attribute in attributes.split("."):
-        if not hasattr(function, attribute):
-            raise SsondoError(f"teacher {callable}: {module_name} has no {attributes!r}")
-        function = getattr(function, attribute)
+    function = import_object("teacher", callable)
     if checkpoint is not None:
         function = function(checkpoint, device)
     if not hasattr(function, "__call__"):  # noqa: B004 (an argument has the name of the built-in)
-        raise SsondoError(f"teacher {callable}: it is a {type(function).__name__}, not a function of waveforms")
+        raise SsondoError(f"teacher {callable!r} is a {type(function).__name__}; it must be a function of waveforms")
     parameters = function.parameters() if isinstance(function, torch.nn.Module) else ()
     return ExternalTeacher(
         callable,

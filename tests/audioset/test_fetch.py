@@ -151,9 +151,9 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     [
         ({"kind": "folder", "path": "/nowhere"}, r"audioset\.source\.path: /nowhere is no folder"),
         ({"kind": "folder", "path": os.devnull}, "is no folder"),
-        ({"kind": "folder"}, "kind folder needs the setting 'path'"),
-        ({"kind": "folder", "path": ".", "pth": "."}, "kind folder has no setting 'pth'"),
-        ({"kind": "ftp"}, "'ftp' is unknown; one of folder, hdf5, parquet, webdataset, renderer, youtube"),
+        ({"kind": "folder"}, "source 'folder' requires the option 'path'"),
+        ({"kind": "folder", "path": ".", "pth": "."}, "source 'folder' has no option 'pth'"),
+        ({"kind": "ftp"}, "source 'ftp' does not exist; choose one of folder, hdf5, parquet, webdataset, renderer"),
         ({"kind": "youtube", "url_template": "http://x"}, "has no {ytid} in it"),
         ({"kind": "youtube", "cookies": "/no/cookies.txt"}, "/no/cookies.txt is no file"),
         ({"kind": "youtube", "proxies": ["socks5://localhost:1"]}, "'socks5://localhost:1' is no http:// proxy"),

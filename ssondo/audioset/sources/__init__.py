@@ -4,13 +4,11 @@ A source is a class that is made of its settings and hands out one clip at a tim
 write a module here and name it in `SOURCES`; `fetch` imports only the one that is used.
 """
 
-import importlib
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ssondo.errors import SsondoError
+from ssondo.registry import check_options, look_up, parameters_of
 from ssondo.storage.clip_location import ClipLocation
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
@@ -23,7 +21,6 @@ SOURCES = {
     "renderer": "ssondo.audioset.sources.renderer:Renderer",
     "youtube": "ssondo.audioset.sources.youtube:Youtube",
 }
-_GIVEN = {"segments", "job", "located", "scratch"}
 
 
 class Fetched(NamedTuple):
@@ -98,16 +95,9 @@ def open_source(
         SsondoError: if the kind is unknown, or has no such setting.
     """
     kind = settings.get("kind")
-    if kind not in SOURCES:
-        raise SsondoError(f"audioset.source.kind: {kind!r} is unknown; one of {', '.join(SOURCES)}")
-    module, _, name = SOURCES[kind].partition(":")
-    make: Callable[..., Source] = getattr(importlib.import_module(module), name)
-    arguments = {key: value for key, value in settings.items() if key != "kind"}
-    known = inspect.signature(make).parameters
-    unknown = [key for key in arguments if key not in known]
-    missing = [key for key, value in known.items() if value.default is value.empty and key not in {*arguments, *_GIVEN}]
-    if unknown or missing:
-        fault = f"has no setting {unknown[0]!r}" if unknown else f"needs the setting {missing[0]!r}"
-        raise SsondoError(f"audioset.source: kind {kind} {fault}")
+    make: Callable[..., Source] = look_up("source", kind, SOURCES)
+    options = {key: value for key, value in settings.items() if key != "kind"}
     given = {"segments": segments, "job": job, "located": located, "scratch": scratch}
-    return make(**{key: value for key, value in given.items() if key in known}, **arguments)
+    check_options(f"source {kind!r}", options, parameters_of(make, ignored=given))
+    accepted = parameters_of(make)
+    return make(**{key: value for key, value in given.items() if key in accepted}, **options)
