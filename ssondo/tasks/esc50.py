@@ -6,11 +6,12 @@ Layout: `meta/esc50.csv` and `audio/*.wav`, as in the archive ESC-50-master.zip.
 from pathlib import Path
 
 from ssondo.tasks.files import Files
-from ssondo.tasks.task import Clip, Official, Remote, Task, encode_labels
+from ssondo.tasks.task import Clip, DatasetSize, Remote, Task, encode_labels
 
 LICENCE = "CC BY-NC 3.0"
 # Made by GitHub when it is asked for, so no checksum of it lasts.
 REMOTES = {"ESC-50-master.zip": Remote("https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip")}
+SIZE = DatasetSize(n_classes=50, clips=dict.fromkeys(range(1, 6), 400), clip_s=5.0, download_gb=0.6)
 _LIST = "meta/esc50.csv"
 
 
@@ -34,4 +35,4 @@ def load(*, path: Path, task: str) -> Task:
         )
         for row in rows
     ]
-    return Task("accuracy", classes, clips, official=Official(50, dict.fromkeys(range(1, 6), 400)))
+    return Task("accuracy", classes, clips, official_size=SIZE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ssondo.errors import SsondoError
 from ssondo.tasks.files import Files
-from ssondo.tasks.task import Clip, Official, Remote, Task, encode_labels
+from ssondo.tasks.task import Clip, DatasetSize, Remote, Task, encode_labels
 
 LICENCE = "CC BY 4.0; each clip has its own Creative Commons licence"
 _RECORD = "https://zenodo.org/records/4060432/files"
@@ -27,6 +27,7 @@ REMOTES = {
         ("FSD50K.eval_audio.zip", "6fa47636c3a3ad5c7dfeba99f2637982", 3_037_675_767),
     )
 }
+SIZE = DatasetSize(n_classes=200, clips={"train": 36_796, "valid": 4_170, "test": 10_231}, clip_s=7.6)
 _TRUTH = "FSD50K.ground_truth"
 _LISTS = tuple(f"{_TRUTH}/{name}.csv" for name in ("vocabulary", "dev", "eval"))
 _SPLITS = {"train": "train", "val": "valid"}
@@ -61,5 +62,4 @@ def load(*, path: Path, task: str) -> Task:
             )
         source = files.sound(f"FSD50K.{part}_audio/{row['fname']}.wav")
         clips.append(Clip(row["fname"], source, encode_labels(present, classes), split))
-    official = Official(200, {"train": 36_796, "valid": 4_170, "test": 10_231})
-    return Task("map", classes, clips, official=official)
+    return Task("map", classes, clips, official_size=SIZE)

@@ -8,7 +8,7 @@ distorted or mislabelled: 443 train, 197 valid, 290 test.
 from pathlib import Path
 
 from ssondo.tasks.files import Files
-from ssondo.tasks.task import Clip, Official, Remote, Task, encode_labels
+from ssondo.tasks.task import Clip, DatasetSize, Remote, Task, encode_labels
 
 LICENCE = "none stated; for research"
 # Its makers' server (opihi.cs.uvic.ca) does not answer any more; this is the copy under the name of their project.
@@ -16,6 +16,7 @@ LICENCE = "none stated; for research"
 REMOTES = {
     "genres.tar.gz": Remote("https://huggingface.co/datasets/marsyas/gtzan/resolve/main/data/genres.tar.gz"),
 }
+SIZE = DatasetSize(n_classes=10, clips={"train": 443, "valid": 197, "test": 290}, clip_s=30.0, download_gb=1.2)
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 
 _TRAIN = """
@@ -80,6 +81,5 @@ def load(*, path: Path, task: str) -> Task:
         for genre, name in _tracks(listing):
             source = files.sound(f"{genre}/{name}.wav", any_suffix=True)
             clips.append(Clip(name, source, encode_labels([genre], GENRES), split))
-    official = Official(10, {"train": 443, "valid": 197, "test": 290})
     # Most copies of this one as WAV have no readable header.
-    return Task("accuracy", GENRES, clips, known_faults=frozenset({"jazz.00054"}), official=official)
+    return Task("accuracy", GENRES, clips, known_faults=frozenset({"jazz.00054"}), official_size=SIZE)

@@ -11,7 +11,7 @@ from typing import Any
 from ssondo.errors import SsondoError
 from ssondo.tasks import READERS
 from ssondo.tasks.files import names_in
-from ssondo.tasks.task import Remote, Task
+from ssondo.tasks.task import DatasetSize, Remote, Task
 
 MAX_MISSING = 0.02  # share of a task's clips
 
@@ -32,6 +32,12 @@ def remotes(kind: str) -> tuple[dict[str, Remote], str]:
     """The files to download for a kind of task, by name, and their licence; none for a user's own."""
     module = _module(kind, kind)
     return getattr(module, "REMOTES", {}), getattr(module, "LICENCE", "")
+
+
+def official_size(kind: str) -> DatasetSize | None:
+    """The official size of a kind of task; None where there is none (`table`, `pattern`, `rendered`)."""
+    size: DatasetSize | None = getattr(_module(kind, kind), "SIZE", None)
+    return size
 
 
 def _where_from(module: ModuleType) -> str:

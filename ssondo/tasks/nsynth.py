@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssondo.errors import SsondoError
 from ssondo.tasks.files import Files
-from ssondo.tasks.task import SPLITS, Clip, Official, Remote, Task, encode_labels
+from ssondo.tasks.task import SPLITS, Clip, DatasetSize, Remote, Task, encode_labels
 
 LICENCE = "CC BY 4.0"
 # The bucket behind download.magenta.tensorflow.org, which has no certificate of its own.
@@ -21,6 +21,7 @@ REMOTES = {
         ("test", "5e6f8719bf7e16ad0a00d518b78af77d", 349_501_546),
     )
 }
+SIZE = DatasetSize(n_classes=11, clips={"train": 289_205, "valid": 12_678, "test": 4_096}, clip_s=4.0)
 FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal")
 """In the order of the archive's `instrument_family`."""
 
@@ -42,5 +43,4 @@ def load(*, path: Path, task: str) -> Task:
                 raise SsondoError(f"{files.root / name_of_list}: note {name} has no instrument_family; get it anew")
             labels = encode_labels([FAMILIES[family]], FAMILIES)
             clips.append(Clip(name, files.sound(f"nsynth-{split}/audio/{name}.wav"), labels, split))
-    official = Official(11, {"train": 289_205, "valid": 12_678, "test": 4_096})
-    return Task("accuracy", FAMILIES, clips, official=official)
+    return Task("accuracy", FAMILIES, clips, official_size=SIZE)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ssondo.errors import SsondoError
 from ssondo.tasks.files import Files
-from ssondo.tasks.task import Clip, Official, Remote, Task, draw_valid
+from ssondo.tasks.task import Clip, DatasetSize, Remote, Task, draw_valid
 
 LICENCE = "CC BY 4.0; each clip has its own Creative Commons licence"
 REMOTES = {
@@ -24,6 +24,7 @@ REMOTES = {
         size=2_623_376_754,
     )
 }
+SIZE = DatasetSize(n_classes=20, clips={"train": 14_915, "test": 5_085}, clip_s=10.0)
 _LABELS = "openmic-2018-aggregated-labels.csv"
 _CLASSES = "class-map.json"
 _TRAIN, _TEST = "partitions/split01_train.csv", "partitions/split01_test.csv"
@@ -56,4 +57,4 @@ def load(*, path: Path, task: str, seed: int, valid_share: float = 0.15) -> Task
     splits = dict(zip(train, draw_valid(present, train, valid_share, seed, task), strict=True))
     splits.update(dict.fromkeys(test, "test"))
     clips = [Clip(key, files.sound(f"audio/{key[:3]}/{key}.ogg"), labels[key], split) for key, split in splits.items()]
-    return Task("masked_map", classes, clips, official=Official(20, {"train": 14_915, "test": 5_085}))
+    return Task("masked_map", classes, clips, official_size=SIZE)

@@ -131,10 +131,12 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
     clips, faults = _in_order_of_reading(content.clips), {}
     absent = [c.clip_id for c in clips if isinstance(c.source, Path) and not is_there(c.source)]
     _refuse_if_missing(task, {c: _NO_FILE for c in absent if c not in content.known_faults}, clips, allowed_share)
-    if content.official is not None:
-        odd = content.official.deviations(len(content.classes), [clip.part for clip in clips])
-        if odd:
-            log.warning("task %s: not the official data set: %s; do not compare its scores", task, ", ".join(odd))
+    if content.official_size is not None:
+        differences = content.official_size.deviations(len(content.classes), [clip.part for clip in clips])
+        if differences:
+            log.warning(
+                "task %s: not the official data set: %s; do not compare its scores", task, ", ".join(differences)
+            )
     settings = {
         "task": task,
         "metric": content.metric,

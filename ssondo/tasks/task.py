@@ -45,27 +45,51 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Official:
-    """How large a data set is, as its makers or those of the split state it.
+class DatasetSize:
+    """Size of a data set, for official ones as their authors (or those of the split) state it.
 
     Attributes:
-        n_classes: number of classes.
-        clips: number of clips of each part, or of all; a validation split that is drawn here counts as training.
+        n_classes: Number of classes.
+        clips: Number of clips of each split or fold, or of the whole data set. A validation split that this library
+            draws counts as training.
+        clip_s: Mean length of a clip in seconds.
+        download_gb: Approximate size of the download in GB where its `Remote` files state no size.
     """
 
     n_classes: int
     clips: Mapping[str | int, int] | int
+    clip_s: float
+    download_gb: float = 0.0
+
+    @property
+    def n_clips(self) -> int:
+        """Number of clips of the whole data set."""
+        return self.clips if isinstance(self.clips, int) else sum(self.clips.values())
+
+    @property
+    def n_scored(self) -> int:
+        """Number of test sets: the number of folds, or 1 for a split."""
+        folds = 0 if isinstance(self.clips, int) else sum(isinstance(part, int) for part in self.clips)
+        return folds or 1
 
     def deviations(self, n_classes: int, parts: Iterable[str | int]) -> list[str]:
-        """What is otherwise in the lists that were found, in words."""
-        odd = [f"{n_classes} of {self.n_classes} classes"] if n_classes != self.n_classes else []
+        """Differences between this size and a copy of the data set, one phrase each; empty if there are none.
+
+        Args:
+            n_classes: Number of classes of the copy.
+            parts: Split or fold of each clip of the copy.
+        """
+        phrases = [f"{n_classes} of {self.n_classes} classes"] if n_classes != self.n_classes else []
         if isinstance(self.clips, int):
             n_clips = len(list(parts))
-            return odd + ([f"{n_clips:,} of {self.clips:,} clips"] if n_clips != self.clips else [])
-        found = Counter("train" if part == "valid" and "valid" not in self.clips else part for part in parts)
-        counts = {part: (found[part], self.clips.get(part, 0)) for part in {**self.clips, **found}}
-        named = {part: f"fold {part}" if isinstance(part, int) else part for part in counts}
-        return odd + [f"{n:,} of {wanted:,} clips in {named[p]}" for p, (n, wanted) in counts.items() if n != wanted]
+            return phrases + ([f"{n_clips:,} of {self.clips:,} clips"] if n_clips != self.clips else [])
+        counts = Counter("train" if part == "valid" and "valid" not in self.clips else part for part in parts)
+        for part in {**self.clips, **counts}:
+            n, official = counts[part], self.clips.get(part, 0)
+            if n != official:
+                name = f"fold {part}" if isinstance(part, int) else part
+                phrases.append(f"{n:,} of {official:,} clips in {name}")
+        return phrases
 
 
 @dataclass(frozen=True)
@@ -77,14 +101,14 @@ class Task:
         classes: names, in the order of the label columns.
         clips: in the order in which they are kept.
         known_faults: ids of clips that are broken in the official archive; they do not count as missing.
-        official: what there is by its makers' word; None for a data set of one's own.
+        official_size: Size that the authors of the data set state; None for a user's own data.
     """
 
     metric: str
     classes: Sequence[str]
     clips: Sequence[Clip]
     known_faults: frozenset[str] = field(default=frozenset())
-    official: Official | None = None
+    official_size: DatasetSize | None = None
 
     @property
     def split_kind(self) -> str:

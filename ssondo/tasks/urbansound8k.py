@@ -7,7 +7,7 @@ drawn anew: slices of one recording lie in one fold.
 from pathlib import Path
 
 from ssondo.tasks.files import Files
-from ssondo.tasks.task import Clip, Official, Remote, Task, encode_labels
+from ssondo.tasks.task import Clip, DatasetSize, Remote, Task, encode_labels
 
 LICENCE = "CC BY-NC 4.0"
 REMOTES = {
@@ -17,8 +17,12 @@ REMOTES = {
         size=6_023_741_708,
     )
 }
+SIZE = DatasetSize(
+    n_classes=10,
+    clips=dict(enumerate((873, 888, 925, 990, 936, 823, 838, 806, 816, 837), start=1)),
+    clip_s=3.6,
+)
 _LIST = "metadata/UrbanSound8K.csv"
-_CLIPS_OF_FOLD: dict[str | int, int] = dict(enumerate((873, 888, 925, 990, 936, 823, 838, 806, 816, 837), start=1))
 
 
 def load(*, path: Path, task: str) -> Task:
@@ -41,4 +45,4 @@ def load(*, path: Path, task: str) -> Task:
         )
         for row in rows
     ]
-    return Task("accuracy", classes, clips, official=Official(10, _CLIPS_OF_FOLD))
+    return Task("accuracy", classes, clips, official_size=SIZE)

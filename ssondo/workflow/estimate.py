@@ -6,9 +6,9 @@ estimate and called one.
 
 import csv
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
 from ssondo.config.audioset import FolderSource, RendererSource, YoutubeSource
@@ -16,6 +16,8 @@ from ssondo.config.loading import load_files
 from ssondo.config.probe import Probe
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import read_json
+from ssondo.tasks.load_task import load_task, official_size, remotes
+from ssondo.tasks.task import DatasetSize
 from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.plan import Plan
 from ssondo.workflow.preflight import check
@@ -31,37 +33,6 @@ _OFFICIAL_ROWS = {
 }
 _EMBEDDING_DIMS = {"matpac": 3840, "m2d": 3840, "yamnet": 1024}
 _REFERENCE_CLIP_S = 10.0
-
-
-@dataclass(frozen=True)
-class TaskSize:
-    """How large a downstream task is.
-
-    Attributes:
-        n_clips: clips.
-        clip_s: their mean length in seconds.
-        n_classes: classes.
-        n_parts: folds that are scored, or 1.
-        gigabytes: of the download where its files state no size; 0 where they do.
-    """
-
-    n_clips: int
-    clip_s: float
-    n_classes: int
-    n_parts: int = 1
-    gigabytes: float = 0.0
-
-
-# As the data sets' papers and pages say.
-_TASKS = {
-    "openmic": TaskSize(20_000, 10.0, 20),
-    "nsynth": TaskSize(305_979, 4.0, 11),
-    "gtzan": TaskSize(930, 30.0, 10, gigabytes=1.2),
-    "magnatagatune": TaskSize(25_860, 29.0, 50, gigabytes=2.9),
-    "fsd50k": TaskSize(51_197, 7.6, 200),
-    "esc50": TaskSize(2_000, 5.0, 50, n_parts=5, gigabytes=0.6),
-    "urbansound8k": TaskSize(8_732, 3.6, 10, n_parts=10),
-}
 
 
 @dataclass
@@ -145,33 +116,32 @@ def count_clips(plan: Plan, split: str) -> int | None:
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-def task_size(plan: Plan, name: str) -> TaskSize | None:
-    """How large a task is; a task of the user's own is read, None where it cannot be."""
+def task_size(plan: Plan, name: str) -> DatasetSize | None:
+    """The size of a task; without an official size its lists are read, and it is None where they cannot be."""
     task = plan.config.tasks[name]
-    if task.kind in _TASKS:
-        return _TASKS[task.kind]
-    from ssondo.tasks.load_task import load_task
-
+    if (size := official_size(task.kind)) is not None:
+        return size
     try:
-        found = load_task(name, plan.probe.task_spec(name), seed=task.seed)
+        content = load_task(name, plan.probe.task_spec(name), seed=task.seed)
     except SsondoError:
         return None
-    parts = len({clip.part for clip in found.clips}) if found.split_kind == "fold" else 1
-    return TaskSize(len(found.clips), plan.config.audioset.clip_s, len(found.classes), parts)
+    parts = Counter(clip.part for clip in content.clips)
+    return DatasetSize(len(content.classes), parts, plan.config.audioset.clip_s)
 
 
 def downloads(plan: Plan, tasks: Iterable[str]) -> tuple[list[str], float]:
-    """What of the downstream tasks is fetched, in words, and their gigabytes."""
-    said, total = [], 0.0
+    """Name and size of each downstream task that is downloaded, as text, and the sum of the sizes in GB."""
+    texts, total = [], 0.0
     for name in tasks:
-        task = plan.config.tasks[name]
+        kind = plan.config.tasks[name].kind
         if not plan.probe.archives(name):
             continue
-        remotes = import_module(f"ssondo.tasks.{task.kind}").REMOTES
-        size = sum(remote.size or 0 for remote in remotes.values()) / 1e9 or _TASKS[task.kind].gigabytes
-        said.append(f"{name} {size:.1f} GB")
-        total += size
-    return said, total
+        size = official_size(kind)
+        gigabytes = sum(remote.size or 0 for remote in remotes(kind)[0].values()) / 1e9
+        gigabytes = gigabytes or (size.download_gb if size else 0.0)
+        texts.append(f"{name} {gigabytes:.1f} GB" if gigabytes else f"{name} (size unknown)")
+        total += gigabytes
+    return texts, total
 
 
 class _Estimate:
@@ -333,10 +303,10 @@ class _Estimate:
         for rule in ("scores", *self.plan.targets.tables, "report"):
             self.add(rule, 1)
 
-    def probe_hours(self, size: TaskSize, dim: int) -> float:
+    def probe_hours(self, size: DatasetSize, dim: int) -> float:
         """Core hours of a probe, at most: steps, not clips, count, and all of them if it never stops early."""
         settings, measured = self.config.probe, Probe()
-        share = size.n_parts * _probe_work(settings) / _probe_work(measured)
+        share = size.n_scored * _probe_work(settings) / _probe_work(measured)
         return share * dim / 960 * size.n_classes / 11 * self.rates["probe_core_s"] / 3600
 
 

@@ -1,9 +1,9 @@
 """Each of the seven data sets from its archives on a server to a score."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from ssondo.probe.probe import probe
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.status import Status
 from ssondo.tasks.download import download
-from ssondo.tasks.load_task import remotes
+from ssondo.tasks.load_task import official_size, remotes
 from ssondo.tasks.magnatagatune import TAGS
 from ssondo.tasks.prepare_task import prepare_task
 
@@ -148,13 +148,35 @@ def test_part_of_an_official_data_set_is_said_to_be_one(tmp_path: Path, caplog: 
     assert "3 of 200 classes, 16 of 36,796 clips in train, 8 of 4,170 clips in valid, 8 of 10,231 clips in test" in line
 
 
-def test_official_sizes_are_those_of_the_readers_own_lists() -> None:
-    # As the data sets' own pages and papers state them.
-    totals = {"esc50": 2000, "urbansound8k": 8732}
-    for kind, total in totals.items():
-        module = import_module(f"ssondo.tasks.{kind}")
-        counts = getattr(module, "_CLIPS_OF_FOLD", dict.fromkeys(range(5), 400))
-        assert sum(counts.values()) == total
+@pytest.mark.parametrize(
+    ("kind", "n_clips", "n_classes", "n_scored"),
+    # As the papers and web pages of the data sets state them.
+    [
+        ("esc50", 2_000, 50, 5),
+        ("fsd50k", 51_197, 200, 1),
+        ("gtzan", 930, 10, 1),
+        ("magnatagatune", 25_863, 50, 1),
+        ("nsynth", 305_979, 11, 1),
+        ("openmic", 20_000, 20, 1),
+        ("urbansound8k", 8_732, 10, 10),
+    ],
+)
+def test_official_size_is_that_of_the_publication(kind: str, n_clips: int, n_classes: int, n_scored: int) -> None:
+    size = official_size(kind)
+    assert size is not None
+    assert (size.n_clips, size.n_classes, size.n_scored) == (n_clips, n_classes, n_scored)
+
+
+def test_task_of_the_user_has_no_official_size() -> None:
+    assert [official_size(kind) for kind in ("table", "pattern", "rendered")] == [None] * 3
+
+
+def test_official_size_is_available_without_torch() -> None:
+    code = (
+        "import sys; from ssondo.tasks.load_task import official_size; official_size('openmic'); "
+        "sys.exit(bool({'torch', 'soundfile', 'av', 'pandas'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_docs_state_the_licence_source_and_checksums_that_the_readers_have() -> None:

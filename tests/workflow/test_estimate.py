@@ -2,12 +2,17 @@
 
 import csv
 import logging
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
+from ssondo import tasks
 from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
+from ssondo.tasks import esc50
+from ssondo.tasks.task import DatasetSize, Remote
 from ssondo.workflow import estimate, verbs
 from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.plan import Plan
@@ -93,6 +98,30 @@ def test_a_tasks_own_copy_is_no_download(tmp_path):
     assert "gtzan 1.2 GB" in " ".join(paper(tmp_path).downloads)
     own = paper(tmp_path, tasks={**load_config({}).model_dump()["tasks"], "gtzan": {"kind": "gtzan", "path": "/data"}})
     assert "gtzan" not in " ".join(own.downloads)
+
+
+def test_task_that_was_built_in_as_the_documentation_describes_is_counted(tmp_path, monkeypatch):
+    # docs/extend.md: a module, a line in READERS and the name in the configuration; here the module is esc50's.
+    mine = types.ModuleType("ssondo.tasks.mine")
+    mine.load, mine.LICENCE = esc50.load, "CC0"
+    mine.REMOTES = {"mine.zip": Remote("https://example.org/mine.zip")}
+    monkeypatch.setitem(sys.modules, "ssondo.tasks.mine", mine)
+    monkeypatch.setitem(tasks.READERS, "mine", "ssondo.tasks.mine:load")
+    plan = plan_of(tmp_path, table1={"tasks": ["esc50"]}, table2=None, fig2=None)
+    plan.config.tasks["esc50"] = plan.config.tasks["esc50"].model_copy(update={"kind": "mine"})
+
+    def costs():
+        return estimate.estimate(plan, RATES, n_train=2_063_949, n_eval=20_371)
+
+    assert "data sets, about 0 GB: esc50 (size unknown)" in costs().downloads
+    assert "esc50: its data is not there, so its embeddings and probes are not counted." in costs().notes
+    mine.SIZE = DatasetSize(n_classes=10, clips={"train": 600, "valid": 200, "test": 200}, clip_s=10.0, download_gb=2.5)
+    assert "data sets, about 2 GB: esc50 2.5 GB" in costs().downloads
+    assert not any("esc50" in note for note in costs().notes)
+    n_models = stage(costs(), "probe").jobs
+    hours = stage(costs(), "prepare_task").core_hours
+    assert n_models == 2 + 3 + 6
+    assert hours == pytest.approx(1000 / RATES["resample"] / 3600)
 
 
 def test_probes_cost_what_their_grid_and_steps_cost(tmp_path):
