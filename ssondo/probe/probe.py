@@ -27,6 +27,7 @@ from ssondo.probe.grid_search import (
     score,
     select,
 )
+from ssondo.probe.model_id import ROW_KINDS
 from ssondo.provenance import code_hash
 from ssondo.storage.atomic_files import clip_list_digest, write_json
 from ssondo.storage.shards.embedding import ENVIRONMENT_OF, EmbeddingShard
@@ -36,7 +37,6 @@ from ssondo.tasks.metrics import check_labels
 
 log = logging.getLogger(__name__)
 
-ROW_KINDS = ("teacher", "distilled", "supervised", "untrained")
 HEADS = ("linear", "mlp")
 PROTOCOLS = ("field", "published_notebook")
 # Of the training clips, where a task comes without a validation split.

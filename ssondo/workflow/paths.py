@@ -1,47 +1,4 @@
-"""The names of what the workflow makes: models, and the path of every file."""
-
-from dataclasses import dataclass
-from typing import Self
-
-
-@dataclass(frozen=True)
-class Model:
-    """What a downstream score is of: a teacher, or a student and how it was trained."""
-
-    row_kind: str
-    """teacher, distilled, supervised or untrained."""
-    teacher: str = ""
-    student: str = ""
-    loss: str = ""
-    n_clusters: int = 0
-    seed: int = 0
-
-    @property
-    def path(self) -> str:
-        """The part of a path that names it; `parse` reads it back."""
-        match self.row_kind:
-            case "teacher":
-                return f"teacher/{self.teacher}"
-            case "distilled":
-                return f"distilled/{self.teacher}/{self.student}/{self.loss}/k{self.n_clusters}/seed{self.seed}"
-            case _:
-                return f"{self.row_kind}/{self.student}/seed{self.seed}"
-
-    @classmethod
-    def parse(cls, path: str) -> Self:
-        """The model that `path` names.
-
-        Raises:
-            ValueError: if it names none.
-        """
-        match path.split("/"):
-            case ["teacher", teacher]:
-                return cls("teacher", teacher=teacher)
-            case ["distilled", teacher, student, loss, clusters, seed]:
-                return cls("distilled", teacher, student, loss, int(clusters[1:]), int(seed[4:]))
-            case [("supervised" | "untrained") as row_kind, student, seed]:
-                return cls(row_kind, student=student, seed=int(seed[4:]))
-        raise ValueError(f"{path} names no model")
+"""The path of every file that the workflow reads or writes."""
 
 
 class Paths:

@@ -7,9 +7,9 @@ import pytest
 from ssondo.config import Config
 from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
+from ssondo.probe.model_id import ModelId
 from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.launch import processes
-from ssondo.workflow.paths import Model
 from ssondo.workflow.plan import Plan
 from ssondo.workflow.plan.flags import flags
 from ssondo.workflow.plan.graph import RULE_GRAPH
@@ -28,19 +28,19 @@ def plan(tmp_path: Path) -> Plan:
 @pytest.mark.parametrize(
     "model",
     [
-        Model("teacher", teacher="m2d"),
-        Model("distilled", "matpac", "dymn", "cosine", 50, 3),
-        Model("supervised", student="dymn", seed=1),
-        Model("untrained", student="eres2net"),
+        ModelId("teacher", teacher="m2d"),
+        ModelId("distilled", "matpac", "dymn", "cosine", 50, 3),
+        ModelId("supervised", student="dymn", seed=1),
+        ModelId("untrained", student="eres2net"),
     ],
 )
-def test_model_is_read_back_from_its_path(model: Model) -> None:
-    assert Model.parse(model.path) == model
+def test_model_is_read_back_from_its_path(model: ModelId) -> None:
+    assert ModelId.parse(model.path) == model
 
 
 def test_path_that_names_no_model_is_refused() -> None:
     with pytest.raises(ValueError, match="students/x names no model"):
-        Model.parse("students/x")
+        ModelId.parse("students/x")
 
 
 def test_flags_survive_the_shell() -> None:

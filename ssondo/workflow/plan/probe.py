@@ -6,11 +6,12 @@ from typing import Any
 
 from ssondo.config import Config
 from ssondo.errors import SsondoError
+from ssondo.probe.model_id import ModelId
 from ssondo.provenance import registered
 from ssondo.tasks.load_task import load_task, remotes
 from ssondo.tasks.task import Remote
 from ssondo.workflow.input_digests import MOST_FILES, InputDigests
-from ssondo.workflow.paths import Model, Paths
+from ssondo.workflow.paths import Paths
 from ssondo.workflow.plan.distill import DistillStage
 from ssondo.workflow.plan.flags import flags
 from ssondo.workflow.plan.stage import Stage
@@ -63,14 +64,14 @@ class ProbeStage(Stage):
 
     def model_inputs(self, model: str) -> dict[str, list[str]]:
         """The files that embedding a task with `model` reads, by name."""
-        parsed = Model.parse(model)
+        parsed = ModelId.parse(model)
         if parsed.row_kind == "teacher":
             checkpoint = self.teacher.checkpoint(f"teacher-{parsed.teacher}")
             return {"checkpoint": checkpoint, "student": []}
         return {"checkpoint": [], "student": [self.paths.student.format(model=model)]}
 
     def _embed_task(self, model: str, task: str) -> dict[str, Any]:
-        parsed = Model.parse(model)
+        parsed = ModelId.parse(model)
         teacher = self.teacher.teacher_spec(parsed.teacher) if parsed.row_kind == "teacher" else None
         architecture = self.config.students[parsed.student].architecture if parsed.student else ""
         precision = self.config.embed.precision if teacher else None
@@ -81,7 +82,7 @@ class ProbeStage(Stage):
         }
 
     def _probe(self, model: str, task: str) -> dict[str, Any]:
-        return {"model": Model.parse(model).__dict__, **self.config.probe.model_dump()}
+        return {"model": ModelId.parse(model).__dict__, **self.config.probe.model_dump()}
 
     def modules(self, rule: str, **wildcards: str) -> list[str]:
         """The task's reader, or the model's module."""
@@ -89,7 +90,7 @@ class ProbeStage(Stage):
             return [registered("ssondo.tasks", "READERS")[self.config.tasks[wildcards["task"]].kind]]
         if rule != "embed_task":
             return []
-        model = Model.parse(wildcards["model"])
+        model = ModelId.parse(wildcards["model"])
         if model.student:
             return self.distill.student_modules(model.student)
         return self.teacher.teacher_modules(model.teacher)
@@ -100,7 +101,7 @@ class ProbeStage(Stage):
             return self._task_files(wildcards["task"])
         if rule != "embed_task":
             return {}
-        model = Model.parse(wildcards["model"])
+        model = ModelId.parse(wildcards["model"])
         if model.student:
             return self.distill.own_student(model.student)
         return self.teacher.own_teacher(model.teacher)

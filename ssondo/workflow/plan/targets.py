@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from ssondo.config import Config
-from ssondo.workflow.paths import Model, Paths
+from ssondo.probe.model_id import ModelId
+from ssondo.workflow.paths import Paths
 from ssondo.workflow.plan.audioset import AudioSetStage
 
 TABLES = ("table1", "table2", "fig2")
@@ -28,52 +29,52 @@ class Targets:
         """The tables and figures that this configuration has."""
         return [name for name in TABLES if getattr(self.config, name) is not None]
 
-    def table1_models(self) -> list[Model]:
+    def table1_models(self) -> list[ModelId]:
         """Rows of Table 1."""
         table = self.config.table1
         return [
-            *(Model("teacher", teacher) for teacher in table.teachers),
+            *(ModelId("teacher", teacher) for teacher in table.teachers),
             *(
-                Model(row_kind, student=student, seed=seed)
+                ModelId(row_kind, student=student, seed=seed)
                 for row_kind in table.baselines
                 for student in table.students
                 for seed in table.seeds
             ),
             *(
-                Model("distilled", teacher, student, table.loss, table.n_clusters, seed)
+                ModelId("distilled", teacher, student, table.loss, table.n_clusters, seed)
                 for teacher in table.teachers
                 for student in table.students
                 for seed in table.seeds
             ),
         ]
 
-    def table2_models(self) -> list[Model]:
+    def table2_models(self) -> list[ModelId]:
         """Rows of Table 2."""
         table = self.config.table2
         if table is None:
             return []
         return [
-            Model("distilled", table.teacher, table.student, loss, table.n_clusters, seed)
+            ModelId("distilled", table.teacher, table.student, loss, table.n_clusters, seed)
             for loss in table.losses
             for seed in table.seeds
         ]
 
-    def fig2_models(self) -> list[Model]:
+    def fig2_models(self) -> list[ModelId]:
         """Points of Fig. 2."""
         figure = self.config.fig2
         if figure is None:
             return []
         return [
-            Model("distilled", figure.teacher, figure.student, figure.loss, n_clusters, seed)
+            ModelId("distilled", figure.teacher, figure.student, figure.loss, n_clusters, seed)
             for n_clusters in figure.n_clusters
             for seed in figure.seeds
         ]
 
-    def models(self) -> list[Model]:
+    def models(self) -> list[ModelId]:
         """Every model, each once."""
         return list(dict.fromkeys([*self.table1_models(), *self.table2_models(), *self.fig2_models()]))
 
-    def scores(self, models: Iterable[Model], tasks: Iterable[str]) -> list[str]:
+    def scores(self, models: Iterable[ModelId], tasks: Iterable[str]) -> list[str]:
         """The score files of `models` on `tasks`."""
         return [self.paths.scores.format(model=model.path, task=task) for model in models for task in tasks]
 
