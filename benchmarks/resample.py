@@ -22,7 +22,7 @@ import soundfile
 
 from ssondo.audio.codec import decode_file, encode_flac, ffmpeg_binary, resample_to, to_mono
 from ssondo.audioset.resample import resample
-from ssondo.storage.clip_location import ClipLocation, file_stamp
+from ssondo.storage.clip_location import ClipLocation, file_fingerprint
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 
 RATE, CLIP_S = 32_000, 10.0
@@ -99,8 +99,8 @@ def by_ssondo(files: list[Path], out: Path) -> None:
     """The verb, on a fetched shard that says where the files lie; its worker processes start anew."""
     with AudioShardWriter(out / "fetched.h5", sample_rate=0, settings={}, producer="fetch") as shard:
         for file in files:
-            origin = ClipLocation(str(file), "", file_stamp(file))
-            shard.add(file.stem, origin=(origin.encoded(), origin.stamp, origin.identity))
+            origin = ClipLocation(str(file), "", file_fingerprint(file))
+            shard.add(file.stem, location=origin.to_shard())
     resample(
         audio=out / "fetched.h5",
         out=out / "audio.h5",

@@ -75,8 +75,8 @@ def fetch(
         for segment, clip in zip(listed, clips, strict=True):
             counts[clip.status] += 1
             failures.update([clip.reason] if clip.status is Status.FAILED else [])
-            where = clip.origin and (clip.origin.encoded(), clip.origin.stamp, clip.origin.identity)
-            shard.add(segment.ytid, clip.data, status=clip.status, reason=clip.reason, origin=where)
+            where = clip.origin and clip.origin.to_shard()
+            shard.add(segment.ytid, clip.data, status=clip.status, reason=clip.reason, location=where)
         if counts[Status.FAILED] > max_failed_share * len(listed):
             raise TransientError(
                 f"{segments.stem}: {counts[Status.FAILED]} of {len(listed)} clips failed, more than "

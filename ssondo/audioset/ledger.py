@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 from ssondo.audioset.sources import Fetched
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage.atomic_files import is_disk_full
-from ssondo.storage.clip_location import ClipLocation, part_stamp
+from ssondo.storage.clip_location import ClipLocation, content_fingerprint
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
 
@@ -161,7 +161,7 @@ class Ledger:
 
     def add(self, segment: Segment, fetched: Fetched) -> None:
         """Keep how a clip ended, and its sound."""
-        stamp = part_stamp(fetched.data) if fetched.data else ""
+        stamp = content_fingerprint(fetched.data) if fetched.data else ""
         note = {"clip": [*segment[:3], int(fetched.status), fetched.reason, stamp]}
         start = self._write(note, fetched.data)
         self.entries[segment[:3]] = Entry(fetched.status, fetched.reason, start, len(fetched.data), stamp)

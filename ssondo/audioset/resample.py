@@ -15,7 +15,7 @@ from ssondo.audio.codec import encode, fit_end, resample_to, resampled_length, t
 from ssondo.audio.excerpt import decode_around_centre
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage.atomic_files import is_disk_full
-from ssondo.storage.clip_location import ClipLocation, LocationChanged, open_origin
+from ssondo.storage.clip_location import ClipLocation, LocationChanged, open_clip
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 from ssondo.storage.shards.status import Status
 from ssondo.system.process_pool import ordered_map
@@ -101,8 +101,8 @@ def resample(
 def _clips(shard: AudioShard) -> Iterator[_Clip]:
     """The clips of a shard, in order, one in memory at a time."""
     for row in range(len(shard)):
-        elsewhere = shard.origin(row)
-        origin = None if elsewhere is None else ClipLocation.decoded(*elsewhere)
+        elsewhere = shard.location(row)
+        origin = None if elsewhere is None else ClipLocation.from_bytes(*elsewhere)
         yield _Clip(Status(shard.status[row]), shard.reasons[row], shard.blob(row), origin=origin)
 
 
@@ -119,7 +119,7 @@ def _opened(clip: _Clip, folder: Path) -> Iterator[BinaryIO]:
         yield io.BytesIO(clip.blob)
         return
     try:
-        with open_origin(clip.origin, folder) as file:
+        with open_clip(clip.origin, folder) as file:
             yield file
     except OSError as error:
         if is_disk_full(error):  # of a temporary file of ffmpeg's

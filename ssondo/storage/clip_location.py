@@ -1,7 +1,7 @@
-"""Where a clip's sound lies when it is not in the shard: a file, a part of one, or a row of an HDF5 pack.
+"""The location of a clip whose sound is not stored in the shard: a file, a byte range, or a row of an HDF5 pack.
 
-A fetched shard holds for such a clip an origin, and a stamp by which it is seen whether the sound
-is still what it was. So what can be read in place is never copied.
+A fetched shard stores for such a clip a location and a fingerprint, by which a later change of the sound
+is detected. In this way sound that can be read in place is never copied.
 """
 
 import hashlib
@@ -18,45 +18,50 @@ import numpy as np
 
 from ssondo.errors import SsondoError
 
-_OPEN_PACKS = 16
+_MAX_OPEN_PACKS = 16
 
 
 class ClipLocation(NamedTuple):
-    """A place of sound.
+    """Where the sound of a clip is stored, and the fingerprint that it had.
 
     Attributes:
-        path: of the file; one that is not absolute stands beside the shard.
-        part: "" for the whole file, "START+LENGTH" for some of its bytes, "COLUMN[ROW]@RATE" for a
-            row of an HDF5 pack (RATE in Hz, of samples; 0 where a row is a file of its own).
-        stamp: "SIZE-MTIME" of the whole file, or "sha256-..." of the part.
+        path: Path of the file, absolute or relative to the folder of the shard.
+        selector: Which part of the file holds the clip: "" for the whole file, "START+LENGTH" for a
+            byte range, "COLUMN[ROW]@RATE" for a row of an HDF5 pack. RATE is the sample rate of the
+            samples in Hz, or 0 where a row is itself an encoded file.
+        fingerprint: "SIZE-MTIME" of the whole file, or "sha256-..." of the selected bytes.
     """
 
     path: str
-    part: str = ""
-    stamp: str = ""
+    selector: str = ""
+    fingerprint: str = ""
 
-    def encoded(self) -> bytes:
-        """As it is kept in shards and lists; any path will do."""
-        return f"{self.part}|".encode("ascii") + os.fsencode(self.path)
+    def to_bytes(self) -> bytes:
+        """The selector and the path as they are stored in shards and lists; the path may hold any bytes."""
+        return f"{self.selector}|".encode("ascii") + os.fsencode(self.path)
 
     @classmethod
-    def decoded(cls, text: bytes, stamp: str = "") -> "ClipLocation":
-        """What `encoded` made bytes of."""
-        part, _, path = text.partition(b"|")
-        return cls(os.fsdecode(path), part.decode("ascii"), stamp)
+    def from_bytes(cls, data: bytes, fingerprint: str = "") -> "ClipLocation":
+        """The inverse of `to_bytes`."""
+        selector, _, path = data.partition(b"|")
+        return cls(os.fsdecode(path), selector.decode("ascii"), fingerprint)
 
     @property
     def identity(self) -> str:
-        """What changes when the sound may have changed; the folder that it lies in is no matter."""
-        return self.stamp if self.stamp.startswith("sha256-") else f"{self.stamp}|{self.part}"
+        """Text that differs where the sound may differ; it does not depend on the folder of the file."""
+        return self.fingerprint if self.fingerprint.startswith("sha256-") else f"{self.fingerprint}|{self.selector}"
+
+    def to_shard(self) -> tuple[bytes, str, str]:
+        """The argument `location` of `AudioShardWriter.add`."""
+        return self.to_bytes(), self.fingerprint, self.identity
 
 
 class LocationChanged(SsondoError):
-    """The sound is not there any more, or not what it was."""
+    """The file of a clip was removed, or its content has changed."""
 
 
-def file_stamp(path: str | os.PathLike[str]) -> str:
-    """Size and time of change of a file; "" if it cannot be opened."""
+def file_fingerprint(path: str | os.PathLike[str]) -> str:
+    """Size and modification time of a file, "SIZE-MTIME"; "" if it cannot be opened."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (called a million times)
             stat = os.fstat(file.fileno())
@@ -65,108 +70,111 @@ def file_stamp(path: str | os.PathLike[str]) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
-def part_stamp(data: bytes) -> str:
-    """SHA-256 of a part, for `Origin.stamp`."""
+def content_fingerprint(data: bytes) -> str:
+    """Fingerprint of the bytes of a clip, "sha256-" and the first 32 hexadecimal digits."""
     return f"sha256-{hashlib.sha256(data).hexdigest()[:32]}"
 
 
-def stamped_size(stamp: str) -> int:
-    """The size in a file's stamp."""
-    return int(stamp.partition("-")[0] or 0)
+def fingerprint_size(fingerprint: str) -> int:
+    """Size of the file in bytes, from its fingerprint; 0 for an empty fingerprint."""
+    return int(fingerprint.partition("-")[0] or 0)
 
 
-def read_origin(origin: ClipLocation, folder: Path) -> bytes:
-    """The sound as a file that `ssondo.audio.codec` decodes.
+def read_clip(location: ClipLocation, folder: Path) -> bytes:
+    """Read the sound of a clip as an encoded file.
 
     Args:
-        origin: where it lies.
-        folder: of the shard, for a path that is not absolute.
+        location: Where the sound is stored.
+        folder: Folder of the shard, to which a relative path refers.
+
+    Returns:
+        The bytes of a file that `ssondo.audio.decoding` decodes.
 
     Raises:
-        OriginChanged: if the file is gone or has another size, or the part another content.
-        OSError: if it cannot be read.
+        LocationChanged: If the file is missing or has another size, or if the selected bytes have changed.
+        OSError: If the file cannot be read.
     """
-    path = folder / origin.path
+    path = folder / location.path
     try:
-        if "]@" in origin.part:
-            return _pack_row(path, origin)
+        if "]@" in location.selector:
+            return _read_pack_row(path, location)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if not origin.part:
+            if not location.selector:
                 data = file.read()
             else:
-                start, _, length = origin.part.partition("+")
+                start, _, length = location.selector.partition("+")
                 data = os.pread(file.fileno(), int(length), int(start))
     except FileNotFoundError:
-        raise LocationChanged(f"{path}: is gone") from None
-    _check(path, origin, size, data)
+        raise LocationChanged(f"{path}: no longer exists") from None
+    _check_unchanged(path, location, size, data)
     return data
 
 
 @contextmanager
-def open_origin(origin: ClipLocation, folder: Path) -> Iterator[BinaryIO]:
-    """The sound as a file to read from; a file of its own is opened where it lies, and need not fit into memory.
+def open_clip(location: ClipLocation, folder: Path) -> Iterator[BinaryIO]:
+    """Open the sound of a clip for reading; a whole file is opened in place, so it need not fit into memory.
 
     Args:
-        origin: where it lies.
-        folder: of the shard, for a path that is not absolute.
+        location: Where the sound is stored.
+        folder: Folder of the shard, to which a relative path refers.
 
     Raises:
-        OriginChanged: as `read_origin`.
-        OSError: if it cannot be read.
+        LocationChanged: As for `read_clip`.
+        OSError: If the file cannot be read.
     """
-    if origin.part:
-        yield io.BytesIO(read_origin(origin, folder))
+    if location.selector:
+        yield io.BytesIO(read_clip(location, folder))
         return
-    path = folder / origin.path
+    path = folder / location.path
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        raise LocationChanged(f"{path}: is gone") from None
+        raise LocationChanged(f"{path}: no longer exists") from None
     with file:
-        _check(path, origin, os.fstat(file.fileno()).st_size, b"")
+        _check_unchanged(path, location, os.fstat(file.fileno()).st_size, b"")
         yield file
 
 
-def _check(path: Path, origin: ClipLocation, size: int, data: bytes) -> None:
-    if origin.stamp.startswith("sha256-"):
-        if part_stamp(data) != origin.stamp:
-            raise LocationChanged(f"{path}: is damaged, or not what it was ({origin.part})")
-    elif origin.stamp and size != stamped_size(origin.stamp):
-        raise LocationChanged(f"{path}: has {size} bytes and had {stamped_size(origin.stamp)}")
+def _check_unchanged(path: Path, location: ClipLocation, size: int, data: bytes) -> None:
+    if location.fingerprint.startswith("sha256-"):
+        if content_fingerprint(data) != location.fingerprint:
+            raise LocationChanged(f"{path}: the bytes {location.selector} were changed or damaged")
+    elif location.fingerprint and size != fingerprint_size(location.fingerprint):
+        raise LocationChanged(f"{path}: has {size} bytes, but had {fingerprint_size(location.fingerprint)}")
 
 
+# Packs are kept open, because the clips of a shard lie in few of them.
 _packs: OrderedDict[Path, h5py.File] = OrderedDict()
 
 
-def _pack(path: Path) -> h5py.File:
-    """The pack, kept open: a shard's clips lie in few packs."""
+def _open_pack(path: Path) -> h5py.File:
     if path not in _packs:
-        while len(_packs) >= _OPEN_PACKS:
+        while len(_packs) >= _MAX_OPEN_PACKS:
             _packs.popitem(last=False)[1].close()
         _packs[path] = h5py.File(path, "r")
     _packs.move_to_end(path)
     return _packs[path]
 
 
-def _pack_row(path: Path, origin: ClipLocation) -> bytes:
-    """A row of an HDF5 pack: the file that it holds, or its samples as WAV."""
-    place, _, rate = origin.part.partition("@")
-    column, _, row = place.rstrip("]").rpartition("[")
-    # Before it is opened: of a pack that was cut HDF5 says no more than of a damaged row.
-    _check(path, origin, path.stat().st_size, b"")
-    value: Any = _pack(path)[column][int(row)]
+def _read_pack_row(path: Path, location: ClipLocation) -> bytes:
+    """Read a row of an HDF5 pack: the encoded file that it holds, or its samples as a WAV file."""
+    cell, _, rate = location.selector.partition("@")
+    column, _, row = cell.rstrip("]").rpartition("[")
+    # Checked before opening: HDF5 reports a truncated pack with the same error as a damaged row.
+    _check_unchanged(path, location, path.stat().st_size, b"")
+    value: Any = _open_pack(path)[column][int(row)]
     if int(rate or 0) == 0:
         return bytes(value) if isinstance(value, bytes) else np.asarray(value, dtype=np.uint8).tobytes()
-    return _wav(np.asarray(value), int(rate))
+    return _encode_wav(np.asarray(value), int(rate))
 
 
-def _wav(samples: np.ndarray, sample_rate: int) -> bytes:
-    """Samples as a WAV file of their own type: int16, or float32."""
+def _encode_wav(samples: np.ndarray, sample_rate: int) -> bytes:
+    """Encode samples as a WAV file: integers as int16, others as float32."""
     import soundfile
 
     buffer = io.BytesIO()
-    integer = samples.dtype.kind == "i"
-    values = samples.astype(np.int16 if integer else np.float32)
-    soundfile.write(buffer, values, sample_rate, format="WAV", subtype="PCM_16" if integer else "FLOAT")
+    is_integer = samples.dtype.kind == "i"
+    values = samples.astype(np.int16 if is_integer else np.float32)
+    soundfile.write(buffer, values, sample_rate, format="WAV", subtype="PCM_16" if is_integer else "FLOAT")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""All files below a folder; a folder that cannot be listed is a fault, not an empty one."""
+"""List all files below a folder; a folder that cannot be listed is an error, not an empty folder."""
 
 import os
 from collections.abc import Iterator
@@ -8,15 +8,15 @@ from typing import NoReturn
 from ssondo.errors import SsondoError
 
 
-def walk(root: str | os.PathLike[str]) -> Iterator[Path]:
-    """Every file below a folder, links followed, no folder twice; links to nothing are among them.
+def list_files(root: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield every file below a folder, following links; no folder is listed twice, and broken links are included.
 
     Raises:
-        SsondoError: if the folder or one below it cannot be listed: what is in it would count as missing.
+        SsondoError: If the folder or one below it cannot be listed, because its files would count as missing.
     """
     seen: set[tuple[int, int]] = set()
     for folder, subfolders, names in os.walk(root, onerror=cannot_list, followlinks=True):
-        stat = os.stat(folder)  # noqa: PTH116 (two million names)
+        stat = os.stat(folder)  # noqa: PTH116 (faster for two million files)
         if (stat.st_dev, stat.st_ino) in seen:
             subfolders.clear()
             continue
@@ -26,12 +26,12 @@ def walk(root: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def cannot_list(error: OSError) -> NoReturn:
-    """Say which folder cannot be listed, and why.
+    """Report the folder that cannot be listed, and why.
 
     Raises:
-        SsondoError: always.
+        SsondoError: Always.
     """
     raise SsondoError(
-        f"{error.filename}: this folder cannot be listed ({error.strerror}), and all in it would count as missing; "
-        "give permission to read it, mount it again, or move it away"
+        f"{error.filename}: this folder cannot be listed ({error.strerror}), so all files in it would count as "
+        "missing; grant permission to read it, mount it again, or move it away"
     ) from None

@@ -204,7 +204,7 @@ def embed(
             if left_out:
                 gone = set(left_out)
                 clip_ids = [clip for clip in clip_ids if clip not in gone]
-                writer.note(
+                writer.update_settings(
                     not_finite=left_out,
                     clip_list_sha256=clip_list_digest(clip_ids),
                     n_missing=len(shard) - len(clip_ids),

@@ -14,7 +14,7 @@ from pathlib import Path
 from ssondo.audioset.sources.clip_names import clip_ids_of
 from ssondo.storage.atomic_files import file_digest, write_text
 from ssondo.storage.segments import shard_of
-from ssondo.system.list_files import walk
+from ssondo.system.list_files import list_files
 
 MOST_FILES = 20_000
 
@@ -23,7 +23,7 @@ def _walk(folder: str) -> Iterator[Path]:
     """Every file below `folder`, through links too; none if there is no such folder. Links to nothing are left out."""
     if not Path(folder).is_dir():
         return iter(())
-    return (path for path in walk(folder) if path.is_file())
+    return (path for path in list_files(folder) if path.is_file())
 
 
 def _stamps(path: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from ssondo.audioset.fetch import fetch
 from ssondo.audioset.sources import Fetched, open_source
 from ssondo.audioset.sources.clip_names import clip_ids_of
 from ssondo.errors import SsondoError, TransientError
-from ssondo.storage.clip_location import ClipLocation, read_origin
+from ssondo.storage.clip_location import ClipLocation, read_clip
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.status import Status
@@ -39,8 +39,8 @@ def segment_list(folder: Path, *clips: tuple[str, float, float]) -> Path:
 
 def sound_of(shard: AudioShard, row: int) -> bytes:
     """A clip's sound, from the shard or from where it lies."""
-    elsewhere = shard.origin(row)
-    return shard.blob(row) if elsewhere is None else read_origin(ClipLocation.decoded(*elsewhere), shard.path.parent)
+    elsewhere = shard.location(row)
+    return shard.blob(row) if elsewhere is None else read_clip(ClipLocation.from_bytes(*elsewhere), shard.path.parent)
 
 
 def results(path: Path) -> dict[str, tuple[str, str, bytes]]:

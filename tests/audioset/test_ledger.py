@@ -6,7 +6,7 @@ import pytest
 from ssondo.audioset.ledger import Ledger, read_ledger
 from ssondo.audioset.sources import Fetched
 from ssondo.errors import TransientError
-from ssondo.storage.clip_location import LocationChanged, read_origin
+from ssondo.storage.clip_location import LocationChanged, read_clip
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
 
@@ -31,7 +31,7 @@ def written(path: Path) -> list[int]:
 def sound(ledger: Ledger, clip: Segment) -> bytes:
     origin = ledger.ending(clip).origin
     assert origin is not None
-    return read_origin(origin, ledger.path.parent)
+    return read_clip(origin, ledger.path.parent)
 
 
 def test_clips_are_remembered_with_their_sound(tmp_path: Path) -> None:

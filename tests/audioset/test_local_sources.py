@@ -231,7 +231,7 @@ def test_sound_that_went_away_is_a_fault_not_a_shard_of_nothing(tmp_path: Path, 
     for folder in (tmp_path / "copy", work / "located" / "unpacked"):
         if folder.exists():
             folder.rename(folder.with_name("elsewhere"))
-    with pytest.raises(LocationChanged, match=r"is gone; .*--forcerun locate fetch"):
+    with pytest.raises(LocationChanged, match=r"no longer exists; .*--forcerun locate fetch"):
         resample(audio=work / "fetched" / "eval-0000.h5", out=work / "x.h5", sample_rate=RATE, clip_s=1.0)
     assert not (work / "x.h5").exists()
 
@@ -258,7 +258,7 @@ def test_a_file_that_was_cut_since_it_was_noted_is_a_fault(tmp_path: Path) -> No
     imported(tmp_path / "work", as_folder(tmp_path / "copy"))
     file = next((tmp_path / "copy").rglob("*YYYYYYYYYYY*"))
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(LocationChanged, match="has 100 bytes and had"):
+    with pytest.raises(LocationChanged, match="has 100 bytes, but had"):
         resample(audio=tmp_path / "work/fetched/eval-0000.h5", out=tmp_path / "x.h5", sample_rate=RATE, clip_s=1.0)
 
 
@@ -270,7 +270,7 @@ def test_a_pack_that_was_cut_since_it_was_noted_is_a_fault(tmp_path: Path) -> No
     clip_location._packs.clear()
     for path in (tmp_path / "copy").iterdir():
         path.write_bytes(path.read_bytes()[:5_000])
-    with pytest.raises(LocationChanged, match="has 5000 bytes and had"):
+    with pytest.raises(LocationChanged, match="has 5000 bytes, but had"):
         resample(audio=tmp_path / "work/fetched/eval-0000.h5", out=tmp_path / "x.h5", sample_rate=RATE, clip_s=1.0)
 
 

@@ -11,7 +11,7 @@ import ssondo.audio.codec
 from ssondo.audio.codec import decode_flac_mono, decode_mono, resample_to
 from ssondo.audioset.resample import resample
 from ssondo.errors import SsondoError
-from ssondo.storage.clip_location import ClipLocation, file_stamp
+from ssondo.storage.clip_location import ClipLocation, file_fingerprint
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 from ssondo.storage.shards.status import Status
 
@@ -156,9 +156,9 @@ def test_an_unknown_codec_leaves_no_file(tmp_path: Path, faulty: Path) -> None:
 def test_a_full_disk_is_not_blamed_on_the_file_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What no library can read goes to the ffmpeg program as a temporary file."""
     (tmp_path / "page.mp3").write_bytes(b"<html>not found</html>" * 9)
-    origin = ClipLocation(str(tmp_path / "page.mp3"), "", file_stamp(tmp_path / "page.mp3"))
+    origin = ClipLocation(str(tmp_path / "page.mp3"), "", file_fingerprint(tmp_path / "page.mp3"))
     with AudioShardWriter(tmp_path / "fetched.h5", sample_rate=0, settings={}, producer="fetch") as shard:
-        shard.add("page", origin=(origin.encoded(), origin.stamp, origin.identity))
+        shard.add("page", location=origin.to_shard())
 
     def full(**_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -22,7 +22,7 @@ from ssondo.audioset.resample import resample
 from ssondo.audioset.sources import Fetched, RateLimited
 from ssondo.audioset.sources.youtube import Youtube, _classified
 from ssondo.errors import TransientError
-from ssondo.storage.clip_location import ClipLocation, LocationChanged, read_origin
+from ssondo.storage.clip_location import ClipLocation, LocationChanged, read_clip
 from ssondo.storage.segments import Segment, read_segments
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.status import Status
@@ -63,9 +63,9 @@ def endings(path: Path) -> dict[str, tuple[str, str]]:
 
 def sound(path: Path, clip: str) -> bytes:
     with AudioShard(path) as shard:
-        elsewhere = shard.origin(shard.clip_ids.index(clip))
+        elsewhere = shard.location(shard.clip_ids.index(clip))
     assert elsewhere is not None
-    return read_origin(ClipLocation.decoded(*elsewhere), path.parent)
+    return read_clip(ClipLocation.from_bytes(*elsewhere), path.parent)
 
 
 # Each way in which a server can misbehave, and how a clip ends for it; a rate limit is no ending. The address of

@@ -108,7 +108,7 @@ def test_shard_cut_short_says_so(tmp_path: Path, share: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(
-        SsondoError, match=r"a\.h5: not a readable HDF5 file, or cut short .* make it again with: snakemake"
+        SsondoError, match=r"a\.h5: not a readable HDF5 file, or truncated .* make it again with: snakemake"
     ):
         AudioShard(path)
 

@@ -11,7 +11,7 @@ from ssondo.audioset.sources.local import Candidate, LocalSource
 from ssondo.errors import SsondoError
 from ssondo.storage.clip_location import ClipLocation
 from ssondo.storage.segments import SOUND_SUFFIXES, Segment
-from ssondo.system.list_files import walk
+from ssondo.system.list_files import list_files
 
 __all__ = ["Folder", "clip_ids_of"]
 
@@ -67,7 +67,7 @@ class Folder(LocalSource):
         """
         root = os.path.abspath(self.path)  # noqa: PTH100 (a link stays one)
         n_files = 0
-        for file in walk(Path(root)):
+        for file in list_files(Path(root)):
             stem, suffix = os.path.splitext(file.name)  # noqa: PTH122 (two million names)
             if suffix.lower() not in SOUND_SUFFIXES:
                 continue

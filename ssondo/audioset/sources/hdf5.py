@@ -13,7 +13,7 @@ import numpy as np
 
 from ssondo.audioset.sources.local import Candidate, LocalSource, files_of
 from ssondo.errors import SsondoError
-from ssondo.storage.clip_location import ClipLocation, file_stamp
+from ssondo.storage.clip_location import ClipLocation, file_fingerprint
 from ssondo.storage.segments import Segment
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Hdf5(LocalSource):
             SsondoError: if a file is no such pack.
         """
         for file in files_of(self.path, _SUFFIXES, "HDF5 packs"):
-            stamp = file_stamp(file)
+            stamp = file_fingerprint(file)
             try:
                 with h5py.File(file, "r") as pack:
                     names, column, rate = self._layout(file, pack)

@@ -19,10 +19,10 @@ from ssondo.audioset.sources import Fetched
 from ssondo.audioset.sources.clip_names import is_start, readings
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import atomic_write
-from ssondo.storage.clip_location import ClipLocation, file_stamp, open_origin, read_origin, stamped_size
+from ssondo.storage.clip_location import ClipLocation, file_fingerprint, open_clip, read_clip, fingerprint_size
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
-from ssondo.system.list_files import cannot_list, walk
+from ssondo.system.list_files import cannot_list, list_files
 
 _HEADER = "ytid,cut,origin"
 
@@ -131,20 +131,20 @@ class LocalSource:
         if place is None:
             return Fetched(Status.UNAVAILABLE, "no file")
         origin = place.origin
-        if not origin.stamp:
-            origin = origin._replace(stamp=file_stamp(origin.path))
-        if not origin.stamp:
+        if not origin.fingerprint:
+            origin = origin._replace(fingerprint=file_fingerprint(origin.path))
+        if not origin.fingerprint:
             return Fetched(Status.FAILED, "cannot be read")
-        if not origin.part and not stamped_size(origin.stamp):
+        if not origin.selector and not fingerprint_size(origin.fingerprint):
             return Fetched(Status.FAILED, "empty file")
         cuts = not (self._whole_files or place.is_cut)
         if not cuts and not self._copies:
             return Fetched(Status.OK, origin=origin)
         try:
             if cuts:
-                with open_origin(origin, Path()) as video:
+                with open_clip(origin, Path()) as video:
                     return _cut(video, segment)
-            data = read_origin(origin, Path())
+            data = read_clip(origin, Path())
         except OSError as error:
             return Fetched(Status.FAILED, f"cannot be read: {error.strerror}")
         return Fetched(Status.OK, "", data) if data else Fetched(Status.FAILED, "empty file")
@@ -168,7 +168,7 @@ def files_of(path: str, suffixes: Iterable[str], what: str) -> list[Path]:
     if Path(path).is_file():
         found = [Path(path)]
     elif Path(path).is_dir():
-        found = [file for file in walk(Path(path)) if file.name.lower().endswith(wanted)]
+        found = [file for file in list_files(Path(path)) if file.name.lower().endswith(wanted)]
     else:
         _check_listable(path)
         found = [Path(name) for name in glob(path, recursive=True) if Path(name).is_file()]  # noqa: PTH207
@@ -210,7 +210,7 @@ def write_places(path: Path, places: Mapping[str, Place]) -> None:
     lines = [f"{_HEADER}\n".encode()]
     for clip in sorted(places):
         origin, is_cut = places[clip]
-        text = f"{origin.stamp}|".encode() + origin.encoded()
+        text = f"{origin.fingerprint}|".encode() + origin.to_bytes()
         lines.append(_csv_field(clip) + b",%d," % is_cut + text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b"\n")
     with atomic_write(path) as temporary:
         temporary.write_bytes(b"".join(lines))
@@ -245,5 +245,5 @@ def read_places(path: Path) -> dict[str, Place]:
         cut, _, text = rest.partition(b",")
         stamp, _, place = text.partition(b"|")
         place = place.replace(b"\\\\", b"\0").replace(b"\\n", b"\n").replace(b"\0", b"\\")
-        places[clip.decode("ascii")] = Place(ClipLocation.decoded(place, stamp.decode("ascii")), cut == b"1")
+        places[clip.decode("ascii")] = Place(ClipLocation.from_bytes(place, stamp.decode("ascii")), cut == b"1")
     return places

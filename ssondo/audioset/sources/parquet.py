@@ -16,7 +16,7 @@ from typing import Any
 from ssondo.audioset.sources.local import Candidate, LocalSource, files_of
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import atomic_write, write_text
-from ssondo.storage.clip_location import ClipLocation, file_stamp, part_stamp
+from ssondo.storage.clip_location import ClipLocation, file_fingerprint, content_fingerprint
 from ssondo.storage.segments import Segment
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Parquet(LocalSource):
     def _rows(self, file: Path, unpacked: Path, is_wanted: Callable[[str], bool]) -> list[list[Any]]:
         """Names, start, length, stamp and path of each row; the sound of the wanted ones is in `unpacked`."""
         notes = unpacked.with_suffix(".json")
-        stamp = file_stamp(file)
+        stamp = file_fingerprint(file)
         if notes.is_file() and unpacked.is_file():
             known = json.loads(notes.read_text(encoding="utf-8"))
             complete = known.get("form") == _NOTES_FORM and known["stamp"] == stamp
@@ -104,7 +104,7 @@ class Parquet(LocalSource):
                 # All names are noted: another list may want the row by another of them.
                 if data and _first_wanted(names, is_wanted):
                     sound.write(data)
-                    rows.append([names, start, len(data), part_stamp(data), "", False])
+                    rows.append([names, start, len(data), content_fingerprint(data), "", False])
                 else:
                     rows.append([names, 0, 0, "", path, not data])
             size = sound.tell()

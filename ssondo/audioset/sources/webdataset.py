@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ssondo.audioset.sources.local import Candidate, LocalSource, files_of
 from ssondo.errors import SsondoError
-from ssondo.storage.clip_location import ClipLocation, file_stamp, stamped_size
+from ssondo.storage.clip_location import ClipLocation, file_fingerprint, fingerprint_size
 from ssondo.storage.segments import SOUND_SUFFIXES, Segment
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,8 @@ class WebDataset(LocalSource):
 
 def _members(file: Path) -> Iterator[tuple[str, str, ClipLocation, bytes]]:
     """Name without suffix, suffix, place, and the content if it is JSON, of the members of a tar."""
-    stamp = file_stamp(file)
-    size = stamped_size(stamp)
+    stamp = file_fingerprint(file)
+    size = fingerprint_size(stamp)
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:

@@ -1,9 +1,9 @@
-"""HDF5 shards: many clips in one file, complete or absent.
+"""HDF5 shards: many clips in one file, which is either complete or absent.
 
-An audio shard (`audio`) holds encoded clips end to end, cut by offsets; an embedding shard (`embedding`)
-one row a clip; a clustering (`clusters`) the clips' clusters and the centroids. All hold `clip_id`,
-fixed-length bytes. There are no variable-length types and no pickles, so anything that reads HDF5 reads
-them. docs/formats.md has every name.
+An audio shard (`audio`) stores encoded clips one after the other in one array and the offsets between them,
+an embedding shard (`embedding`) one row per clip, and a clustering (`clusters`) the cluster of each clip and
+the centroids. Each has a dataset `clip_id` of fixed-length bytes. There are no variable-length types and no
+pickles, so any program that reads HDF5 can read them. docs/formats.md describes every dataset.
 
-A kind has a module of its own, so that an edit of how embeddings are kept fetches no clip again.
+Each kind has its own module, so that a change of the embedding format does not fetch any clip again.
 """

@@ -1,4 +1,4 @@
-"""What all kinds of shard share: complete or absent, one digest, what a reader checks."""
+"""What all kinds of shard share: atomic writing, one digest, and the checks of the reader."""
 
 import io
 import json
@@ -19,7 +19,11 @@ FORMAT_VERSION = 1
 
 
 def fixed_bytes(texts: Sequence[str], what: str, path: Path) -> np.ndarray:
-    """ASCII texts as fixed-length bytes, of the longest's length."""
+    """ASCII texts as an array of fixed-length bytes, as long as the longest of them.
+
+    Raises:
+        SsondoError: If a text has other characters; `what` and `path` name it in the message.
+    """
     try:
         values = np.array([text.encode("ascii") for text in texts], dtype=np.bytes_)
     except UnicodeEncodeError as error:
@@ -27,43 +31,51 @@ def fixed_bytes(texts: Sequence[str], what: str, path: Path) -> np.ndarray:
     return values if len(texts) else np.zeros(0, dtype="S1")
 
 
-class _Disk(io.FileIO):
-    """The file under HDF5. A failed write is kept in `fault` and not told to HDF5.
+class _File(io.FileIO):
+    """The file that HDF5 writes to. A write error is stored in `error` and hidden from HDF5.
 
-    HDF5 cannot close a file that it could not write, and the process dies of it later; so from the
-    first fault on everything is swallowed, and the shard's writer raises the fault itself.
+    HDF5 cannot close a file after a failed write, and the process crashes later. Therefore all writes
+    after the first error are ignored, and the writer of the shard raises the stored error.
     """
 
-    fault: OSError | None = None
+    error: OSError | None = None
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        done = 0
-        while self.fault is None and done < len(view):
+        n_written = 0
+        while self.error is None and n_written < len(view):
             try:
-                done += super().write(view[done:])
+                n_written += super().write(view[n_written:])
             except OSError as error:
-                self.fault = error
-        if self.fault is not None:
-            self.seek(len(view) - done, os.SEEK_CUR)
+                self.error = error
+        if self.error is not None:
+            self.seek(len(view) - n_written, os.SEEK_CUR)
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        if self.fault is None:
+        if self.error is None:
             try:
                 return super().truncate(size)
             except OSError as error:
-                self.fault = error
+                self.error = error
         return size or 0
 
-    def check(self) -> None:
-        """Raise the fault, if there was one."""
-        if self.fault is not None:
-            raise self.fault
+    def raise_error(self) -> None:
+        """Raise the first write error, if there was one."""
+        if self.error is not None:
+            raise self.error
 
 
-class Writer:
-    """What both kinds of shard share: the temporary name, the attributes, the digest."""
+class ShardWriter:
+    """Base class of the writers: temporary file, attributes, arrays with one row per clip, digest.
+
+    Use it as a context manager; the file appears under its final name when the block succeeds.
+
+    Args:
+        path: Final name of the file; the digest is written next to it.
+        settings: What the content was made with, stored as JSON.
+        attributes: Other attributes of the file.
+    """
 
     kind: str
 
@@ -73,11 +85,11 @@ class Writer:
         self.path = Path(path)
         self._settings = json.dumps(dict(settings), sort_keys=True)
         self._clip_ids: list[str] = []
+        self._extra: dict[str, np.ndarray] = {}
         self._stack = ExitStack()
-        self._replacing = atomic_write(self.path)
-        temporary = self._stack.enter_context(self._replacing)
+        temporary = self._stack.enter_context(atomic_write(self.path))
         try:
-            self._disk = self._stack.enter_context(_Disk(temporary, "w+b"))
+            self._disk = self._stack.enter_context(_File(temporary, "w+b"))
             self._file = self._stack.enter_context(h5py.File(self._disk, "w"))
             self._file.attrs.update(
                 {
@@ -94,10 +106,14 @@ class Writer:
     def __len__(self) -> int:
         return len(self._clip_ids)
 
-    def note(self, **settings: Any) -> None:
-        """Set settings that are known only when the clips are written."""
+    def update_settings(self, **settings: Any) -> None:
+        """Add settings whose values are available only after clips were written."""
         self._settings = json.dumps(json.loads(self._settings) | settings, sort_keys=True)
         self._file.attrs["settings"] = self._settings
+
+    def add_extra(self, name: str, values: np.ndarray) -> None:
+        """Add an array with one row per clip (labels, split, fold), in the order of `add`."""
+        self._extra[name] = np.asarray(values)
 
     def __enter__(self) -> Self:
         return self
@@ -109,9 +125,9 @@ class Writer:
             try:
                 self._finish()
                 self._file.close()
-                self._disk.check()
-            except BaseException as fault:
-                self._abandon(fault)
+                self._disk.raise_error()
+            except BaseException as failure:
+                self._abandon(failure)
                 raise
             self._stack.__exit__(None, None, None)
             write_digest(self.path, self.digest)
@@ -119,46 +135,55 @@ class Writer:
             self._abandon(error)
 
     def _abandon(self, error: BaseException) -> None:
-        """Close without writing more; `replacing` removes the file and words a full disk."""
-        self._disk.fault = self._disk.fault or OSError("abandoned")
+        """Close without further writes; `atomic_write` removes the file and reports a full disk."""
+        self._disk.error = self._disk.error or OSError("abandoned")
         self._stack.__exit__(type(error), error, error.__traceback__)
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        raise NotImplementedError
+        """Arrays that are written when all clips were added."""
+        return {}
 
     def _streamed_digests(self) -> dict[str, str]:
-        raise NotImplementedError
+        """Digests of the arrays that were written while clips were added."""
+        return {}
 
     def _identity(self) -> dict[str, str]:
-        """Attributes that change what a reader computes, and so belong to the digest."""
-        return {"kind": self.kind, "settings": json.dumps(self._settings_that_count(), sort_keys=True)}
+        """Attributes that change what a reader computes and therefore belong to the digest."""
+        return {"kind": self.kind, "settings": json.dumps(self._digested_settings(), sort_keys=True)}
 
-    def _settings_that_count(self) -> dict[str, Any]:
-        """What readers take from the settings; a digest of other files in them is their own matter."""
+    def _digested_settings(self) -> dict[str, Any]:
+        """The settings without digests of input files, which do not change the content."""
         return {key: value for key, value in json.loads(self._settings).items() if not key.endswith("_digest")}
 
     def _finish(self) -> None:
         if len(set(self._clip_ids)) != len(self._clip_ids):
             seen: set[str] = set()
-            twice = next(clip for clip in self._clip_ids if clip in seen or seen.add(clip))  # type: ignore[func-returns-value]
-            raise SsondoError(f"{self.path}: clip {twice} was added twice; a shard holds a clip once")
-        arrays = {"clip_id": fixed_bytes(self._clip_ids, "clip", self.path), **self._arrays()}
+            duplicate = next(clip for clip in self._clip_ids if clip in seen or seen.add(clip))  # type: ignore[func-returns-value]
+            raise SsondoError(f"{self.path}: clip {duplicate} was added twice; a shard holds each clip once")
+        for name, values in self._extra.items():
+            if len(values) != len(self):
+                raise ValueError(f"{name} has {len(values)} rows for {len(self)} clips")
+        streamed = self._streamed_digests()
+        arrays = {"clip_id": fixed_bytes(self._clip_ids, "clip", self.path), **self._arrays(), **self._extra}
         for name, values in arrays.items():
             self._file.create_dataset(name, data=values)
         self.digest = content_digest(
-            {
-                **self._identity(),
-                **self._streamed_digests(),
-                **{name: array_digest(values) for name, values in arrays.items()},
-            }
+            {**self._identity(), **streamed, **{name: array_digest(values) for name, values in arrays.items()}}
         )
         self._file.attrs["digest"] = self.digest
         self._file.attrs["n_clips"] = len(self._clip_ids)
         self._file.attrs["complete"] = True
 
 
-class Reader:
-    """Open and check a shard; use as a context manager."""
+class ShardReader:
+    """Base class of the readers, which open and check a shard; use it as a context manager.
+
+    Args:
+        path: Path of the shard.
+
+    Raises:
+        SsondoError: If the shard is missing, incomplete, damaged, or of another kind or format version.
+    """
 
     kind: str
     _required: tuple[str, ...]
@@ -171,7 +196,7 @@ class Reader:
         try:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
-            raise SsondoError(f"{self.path}: not a readable HDF5 file, or cut short ({error}); {remake}") from None
+            raise SsondoError(f"{self.path}: not a readable HDF5 file, or truncated ({error}); {remake}") from None
         try:
             attributes = self._file.attrs
             version = attributes.get("format_version")
@@ -183,11 +208,12 @@ class Reader:
                 raise SsondoError(f"{self.path}: a shard of kind {attributes.get('kind')!r}, expected {self.kind!r}")
             missing = [name for name in self._required if name not in self._file]
             if missing or not attributes.get("complete"):
-                raise SsondoError(f"{self.path}: incomplete ({', '.join(missing) or 'no end mark'}); {remake}")
+                reason = f"no dataset {', '.join(missing)}" if missing else "not marked as complete"
+                raise SsondoError(f"{self.path}: incomplete ({reason}); {remake}")
             self.clip_ids: list[str] = [name.decode("ascii") for name in self._file["clip_id"][:]]
             if len(self.clip_ids) != attributes["n_clips"]:
                 raise SsondoError(
-                    f"{self.path}: {len(self.clip_ids)} clips where {attributes['n_clips']} are noted; {remake}"
+                    f"{self.path}: has {len(self.clip_ids)} clips, but n_clips is {attributes['n_clips']}; {remake}"
                 )
             self.digest: str = attributes["digest"]
             self.settings: dict[str, Any] = json.loads(attributes["settings"])
@@ -206,11 +232,15 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Close the file; arrays that were read stay usable."""
+        """Close the file; arrays that were read remain valid."""
         self._file.close()
 
     def extra(self, name: str) -> np.ndarray:
-        """The array `name` that the writer added, one row a clip."""
+        """Read the array `name`, which has one row per clip.
+
+        Raises:
+            SsondoError: If the shard has no such array.
+        """
         if name not in self._file:
             raise SsondoError(f"{self.path}: has no {name!r}; it holds {', '.join(sorted(self._file))}")
         return self._file[name][:]

@@ -1,4 +1,4 @@
-"""A clustering: which cluster each clip belongs to, and the centroids."""
+"""A clustering: the cluster of each clip, and the centroids."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from ssondo.storage.shards.base import Reader, Writer
+from ssondo.storage.shards.base import ShardReader, ShardWriter
 
 
-class ClusterWriter(Writer):
-    """Write which cluster each clip belongs to, with the centroids; appears when the block ends well."""
+class ClusterWriter(ShardWriter):
+    """Write the cluster of each clip and the centroids; the file appears when the block succeeds.
+
+    Args:
+        path: Final name of the file; the digest is written next to it.
+        settings: What the clustering was made with, stored as JSON.
+    """
 
     kind = "clusters"
 
@@ -21,6 +26,8 @@ class ClusterWriter(Writer):
 
     def add(self, clip_ids: Sequence[str], clusters: np.ndarray) -> None:
         """Add clips and their clusters, shape (len(clip_ids),), integers in [0, k)."""
+        if len(clusters) != len(clip_ids):
+            raise ValueError(f"{len(clusters)} clusters for {len(clip_ids)} clips")
         self._clip_ids.extend(clip_ids)
         self._clusters.append(np.asarray(clusters, dtype="i4"))
 
@@ -28,18 +35,19 @@ class ClusterWriter(Writer):
         """Set the centroids, shape (k, embedding_dim)."""
         self._centroids = np.asarray(centroids, dtype="f4")
 
-    def _streamed_digests(self) -> dict[str, str]:
-        return {}
-
     def _arrays(self) -> dict[str, np.ndarray]:
         clusters = np.concatenate([np.zeros(0, dtype="i4"), *self._clusters])
-        if len(clusters) != len(self):
-            raise ValueError(f"{len(clusters)} clusters for {len(self)} clips")
         return {"cluster": clusters, "centroids": self._centroids}
 
 
-class Clusters(Reader):
-    """What `cluster` found: `clip_ids`, `cluster` (n,) int32, `centroids` (k, embedding_dim) float32."""
+class Clusters(ShardReader):
+    """A clustering, as written by `ClusterWriter`.
+
+    Attributes:
+        clip_ids: Names of the clips.
+        cluster: Cluster of each clip, int32, shape (n,).
+        centroids: Centroids, float32, shape (k, embedding_dim).
+    """
 
     kind = "clusters"
     _required = ("clip_id", "cluster", "centroids")

@@ -1,4 +1,4 @@
-"""Embedding shards: one row a clip, of a teacher or a student."""
+"""Embedding shards: one row per clip, computed by a teacher or a student."""
 
 import hashlib
 import os
@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 
 from ssondo.errors import SsondoError
-from ssondo.storage.shards.base import Reader, Writer
+from ssondo.storage.shards.base import ShardReader, ShardWriter
 
 ENVIRONMENT_OF = "environment_of"
-"""The setting that says what each verb behind embeddings computed with; no part of the digest."""
+"""Setting that describes the machine on which each verb behind the embeddings ran; it is not part of the digest."""
 
 
-class EmbeddingShardWriter(Writer):
-    """Write an embedding shard batch by batch; it appears under its name when the block ends well.
+class EmbeddingShardWriter(ShardWriter):
+    """Write an embedding shard batch by batch; the file appears when the block succeeds.
 
     Args:
-        path: final name; a digest is written beside it.
-        embedding_dim: length of an embedding.
-        settings: what made the embeddings, kept as JSON.
-        checkpoint_sha256: of the model's weights.
-        dtype: "float16" or "float32", on disk.
-        producer: the verb that writes it.
+        path: Final name of the file; the digest is written next to it.
+        embedding_dim: Length of an embedding.
+        settings: What the embeddings were made with, stored as JSON.
+        checkpoint_sha256: SHA-256 of the weights of the model.
+        dtype: Type on disk, "float16" or "float32".
+        producer: Name of the verb that writes the shard.
     """
 
     kind = "embedding"
@@ -47,62 +47,57 @@ class EmbeddingShardWriter(Writer):
             chunks=(64, embedding_dim),
         )
         self._rows_digest = hashlib.sha256()
-        self._extra: dict[str, np.ndarray] = {}
 
     def add(self, clip_ids: Sequence[str], embeddings: np.ndarray) -> None:
         """Add clips.
 
         Args:
-            clip_ids: ASCII names, unique in the shard.
-            embeddings: shape (len(clip_ids), embedding_dim).
+            clip_ids: Names of the clips, ASCII, unique in the shard.
+            embeddings: Embeddings, shape (len(clip_ids), embedding_dim).
 
         Raises:
-            SsondoError: if an embedding is not finite in the shard's type.
+            SsondoError: If an embedding is not finite in the type on disk.
         """
-        rows = self._as_kept(embeddings)
+        rows = self._cast(embeddings)
         if rows.shape != (len(clip_ids), self._rows.shape[1]):
             raise ValueError(f"{len(clip_ids)} clips with embeddings of shape {rows.shape}")
         finite = self.is_finite(rows)
         if not finite.all():
-            bad = clip_ids[int(np.argmin(finite))]
+            clip_id = clip_ids[int(np.argmin(finite))]
             raise SsondoError(
-                f"{self.path}: the embedding of clip {bad} has a NaN or is too large for {rows.dtype}; "
-                "check the checkpoint and that clip's sound, or set dtype and precision of embed to float32"
+                f"{self.path}: the embedding of clip {clip_id} has a NaN or is too large for {rows.dtype}; "
+                "check the checkpoint and the sound of that clip, or set dtype and precision of embed to float32"
             )
         n = len(self)
         self._rows.resize(n + len(rows), axis=0)
         self._rows[n:] = rows
         self._rows_digest.update(np.ascontiguousarray(rows).data if rows.size else b"")
         self._clip_ids.extend(clip_ids)
-        self._disk.check()
+        self._disk.raise_error()
 
-    def _as_kept(self, embeddings: np.ndarray) -> np.ndarray:
+    def _cast(self, embeddings: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             return np.asarray(embeddings).astype(self._rows.dtype)
 
     def is_finite(self, embeddings: np.ndarray) -> np.ndarray:
-        """Which embeddings, shape (n, embedding_dim), are finite in the shard's type: bool, shape (n,)."""
-        return np.isfinite(self._as_kept(embeddings)).all(axis=1)
+        """Whether each embedding, shape (n, embedding_dim), is finite in the type on disk: bool, shape (n,)."""
+        return np.isfinite(self._cast(embeddings)).all(axis=1)
 
-    def add_extra(self, name: str, values: np.ndarray) -> None:
-        """Add an array with one row a clip (labels, split, fold), in the order of `add`."""
-        self._extra[name] = np.asarray(values)
-
-    def _settings_that_count(self) -> dict[str, Any]:
-        return {key: value for key, value in super()._settings_that_count().items() if key != ENVIRONMENT_OF}
+    def _digested_settings(self) -> dict[str, Any]:
+        return {key: value for key, value in super()._digested_settings().items() if key != ENVIRONMENT_OF}
 
     def _streamed_digests(self) -> dict[str, str]:
         return {"embedding": f"{self._rows.dtype.str}{self._rows.shape}{self._rows_digest.hexdigest()}"}
 
-    def _arrays(self) -> dict[str, np.ndarray]:
-        for name, values in self._extra.items():
-            if len(values) != len(self):
-                raise ValueError(f"{name} has {len(values)} rows for {len(self)} clips")
-        return dict(self._extra)
 
+class EmbeddingShard(ShardReader):
+    """An embedding shard.
 
-class EmbeddingShard(Reader):
-    """An embedding shard: `clip_ids`, `embedding_dim`, `checkpoint_sha256` and the rows."""
+    Attributes:
+        clip_ids: Names of the clips.
+        embedding_dim: Length of an embedding.
+        checkpoint_sha256: SHA-256 of the weights of the model.
+    """
 
     kind = "embedding"
     _required = ("clip_id", "embedding")
@@ -114,8 +109,11 @@ class EmbeddingShard(Reader):
         self.embedding_dim = int(self._rows.shape[1])
         if self._rows.shape[0] != len(self):
             self.close()
-            raise SsondoError(f"{self.path}: {self._rows.shape[0]} embeddings of {len(self)} clips; remake it")
+            raise SsondoError(
+                f"{self.path}: has {self._rows.shape[0]} embeddings for {len(self)} clips; "
+                "remove it and run snakemake again"
+            )
 
     def rows(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Embeddings of clips `start` to `stop`, shape (n, embedding_dim), in the type on disk."""
+        """Read the embeddings of the clips `start` to `stop`, shape (n, embedding_dim), in the type on disk."""
         return self._rows[start:stop]

@@ -1,10 +1,10 @@
-"""How a clip ended, as shards and ledgers note it."""
+"""The status of a clip in shards and ledgers."""
 
 from enum import IntEnum
 
 
 class Status(IntEnum):
-    """How a clip ended: there, known not to exist, or failed in a way that may pass."""
+    """Whether a clip is present, known not to exist, or failed for a reason that may be temporary."""
 
     OK = 0
     UNAVAILABLE = 1
