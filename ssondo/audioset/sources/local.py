@@ -19,7 +19,7 @@ from ssondo.audioset.sources import Fetched
 from ssondo.audioset.sources.clip_names import is_start, readings
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import atomic_write
-from ssondo.storage.clip_location import ClipLocation, file_fingerprint, open_clip, read_clip, fingerprint_size
+from ssondo.storage.clip_location import ClipLocation, file_fingerprint, fingerprint_size, open_clip, read_clip
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
 from ssondo.system.list_files import cannot_list, list_files

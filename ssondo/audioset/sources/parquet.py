@@ -16,7 +16,7 @@ from typing import Any
 from ssondo.audioset.sources.local import Candidate, LocalSource, files_of
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import atomic_write, write_text
-from ssondo.storage.clip_location import ClipLocation, file_fingerprint, content_fingerprint
+from ssondo.storage.clip_location import ClipLocation, content_fingerprint, file_fingerprint
 from ssondo.storage.segments import Segment
 
 log = logging.getLogger(__name__)
