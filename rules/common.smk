@@ -10,13 +10,13 @@ from ssondo.workflow.check_data import check_data_folder
 from ssondo.errors import SsondoError
 from ssondo.workflow.job_failures import Failures
 from ssondo.workflow.plan import Plan
-from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.input_digests import InputDigests
 
 try:
     if not Path("config.yaml").is_file():
         raise SsondoError("there is no config.yaml here; start snakemake in ssondo's own folder, data may lie anywhere")
     find_command()
-    watch = Watch(Path(".snakemake/ssondo/content.json"))
+    watch = InputDigests(Path(".snakemake/ssondo/content.json"))
     plan = Plan(load_config(config), watch)
     check(plan.config)
     check_data_folder(plan.config, plan.paths)
