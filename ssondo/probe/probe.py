@@ -1,8 +1,10 @@
-"""Probe frozen embeddings: what a linear layer or a small MLP can read from them.
+"""Score frozen embeddings of a task with linear probes or small MLPs.
 
-Everything is chosen by `selection.select`, which is handed training and validation clips
-only; then `selection.score` reads the test clips. Where a task has folds, the fold that is
-scored is neither trained on nor selected on.
+    ssondo probe --embeddings esc50.h5 --model '{"row_kind": "teacher", "teacher": "matpac"}' ... --out esc50.json
+
+Everything is selected by `ssondo.probe.grid_search.select`, which receives training and validation clips only;
+`ssondo.probe.scoring.score` then reads the test clips. In a task with folds, the test fold is used neither for
+training nor for validation.
 """
 
 import logging
@@ -16,18 +18,12 @@ import numpy as np
 import torch
 
 from ssondo.errors import SsondoError
-from ssondo.probe.grid_search import (
-    EarlyStopping,
-    FittedProbe,
-    GridPoint,
-    Head,
-    LabelledEmbeddings,
-    TrainValid,
-    bootstrap_scores,
-    score,
-    select,
-)
+from ssondo.probe.batched_probes import Head
+from ssondo.probe.confidence import ci95
+from ssondo.probe.eval_splits import VALID_FRACTION, EvalSplit, fold_splits, official_split
+from ssondo.probe.grid_search import EarlyStopping, FittedProbe, GridPoint, LabelledEmbeddings, TrainValid, select
 from ssondo.probe.model_id import ROW_KINDS
+from ssondo.probe.scoring import bootstrap_scores, score
 from ssondo.provenance import code_hash
 from ssondo.storage.atomic_files import clip_list_digest, write_json
 from ssondo.storage.shards.embedding import ENVIRONMENT_OF, EmbeddingShard
@@ -38,116 +34,30 @@ from ssondo.tasks.metrics import check_labels
 log = logging.getLogger(__name__)
 
 HEADS = ("linear", "mlp")
-PROTOCOLS = ("field", "published_notebook")
-# Of the training clips, where a task comes without a validation split.
-VALID_FRACTION = 0.15
-# The published notebook (linear probe on ESC-50): Adam, torch.nn.Linear, embeddings as they are.
+PROTOCOLS = ("standard", "published_notebook")
+# The published notebook (linear probe on ESC-50): Adam, torch.nn.Linear, raw embeddings.
 _NOTEBOOK = GridPoint(learning_rate=1e-3, weight_decay=0.0, batch_size=64)
 _NOTEBOOK_EPOCHS = 1000
 _CHUNK = 4096
 
 
-@dataclass(frozen=True)
-class Part:
-    """Which clips of a task train, validate and are scored; one a fold, or one for a split.
-
-    Attributes:
-        name: the scored fold, or "test".
-        development_rows: training and validation clips, shape (n,).
-        train_rows, valid_rows: into the development clips, shapes (n_seeds, n_train), (n_seeds, n_valid).
-        test_rows: shape (n_test,).
-    """
-
-    name: str
-    development_rows: np.ndarray
-    train_rows: np.ndarray
-    valid_rows: np.ndarray
-    test_rows: np.ndarray
-
-    def __post_init__(self) -> None:
-        for what, n in (
-            ("training", self.train_rows.shape[1]),
-            ("validation", self.valid_rows.shape[1]),
-            ("test", len(self.test_rows)),
-        ):
-            if not n:
-                raise SsondoError(f"{self.name}: no {what} clip is there; see the task's missing clips and its splits")
-
-
-def parts_of_folds(folds: np.ndarray, n_seeds: int) -> list[Part]:
-    """A part for each fold: it is scored, the next one validates, the others train.
-
-    Args:
-        folds: fold of each clip, shape (n_clips,).
-        n_seeds: how many seeds share the parts.
-
-    Raises:
-        SsondoError: if there are fewer than three folds.
-    """
-    names = np.unique(folds)
-    if len(names) < 3:
-        raise SsondoError(f"{len(names)} folds: one scores, one validates and one trains, so at least 3 are needed")
-    parts = []
-    for i, scored in enumerate(names):
-        development = np.flatnonzero(folds != scored)
-        validates = folds[development] == names[(i + 1) % len(names)]
-        train, valid = np.flatnonzero(~validates), np.flatnonzero(validates)
-        parts.append(
-            Part(
-                f"fold {scored}",
-                development,
-                np.tile(train, (n_seeds, 1)),
-                np.tile(valid, (n_seeds, 1)),
-                np.flatnonzero(folds == scored),
-            )
-        )
-    return parts
-
-
-def part_of_split(split: np.ndarray, classes: np.ndarray, seeds: list[int]) -> Part:
-    """The part of an official split; without validation clips each seed draws its own from the training clips.
-
-    Args:
-        split: shape (n_clips,), b"train", b"valid" or b"test".
-        classes: what the draw is stratified by, one number for each clip that is not a test
-            clip, in order.
-        seeds: one draw each.
-    """
-    development = np.flatnonzero(split != b"test")
-    test = np.flatnonzero(split == b"test")
-    validates = split[development] == b"valid"
-    if validates.any():
-        train, valid = np.flatnonzero(~validates), np.flatnonzero(validates)
-        return Part("test", development, np.tile(train, (len(seeds), 1)), np.tile(valid, (len(seeds), 1)), test)
-    draws = [_draw(classes, np.random.default_rng([seed, len(classes)])) for seed in seeds]
-    return Part("test", development, np.stack([d[0] for d in draws]), np.stack([d[1] for d in draws]), test)
-
-
-def _draw(classes: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that train and rows that validate; every class gives its share, the sizes do not depend on the draw."""
-    shuffled = generator.permutation(len(classes))
-    by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
-    place = np.arange(len(classes))
-    takes = np.floor((place + 1) * VALID_FRACTION) > np.floor(place * VALID_FRACTION)
-    return np.sort(by_class[~takes]), np.sort(by_class[takes])
-
-
-class _Task:
-    """A shard of task embeddings, read part by part."""
+class _TaskEmbeddings:
+    """Embeddings of a task, read from their shard one evaluation split after the other."""
 
     def __init__(self, shard: EmbeddingShard, device: torch.device) -> None:
         self.shard, self._device = shard, device
         missing = [name for name in ("task", "metric", "classes", "split_kind") if name not in shard.settings]
         if missing:
             raise SsondoError(
-                f"{shard.path}: no task embeddings (its settings lack {', '.join(missing)}); use embed_task"
+                f"{shard.path}: these are not the embeddings of a task (its settings lack {', '.join(missing)}); "
+                "make them with embed_task"
             )
         self.name: str = shard.settings["task"]
         self.metric: str = shard.settings["metric"]
         self.classes: list[str] = shard.settings["classes"]
 
-    def clips(self, rows: np.ndarray) -> LabelledEmbeddings:
-        """The clips of `rows`; the labels of other clips go no further than this function."""
+    def _clips(self, rows: np.ndarray) -> LabelledEmbeddings:
+        """Read the clips of `rows`, which ascend; labels of other clips do not leave this function."""
         labels = torch.from_numpy(self.shard.extra("labels")[rows])
         try:
             check_labels(self.metric, labels)
@@ -156,92 +66,87 @@ class _Task:
         if labels.shape[1] != len(self.classes):
             raise SsondoError(f"{self.shard.path}: {labels.shape[1]} label columns for {len(self.classes)} classes")
         embeddings = np.empty((len(rows), self.shard.embedding_dim), dtype="f4")
-        # In chunks, so that a large task is in memory once; `rows` ascend.
+        # Reading in chunks keeps a large task in memory only once.
         for start in range(0, len(self.shard), _CHUNK):
             first, last = np.searchsorted(rows, [start, start + _CHUNK])
             embeddings[first:last] = self.shard.rows(start, start + _CHUNK)[rows[first:last] - start]
         return LabelledEmbeddings(torch.from_numpy(embeddings).to(self._device), labels.to(self._device))
 
-    def parts(self, seeds: list[int]) -> list[Part]:
-        """What trains, validates and is scored."""
+    def splits(self, seeds: list[int]) -> list[EvalSplit]:
+        """Return the evaluation splits of the task: one per fold, or one."""
         try:
             if self.shard.settings["split_kind"] == "fold":
-                return parts_of_folds(self.shard.extra("fold"), len(seeds))
+                return fold_splits(self.shard.extra("fold"), len(seeds))
             split = self.shard.extra("split")
             unknown = set(np.unique(split)) - {b"train", b"valid", b"test"}
             if unknown:
-                raise SsondoError(f"split {min(unknown).decode()!r} is none of train, valid, test")
+                raise SsondoError(f"split {min(unknown).decode()!r} is not one of train, valid, test")
             labels = self.shard.extra("labels")[split != b"test"]
             classes = labels.argmax(axis=1) if self.metric == "accuracy" else np.zeros(len(labels), dtype="i8")
-            return [part_of_split(split, classes, seeds)]
+            return [official_split(split, classes, seeds)]
         except SsondoError as error:
             raise SsondoError(f"{self.shard.path}: {error}") from None
 
-    def development(self, part: Part) -> TrainValid:
-        """Training and validation clips of `part`."""
+    def train_valid(self, split: EvalSplit) -> TrainValid:
+        """Read the training and validation clips of `split`."""
         return TrainValid(
-            self.clips(part.development_rows),
-            torch.from_numpy(part.train_rows).to(self._device),
-            torch.from_numpy(part.valid_rows).to(self._device),
+            self._clips(split.development_rows),
+            torch.from_numpy(split.train_rows).to(self._device),
+            torch.from_numpy(split.valid_rows).to(self._device),
         )
 
-    def test(self, part: Part) -> LabelledEmbeddings:
-        """Test clips of `part`; read after everything is chosen."""
-        return self.clips(part.test_rows)
-
-
-def _leaking_development(development: TrainValid, test: LabelledEmbeddings) -> TrainValid:
-    """The published notebook's reading: all else trains, and the test clips take the place of validation."""
-    clips = LabelledEmbeddings(
-        torch.cat([development.clips.embeddings, test.embeddings]), torch.cat([development.clips.labels, test.labels])
-    )
-    n, n_seeds = len(development.clips.labels), len(development.train_rows)
-    rows = torch.arange(len(clips.labels), device=clips.labels.device).expand(n_seeds, -1)
-    return TrainValid(clips, rows[:, :n], rows[:, n:])
-
-
-def interval(scores: list[float]) -> float | None:
-    """Half width of the 95 % confidence interval of the mean of runs; None with a single run."""
-    return float(1.96 * np.std(scores, ddof=1) / len(scores) ** 0.5) if len(scores) > 1 else None
+    def test(self, split: EvalSplit) -> LabelledEmbeddings:
+        """Read the test clips of `split`; call this after the selection."""
+        return self._clips(split.test_rows)
 
 
 @dataclass(frozen=True)
-class _Recipe:
-    """What is trained, and how."""
+class _ProbeConfig:
+    """What `select` trains and selects from."""
 
     head: Head
     grid: list[GridPoint]
     schedule: EarlyStopping
 
 
-def _notebook_recipe(n_train: int) -> _Recipe:
-    """The published notebook's; it looks at the scores after every epoch and never stops early."""
+def _notebook_config(n_train: int) -> _ProbeConfig:
+    """The configuration of the published notebook, which validates after every epoch and never stops early."""
     epoch = -(-n_train // _NOTEBOOK.batch_size)
     steps = _NOTEBOOK_EPOCHS * epoch
-    return _Recipe(Head(0, start=1.0, standardise=False), [_NOTEBOOK], EarlyStopping(steps, steps, epoch))
+    return _ProbeConfig(Head(0, init_scale=1.0, standardise=False), [_NOTEBOOK], EarlyStopping(steps, steps, epoch))
+
+
+def _notebook_data(data: TrainValid, test: LabelledEmbeddings) -> TrainValid:
+    """The data of the published notebook: all other clips train, and the test clips also validate."""
+    clips = LabelledEmbeddings(
+        torch.cat([data.clips.embeddings, test.embeddings]), torch.cat([data.clips.labels, test.labels])
+    )
+    n, n_seeds = len(data.clips.labels), len(data.train_rows)
+    rows = torch.arange(len(clips.labels), device=clips.labels.device).expand(n_seeds, -1)
+    return TrainValid(clips, rows[:, :n], rows[:, n:])
 
 
 def _grid(
     learning_rates: list[float], weight_decays: list[float], batch_sizes: list[int], n_clips: int
 ) -> list[GridPoint]:
-    # Two batch sizes that both hold all clips are the same probe twice.
+    # Two batch sizes of at least the number of clips would be the same probe twice.
     sizes = dict.fromkeys(min(size, n_clips) for size in batch_sizes)
     return [GridPoint(rate, decay, size) for size, rate, decay in product(sizes, learning_rates, weight_decays)]
 
 
 def _check(row_kind: Any, head: str, hidden: int, protocol: str, lists: dict[str, list[Any]]) -> None:
-    for what, value, allowed in (
+    for name, value, allowed in (
         ("model.row_kind", row_kind, ROW_KINDS),
         ("head", head, HEADS),
         ("protocol", protocol, PROTOCOLS),
     ):
         if value not in allowed:
-            raise SsondoError(f"{what} is {value!r}; it is one of {', '.join(allowed)}")
+            raise SsondoError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
     if head == "mlp" and hidden < 1:
-        raise SsondoError(f"hidden is {hidden}; an mlp head needs a width of at least 1")
+        raise SsondoError(f"hidden is {hidden}; the head mlp needs a width of at least 1")
     for name, values in lists.items():
         if not values or len(set(values)) != len(values):
-            raise SsondoError(f"{name} is {values}; give at least one value, and each once")
+            raise SsondoError(f"{name} is {values}; it must have at least one value and no value twice")
 
 
 def probe(
@@ -262,27 +167,32 @@ def probe(
     bootstrap: int = 0,
     device: str = "auto",
 ) -> None:
-    """Score frozen embeddings of a task with small probes, every seed, selected on validation clips only.
+    """Score frozen embeddings of a task with small probes that are selected on validation clips.
 
     Args:
-        embeddings: task embeddings, made by embed_task.
-        model: what made them: row_kind (teacher, distilled, supervised, untrained), teacher,
-            student, loss, n_clusters, seed.
-        head: linear or mlp.
-        hidden: width of the mlp's hidden layer.
-        learning_rates: of AdamW, each tried.
-        weight_decays: of AdamW, each tried.
-        batch_sizes: in clips, each tried.
-        steps: at most, whatever the size of the task.
-        patience: steps without a better validation result before a probe stops; at least validate_every.
-        validate_every: steps between two looks at the validation clips.
-        seeds: one run each; sets initialisation, batch order and, where the task has no
-            validation split, the draw of validation clips.
-        protocol: field (select on validation), or published_notebook (its own settings in place of the ones
-            above, and the best test score over 1,000 epochs: optimistic, for comparison only).
-        out: JSON with scores in [0, 1] and their provenance.
-        bootstrap: draws of the test clips for an interval over clips; 0 for none.
-        device: auto, cpu or cuda.
+        embeddings: Path of the task embeddings that embed_task wrote.
+        model: Model that computed the embeddings, as JSON with the keys row_kind (teacher, distilled, supervised,
+            untrained), teacher, student, loss, n_clusters and seed.
+        head: Architecture of the probe, linear or mlp.
+        hidden: Width of the hidden layer of the head mlp.
+        learning_rates: Learning rates of AdamW that are compared.
+        weight_decays: Weight decays of AdamW that are compared.
+        batch_sizes: Batch sizes in clips that are compared.
+        steps: Maximum number of training steps.
+        patience: Number of steps without a better validation result after which a probe stops; it must be at least
+            validate_every.
+        validate_every: Number of steps between two validations.
+        seeds: Seeds of initialisation, batch order and, where the task has no validation split, the draw of the
+            validation clips; the task is scored once with each.
+        protocol: Evaluation protocol, standard or published_notebook. The latter ignores the settings above: it
+            trains as the published notebook does and reports the best test score over 1,000 epochs, which is
+            optimistic and only serves comparisons.
+        out: Path of the JSON file that is written, with scores in [0, 1] and their provenance.
+        bootstrap: Number of bootstrap samples of the test clips for a confidence interval over clips; 0 omits it.
+        device: Device that trains the probes: cpu, cuda, or auto for a GPU if there is one.
+
+    Raises:
+        SsondoError: If a setting is invalid, the embeddings are not those of a task, or all probes diverged.
     """
     started = time.monotonic()
     grids: dict[str, Any] = {
@@ -293,42 +203,41 @@ def probe(
     _check(model.get("row_kind"), head, hidden, protocol, {**grids, "seeds": seeds})
     if patience < validate_every:
         raise SsondoError(
-            f"patience is {patience}, below validate_every ({validate_every}): a probe would stop between two looks; "
-            "raise patience or lower validate_every"
+            f"patience is {patience}, below validate_every ({validate_every}), so a probe would stop between two "
+            "validations; raise patience or lower validate_every"
         )
     options = {"head": head, "hidden": hidden, **grids, "steps": steps, "patience": patience}
     options |= {"validate_every": validate_every, "valid_fraction": VALID_FRACTION}
     if protocol == "published_notebook":
         options = {"head": "linear", **asdict(_NOTEBOOK), "epochs": _NOTEBOOK_EPOCHS, "standardise": False}
-    runs_on = resolve_device(device)
+    torch_device = resolve_device(device)
     with EmbeddingShard(embeddings) as shard:
-        task = _Task(shard, runs_on)
+        task = _TaskEmbeddings(shard, torch_device)
         results, draws = [], []
-        parts = task.parts(seeds)
-        for i, part in enumerate(parts):
-            development = task.development(part)
+        for i, split in enumerate(task.splits(seeds)):
+            data = task.train_valid(split)
             test: LabelledEmbeddings | None = None
             if protocol == "published_notebook":
-                test = task.test(part)
-                development = _leaking_development(development, test)
-                recipe = _notebook_recipe(development.train_rows.shape[1])
+                test = task.test(split)
+                data = _notebook_data(data, test)
+                config = _notebook_config(data.train_rows.shape[1])
             else:
-                grid = _grid(learning_rates, weight_decays, batch_sizes, development.train_rows.shape[1])
+                grid = _grid(learning_rates, weight_decays, batch_sizes, data.train_rows.shape[1])
                 schedule = EarlyStopping(steps, patience, validate_every)
-                recipe = _Recipe(Head(hidden if head == "mlp" else 0), grid, schedule)
+                config = _ProbeConfig(Head(hidden if head == "mlp" else 0), grid, schedule)
             fitted = select(
-                development,
+                data,
                 metric=task.metric,
-                head=recipe.head,
-                grid=recipe.grid,
-                schedule=recipe.schedule,
+                head=config.head,
+                grid=config.grid,
+                schedule=config.schedule,
                 seeds=seeds,
-                name=f"probe {task.name} {part.name}",
+                name=f"probe {task.name} {split.name}",
             )
-            test = test or task.test(part)
-            results.append(_result(part, development, fitted, test, task))
+            test = test or task.test(split)
+            results.append(_result(split, data, fitted, test, task))
             if bootstrap:
-                # A seed for each fold: with one for all, folds of one size would draw the same places.
+                # With a common seed, folds of equal size would draw the same positions and their draws correlate.
                 draws.append(bootstrap_scores(fitted, test, metric=task.metric, n=bootstrap, seed=[seeds[0], i]))
         by_seed = np.mean([result["scores"] for result in results], axis=0)
         value = {
@@ -336,16 +245,16 @@ def probe(
             "metric": task.metric,
             "model": model,
             "mean": float(by_seed.mean()),
-            "ci95": interval(by_seed.tolist()),
+            "ci95": ci95(by_seed.tolist()),
             "n_runs": len(seeds),
             "scores": by_seed.tolist(),
             "seeds": seeds,
             "parts": results,
             "n_clips": len(shard),
-            **{name: round(np.mean([part[name] for part in results])) for name in ("n_train", "n_valid", "n_test")},
+            **{name: round(np.mean([result[name] for result in results])) for name in ("n_train", "n_valid", "n_test")},
             "n_missing": shard.settings.get("n_missing"),
             "n_classes": len(task.classes),
-            "classes_without_positive": sorted({name for part in results for name in part["classes_without_positive"]}),
+            "classes_without_positive": sorted({name for r in results for name in r["classes_without_positive"]}),
             "parameters": shard.settings.get("parameters"),
             "embedding_dim": shard.embedding_dim,
             "protocol": protocol,
@@ -356,40 +265,36 @@ def probe(
             "embeddings_digest": shard.digest,
             "options": options | {"bootstrap": bootstrap},
             "code": code_hash("ssondo.probe.probe"),
-            "environment": describe_machine(str(runs_on)),
+            "environment": describe_machine(str(torch_device)),
             ENVIRONMENT_OF: shard.settings.get(ENVIRONMENT_OF, {}),
         }
     if draws:
-        # Folds are drawn each for itself; a draw of the task is one draw of every fold.
+        # The folds are drawn independently, so a bootstrap sample of the task consists of one sample of every fold.
         low, high = np.quantile(torch.stack(draws).mean(dim=0).cpu().numpy(), [0.025, 0.975])
         value["bootstrap_ci95"] = [float(low), float(high)]
     write_json(out, value)
-    width = f" ± {100 * value['ci95']:.1f}" if value["ci95"] is not None else ""
+    half_width = f" ± {100 * value['ci95']:.1f}" if value["ci95"] is not None else ""
     log.info(
         "%s: %s %.1f%s %%, %d seeds, %d clips in %.1f s -> %s",
-        task.name,
-        task.metric,
-        100 * value["mean"],
-        width,
-        len(seeds),
-        value["n_clips"],
-        time.monotonic() - started,
-        out,
+        *(task.name, task.metric, 100 * value["mean"], half_width),
+        *(len(seeds), value["n_clips"], time.monotonic() - started, out),
     )
 
 
 def _result(
-    part: Part, development: TrainValid, fitted: FittedProbe, test: LabelledEmbeddings, task: _Task
+    split: EvalSplit, data: TrainValid, fitted: FittedProbe, test: LabelledEmbeddings, task: _TaskEmbeddings
 ) -> dict[str, Any]:
-    """Scores and choices of one part, one entry a seed."""
+    """Scores and selected settings of one evaluation split, each as a list with one entry per seed."""
     has_positive = (test.labels == 1).any(dim=0).tolist()
     return {
-        "part": part.name,
+        "part": split.name,
         "scores": score(fitted, test, metric=task.metric).tolist(),
         "valid_scores": fitted.valid_scores.tolist(),
         "chosen": [asdict(point) | {"step": step} for point, step in zip(fitted.chosen, fitted.steps, strict=True)],
-        "n_train": development.train_rows.shape[1],
-        "n_valid": development.valid_rows.shape[1],
+        "n_train": data.train_rows.shape[1],
+        "n_valid": data.valid_rows.shape[1],
         "n_test": len(test.labels),
-        "classes_without_positive": [name for name, there in zip(task.classes, has_positive, strict=True) if not there],
+        "classes_without_positive": [
+            name for name, positive in zip(task.classes, has_positive, strict=True) if not positive
+        ],
     }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ssondo.errors import SsondoError
+from ssondo.probe.confidence import ci95
 from ssondo.storage.atomic_files import read_json, write_text
 
 log = logging.getLogger(__name__)
@@ -92,8 +93,7 @@ class Cell:
         Runs of several trainings are pooled: probe seeds of one training are not independent
         trainings, so with few trainings the interval is narrower than one over trainings.
         """
-        n = len(self.runs)
-        return float(1.96 * self.runs.std(ddof=1) / n**0.5) if n > 1 else None
+        return ci95(self.runs)
 
     def common(self, name: str) -> Any:
         """The value of `name` in the sources, or None where they differ."""

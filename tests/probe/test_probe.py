@@ -14,17 +14,12 @@ from sklearn.preprocessing import StandardScaler
 
 from ssondo.config.probe import Probe
 from ssondo.errors import SsondoError
-from ssondo.probe.grid_search import (
-    AdamW,
-    EarlyStopping,
-    GridPoint,
-    Head,
-    LabelledEmbeddings,
-    TrainValid,
-    score,
-    select,
-)
-from ssondo.probe.probe import interval, part_of_split, parts_of_folds, probe
+from ssondo.probe.batched_probes import AdamW, Head
+from ssondo.probe.confidence import ci95
+from ssondo.probe.eval_splits import fold_splits, official_split
+from ssondo.probe.grid_search import EarlyStopping, GridPoint, LabelledEmbeddings, TrainValid, select
+from ssondo.probe.probe import probe
+from ssondo.probe.scoring import score
 from ssondo.storage.atomic_files import clip_list_digest
 from ssondo.storage.shards.embedding import EmbeddingShardWriter
 
@@ -81,7 +76,7 @@ def run(embeddings, out, **changes):
         "patience": 60,
         "validate_every": 10,
         "seeds": [0, 1, 2],
-        "protocol": "field",
+        "protocol": "standard",
         "device": "cpu",
     } | changes
     probe(embeddings=embeddings, out=out, **settings)
@@ -99,13 +94,13 @@ def split_task(tmp_path):
 
 
 def test_adamw_makes_the_steps_of_torch_for_every_grid_point():
-    points = [GridPoint(1e-2, 0.0, 8), GridPoint(3e-3, 0.1, 8), GridPoint(0.1, 0.5, 8)]
+    learning_rates, weight_decays = [1e-2, 3e-3, 0.1], [0.0, 0.1, 0.5]
     start = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
-    ours = AdamW([start.clone()], points)
+    ours = AdamW([start.clone()], learning_rates, weight_decays)
     theirs = [start[:, :, g].clone().requires_grad_() for g in range(3)]
     optimisers = [
-        torch.optim.AdamW([weight], lr=point.learning_rate, weight_decay=point.weight_decay)
-        for weight, point in zip(theirs, points, strict=True)
+        torch.optim.AdamW([weight], lr=rate, weight_decay=decay)
+        for weight, rate, decay in zip(theirs, learning_rates, weight_decays, strict=True)
     ]
     for step in range(5):
         gradient = torch.randn(start.shape, generator=torch.Generator().manual_seed(step + 1))
@@ -225,7 +220,8 @@ def test_the_default_probe_is_within_a_point_of_tuned_logistic_regression(proble
 _SELECTS_ALONE = """
 import json, sys
 import numpy as np, torch
-from ssondo.probe.grid_search import TrainValid, GridPoint, Head, LabelledEmbeddings, EarlyStopping, select
+from ssondo.probe.batched_probes import Head
+from ssondo.probe.grid_search import EarlyStopping, GridPoint, LabelledEmbeddings, TrainValid, select
 held = np.load(sys.argv[1])  # all that this process has
 development = TrainValid(
     LabelledEmbeddings(torch.from_numpy(held["embeddings"]), torch.from_numpy(held["labels"])),
@@ -247,7 +243,7 @@ def test_a_process_without_test_labels_selects_the_same(tmp_path, kind):
     fold = np.arange(250) % 5 + 1
     extras = {"fold": fold} if kind == "fold" else {"split": thirds(250)}
     whole = run(write_task(tmp_path / "task.h5", embeddings, labels, **extras), tmp_path / "score.json")
-    part = parts_of_folds(fold, 3)[0] if kind == "fold" else part_of_split(thirds(250), labels, [0, 1, 2])
+    part = fold_splits(fold, 3)[0] if kind == "fold" else official_split(thirds(250), labels, [0, 1, 2])
     known = part.development_rows
     np.savez(
         tmp_path / "held.npz",
@@ -295,7 +291,7 @@ def test_test_clips_have_no_part_in_the_standardisation(tmp_path):
 
 def test_every_fold_is_scored_once_and_never_trains_or_validates_itself():
     folds = np.repeat([1, 2, 3, 4], 5)
-    parts = parts_of_folds(folds, n_seeds=2)
+    parts = fold_splits(folds, n_seeds=2)
     assert sorted(np.concatenate([part.test_rows for part in parts])) == list(range(20))
     for i, part in enumerate(parts):
         train = folds[part.development_rows[part.train_rows[0]]]
@@ -307,13 +303,13 @@ def test_every_fold_is_scored_once_and_never_trains_or_validates_itself():
 
 def test_two_folds_are_too_few():
     with pytest.raises(SsondoError, match="at least 3"):
-        parts_of_folds(np.array([1, 1, 2, 2]), n_seeds=1)
+        fold_splits(np.array([1, 1, 2, 2]), n_seeds=1)
 
 
 def test_without_a_validation_split_each_seed_draws_its_own_stratified_one():
     split = np.array([b"train"] * 200 + [b"test"] * 50)
     classes = np.arange(200) % 4
-    part = part_of_split(split, classes, seeds=[0, 1])
+    part = official_split(split, classes, seeds=[0, 1])
     assert part.train_rows.shape == (2, 170)
     assert part.valid_rows.shape == (2, 30)
     assert not np.array_equal(part.valid_rows[0], part.valid_rows[1])
@@ -340,8 +336,8 @@ def test_the_file_says_where_the_score_comes_from(split_task, tmp_path):
 
 def test_interval_worked_by_hand():
     # Standard deviation of 1, 2, 3 is 1; three runs.
-    assert interval([1.0, 2.0, 3.0]) == pytest.approx(1.96 / 3**0.5)
-    assert interval([0.5]) is None
+    assert ci95([1.0, 2.0, 3.0]) == pytest.approx(1.96 / 3**0.5)
+    assert ci95([0.5]) is None
 
 
 def test_equal_runs_write_equal_bytes(split_task, tmp_path):
@@ -477,7 +473,7 @@ def test_a_probe_counts_from_its_first_look_however_short_its_patience(schedule)
         ({"head": "mlp", "hidden": 0}, "width"),
         ({"learning_rates": []}, "learning_rates"),
         ({"seeds": [1, 1]}, "seeds"),
-        ({"protocol": "best"}, "field, published_notebook"),
+        ({"protocol": "best"}, "standard, published_notebook"),
         ({"patience": 9}, r"patience is 9, below validate_every \(10\).*raise patience or lower validate_every$"),
     ],
 )

@@ -45,7 +45,7 @@ def write_score(folder, of, task, runs, **changes):
         "n_classes": 50,
         "classes_without_positive": [],
         "parameters": 2_971_664,
-        "protocol": "field",
+        "protocol": "standard",
         "optimistic": False,
         "clip_list_sha256": "a" * 64,
         "checkpoint_sha256": "b" * 64,

@@ -256,7 +256,7 @@ def test_score_says_where_its_student_was_trained_embedded_and_scored(corpus, tm
             steps=10,
             patience=10,
             validate_every=5,
-            protocol="field",
+            protocol="standard",
             seeds=[0, 1],
             device="cpu",
         )

@@ -93,7 +93,7 @@ def test_archives_from_a_server_become_a_score(kind: str, tmp_path: Path, teache
         patience=30,
         validate_every=10,
         seeds=[0, 1],
-        protocol="field",
+        protocol="standard",
         out=tmp_path / "score.json",
         device="cpu",
     )
