@@ -27,9 +27,9 @@ from ssondo.teachers.embed import (
     batches,
     checkpoint_sha256,
     embed_batch,
-    load_teacher_from_config,
     read_waveforms,
 )
+from ssondo.teachers.load_teacher import load_teacher_from_config
 
 log = logging.getLogger(__name__)
 

@@ -112,7 +112,7 @@ def _cannot_load(
         if value.shape != state[key].shape:
             return (
                 f"{path}: {key} has shape {list(state[key].shape)}, {what} has {list(value.shape)}; "
-                "the settings differ (width_mult, m_channels, n_outputs)"
+                "it was made with other settings"
             )
     return None
 

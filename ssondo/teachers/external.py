@@ -1,11 +1,11 @@
-"""A user's own teacher: an ONNX file, a TorchScript file, or a dotted Python name.
+"""Teachers of the user: an ONNX file, a TorchScript file, or a function in an importable module.
 
-Each takes waveforms, float32, shape (batch, samples), and returns embeddings of shape
-(batch, embedding_dim).
+Each maps float32 waveforms of shape (batch, samples) to embeddings of shape (batch, embedding_dim).
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,24 @@ from torch import Tensor
 
 from ssondo.errors import SsondoError
 from ssondo.registry import import_object
-from ssondo.teachers import check_waveforms, embed_by_length
+from ssondo.teachers.teacher import check_waveforms, embed_by_length
 
 
 class ExternalTeacher:
-    """A function from waveforms to embeddings, with its answers checked.
+    """A function from waveforms to embeddings, whose return value is checked.
 
     Args:
-        name: what error messages call it.
-        function: (batch, samples) float32 tensor -> (batch, embedding_dim).
-        sample_rate: in Hz, of the waveforms that it takes.
-        embedding_dim: size of an embedding.
-        n_parameters: number of learned values, 0 if unknown.
-        device: where the function wants its waveforms.
-        computes_on: the device that computes, if it is another one.
-
-    Attributes:
-        sample_rate, embedding_dim, n_parameters: as above.
-        device: what it computes on.
+        name: Name of the teacher in error messages.
+        function: (batch, samples) float32 tensor -> (batch, embedding_dim) tensor or array.
+        sample_rate: Sample rate of the waveforms in Hz.
+        embedding_dim: Size of an embedding.
+        n_parameters: Number of parameters; 0 if it is unknown.
+        device: Device that the waveforms are moved to before the function is called.
+        computes_on: Device that computes, if it differs from `device`.
     """
 
-    # Its front-end, say, may square samples, which leaves the range of float16.
-    bears_float16 = False
+    # The function may contain operations that overflow in float16, such as the square of a sample.
+    float16_safe = False
 
     def __init__(
         self,
@@ -51,7 +47,7 @@ class ExternalTeacher:
     ) -> None:
         self._name = name
         self._function = function
-        self._device = device
+        self._input_device = device
         self.device = computes_on or device
         self.sample_rate = sample_rate
         self.embedding_dim = embedding_dim
@@ -59,80 +55,91 @@ class ExternalTeacher:
 
     @torch.no_grad()
     def __call__(self, waveforms: Tensor) -> Tensor:
-        """Embed clips: (batch, samples) -> (batch, embedding_dim), float32.
+        """Embed clips of one length: (batch, samples) -> (batch, embedding_dim), float32.
 
         Raises:
-            SsondoError: if the answer has another shape.
+            SsondoError: if the function returns another type or shape.
         """
-        answer = self._function(check_waveforms(waveforms, self._name).to(self._device))
-        if isinstance(answer, np.ndarray):
-            answer = torch.from_numpy(answer)
-        if not isinstance(answer, Tensor):
-            raise SsondoError(f"teacher {self._name}: returned {type(answer).__name__}, expected a tensor or array")
-        expected = (len(waveforms), self.embedding_dim)
-        if tuple(answer.shape) != expected:
+        embeddings = self._function(check_waveforms(waveforms, self._name).to(self._input_device))
+        if isinstance(embeddings, np.ndarray):
+            embeddings = torch.from_numpy(embeddings)
+        if not isinstance(embeddings, Tensor):
             raise SsondoError(
-                f"teacher {self._name}: returned shape {tuple(answer.shape)} for waveforms "
+                f"teacher {self._name}: it returned {type(embeddings).__name__}, expected a tensor or an array"
+            )
+        expected = (len(waveforms), self.embedding_dim)
+        if tuple(embeddings.shape) != expected:
+            raise SsondoError(
+                f"teacher {self._name}: it returned shape {tuple(embeddings.shape)} for waveforms of shape "
                 f"{tuple(waveforms.shape)}, expected (batch, embedding_dim) = {expected}"
             )
-        return answer.float()
+        return embeddings.float()
 
     def embed(self, waveforms: Sequence[Tensor], batch_size: int = 32) -> Tensor:
-        """Embed clips of any lengths, each (samples,) -> (n, embedding_dim), float32, on the CPU."""
+        """Embed clips of any lengths, each (samples,) -> (len(waveforms), embedding_dim), float32, on the CPU."""
         return embed_by_length(self, waveforms, batch_size, self.embedding_dim)
 
 
-def _needs_file(checkpoint: Path | None, kind: str) -> Path:
+def _required(checkpoint: Path | None, kind: str) -> Path:
     if checkpoint is None:
-        raise SsondoError(f"teacher of kind {kind!r} needs a file; give checkpoint=PATH")
+        raise SsondoError(f"teacher {kind!r} needs a file; give checkpoint=PATH")
     return checkpoint
+
+
+@contextmanager
+def _one_line_errors(message: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Raise `SsondoError` with `message` and the reason in place of the exceptions of a runtime."""
+    try:
+        yield
+    except errors as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        # TorchScript prints the traceback of the operation first and the reason last.
+        reason = lines[-1] if "Traceback" in str(error) else " ".join(lines)
+        raise SsondoError(f"{message} ({reason if len(reason) <= 300 else f'{reason[:300]} ...'})") from None
 
 
 def load_onnx(
     checkpoint: Path | None, device: str, *, sample_rate: int, embedding_dim: int, threads: int | None = None
 ) -> ExternalTeacher:
-    """A teacher in an ONNX file with one input (batch, samples) and one output (batch, embedding_dim).
+    """Load an ONNX file with one input (batch, samples) and one output (batch, embedding_dim).
 
     Args:
-        checkpoint: the file; weights in a file beside it are found.
-        device: "cuda" uses the GPU if this onnxruntime can, else the CPU.
-        sample_rate: in Hz, of the waveforms that it takes.
-        embedding_dim: size of an embedding.
-        threads: of onnxruntime; None for as many as torch uses.
+        checkpoint: The file. Weights in separate files are read from its folder.
+        device: A torch device. A GPU is used if the installed onnxruntime supports it, else the CPU.
+        sample_rate: Sample rate of the waveforms in Hz.
+        embedding_dim: Size of an embedding.
+        threads: Number of threads of onnxruntime; None for as many as torch uses.
+
+    Raises:
+        SsondoError: if there is no file or it is not such a model.
     """
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 
-    path = _needs_file(checkpoint, "onnx")
+    path = _required(checkpoint, "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     providers: list[str | tuple[str, dict[str, int]]] = ["CPUExecutionProvider"]
     if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": torch.device(device).index or 0}))
-    faults: tuple[type[Exception], ...] = (
-        states.Fail,
-        states.InvalidGraph,
-        states.InvalidProtobuf,
-        states.InvalidArgument,
-        states.NotImplemented,
+    errors = (
+        *(states.Fail, states.InvalidGraph, states.InvalidProtobuf, states.InvalidArgument, states.NotImplemented),
+        *(states.RuntimeException, states.NoSuchFile, states.ModelRequiresCompilation),
     )
-    faults += (states.RuntimeException, states.NoSuchFile, states.ModelRequiresCompilation)
-    try:
+    with _one_line_errors(f"{path}: not a usable ONNX file", errors):
         session = onnxruntime.InferenceSession(path, options, providers=providers)
-    except faults as error:
-        raise SsondoError(f"{path}: not a usable ONNX file ({_one_line(error)})") from None
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         raise SsondoError(f"{path}: {len(inputs)} inputs and {len(outputs)} outputs; a teacher has one of each")
 
     def run(waveforms: Tensor) -> np.ndarray:
-        try:
-            return session.run(None, {inputs[0].name: waveforms.numpy()})[0]
-        except faults as error:
-            raise SsondoError(
-                f"{path}: cannot embed waveforms {tuple(waveforms.shape)}, its input is {inputs[0].shape} "
-                f"{inputs[0].type}; export it with free batch and length ({_one_line(error)})"
-            ) from None
+        message = (
+            f"{path}: cannot embed waveforms of shape {tuple(waveforms.shape)}, its input is {inputs[0].shape} "
+            f"{inputs[0].type}; export it with dynamic batch and length"
+        )
+        with _one_line_errors(message, errors):
+            embeddings: np.ndarray = session.run(None, {inputs[0].name: waveforms.numpy()})[0]
+        return embeddings
 
     return ExternalTeacher(
         path.name,
@@ -151,33 +158,26 @@ def _n_onnx_parameters(path: Path) -> int:
     return sum(int(np.prod(tensor.dims)) for tensor in graph.initializer if tensor.dims)
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:300]} ..."
-
-
 def load_torchscript(checkpoint: Path | None, device: str, *, sample_rate: int, embedding_dim: int) -> ExternalTeacher:
-    """A teacher in a TorchScript file whose forward takes (batch, samples).
+    """Load a TorchScript file whose forward takes (batch, samples).
 
     Args:
-        checkpoint: the file.
-        device: a torch device.
-        sample_rate: in Hz, of the waveforms that it takes.
-        embedding_dim: size of an embedding.
+        checkpoint: The file.
+        device: A torch device.
+        sample_rate: Sample rate of the waveforms in Hz.
+        embedding_dim: Size of an embedding.
+
+    Raises:
+        SsondoError: if there is no file or it is not TorchScript.
     """
-    path = _needs_file(checkpoint, "torchscript")
-    try:
+    path = _required(checkpoint, "torchscript")
+    with _one_line_errors(f"{path}: not a usable TorchScript file", (RuntimeError, ValueError)):
         module = torch.jit.load(path, map_location=device).eval()
-    except (RuntimeError, ValueError) as error:
-        raise SsondoError(f"{path}: not a TorchScript file ({_one_line(error)})") from None
 
     def run(waveforms: Tensor) -> Any:
-        try:
+        message = f"{path}: cannot embed waveforms of shape {tuple(waveforms.shape)}"
+        with _one_line_errors(message, (RuntimeError,)):
             return module(waveforms)
-        except RuntimeError as error:
-            raise SsondoError(
-                f"{path}: cannot embed waveforms {tuple(waveforms.shape)} ({_last_line(error)})"
-            ) from None
 
     return ExternalTeacher(
         path.name,
@@ -189,28 +189,26 @@ def load_torchscript(checkpoint: Path | None, device: str, *, sample_rate: int, 
     )
 
 
-def _last_line(error: Exception) -> str:
-    """Where TorchScript says the fault, below its traceback."""
-    return next(line.strip() for line in reversed(f"{error} ".splitlines()) if line.strip())
-
-
 def load_callable(
     checkpoint: Path | None, device: str, *, callable: str, sample_rate: int, embedding_dim: int
 ) -> ExternalTeacher:
-    """A teacher in an importable module.
+    """Load a function of waveforms from an importable module.
 
     Args:
-        checkpoint: None, or a file; then the name is a factory, called with the file's path and
-            the device, that returns the function.
-        device: where the waveforms are put.
-        callable: "package.module:name" of a function of waveforms (batch, samples).
-        sample_rate: in Hz, of the waveforms that it takes.
-        embedding_dim: size of an embedding.
+        checkpoint: None, or a file. With a file, `callable` is a factory: it is called with the path of the file and
+            the device, and returns the function.
+        device: Device that the waveforms are moved to before the function is called.
+        callable: "package.module:name" of the function or factory.
+        sample_rate: Sample rate of the waveforms in Hz.
+        embedding_dim: Size of an embedding.
+
+    Raises:
+        SsondoError: if the module or the name does not exist, or the object cannot be called.
     """
     function = import_object("teacher", callable)
     if checkpoint is not None:
         function = function(checkpoint, device)
-    if not hasattr(function, "__call__"):  # noqa: B004 (an argument has the name of the built-in)
+    if not hasattr(function, "__call__"):  # noqa: B004 (an argument shadows the built-in function `callable`)
         raise SsondoError(f"teacher {callable!r} is a {type(function).__name__}; it must be a function of waveforms")
     parameters = function.parameters() if isinstance(function, torch.nn.Module) else ()
     return ExternalTeacher(

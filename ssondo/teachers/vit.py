@@ -1,11 +1,10 @@
-"""MATPAC++ and M2D: ViT-Base over log-mel patches; they differ in front-end and keys alone.
+"""MATPAC++ and M2D: a ViT-Base over patches of a log-mel. They differ in their front-end and their parameter names.
 
 MATPAC++: Quelennec et al., 2025. Weights `matpac_plus_6s_2048_enconly.pt`, release "MATPAC++" of
 github.com/aurianworld/matpac.
 
-M2D: Niizumi et al., Masked Modeling Duo, 2023. Weights
-`m2d_vit_base-80x608p16x16-221006-mr7_enconly.zip`, release v0.1.0 of github.com/nttcslab/m2d,
-file `checkpoint-300.pth`, under NTT's own licence (evaluation and research only).
+M2D: Niizumi et al., Masked Modeling Duo, 2023. Weights `m2d_vit_base-80x608p16x16-221006-mr7_enconly.zip`, release
+v0.1.0 of github.com/nttcslab/m2d, file `checkpoint-300.pth`, under NTT's own licence (evaluation and research only).
 """
 
 import re
@@ -22,20 +21,20 @@ from torch.nn import functional as F
 
 from ssondo.audio.log_mel import M2D, MATPAC, LogMel, slice_windows
 from ssondo.errors import SsondoError
-from ssondo.storage.weights import load_weights
-from ssondo.teachers import check_waveforms
+from ssondo.storage.weights import load_strictly, load_weights
+from ssondo.teachers.teacher import check_waveforms
 
 _DIM = 768
 _DEPTH = 12
 _N_HEADS = 12
 _WINDOW_S = 10
 _T = TypeVar("_T", bound="ViTTeacher")
-# Bounds memory for clips of minutes; a 10 s window has two chunks.
+# Limits memory for clips of several minutes; a window of 10 s has two chunks.
 _CHUNKS_AT_ONCE = 64
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with timm's key names."""
+    """Multi-head self-attention with the parameter names of timm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +51,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU."""
+    """Two linear layers with a GELU between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +80,7 @@ class Block(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Log-mel to one token a patch, all times of the lowest frequencies first."""
+    """Projection of each patch of a log-mel to a token; tokens are ordered by frequency, then by time."""
 
     def __init__(self, patch: tuple[int, int]) -> None:
         super().__init__()
@@ -93,7 +92,7 @@ class PatchEmbed(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The blocks and the last norm."""
+    """The transformer blocks and the final layer norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,17 +107,17 @@ class Encoder(nn.Module):
 
 
 class ViTTeacher(Encoder):
-    """What both teachers share: chunks, positions, and the embedding of a clip.
+    """A teacher that is a ViT: it cuts log-mels into chunks, encodes them, and averages over time.
 
     Args:
-        front_end: waveform to normalised log-mel.
-        n_frames: frames that the position embedding covers, a chunk.
-        patch: size of a patch in (mels, frames).
+        front_end: Front-end that maps waveforms to log-mels.
+        n_frames: Number of frames in a chunk, which is the length of the position embedding.
+        patch: Size of a patch in (mels, frames).
     """
 
     sample_rate: int
     embedding_dim: int
-    bears_float16 = True
+    float16_safe = True
 
     def __init__(self, front_end: LogMel, n_frames: int = 608, patch: tuple[int, int] = (16, 16)) -> None:
         super().__init__()
@@ -133,32 +132,32 @@ class ViTTeacher(Encoder):
 
     @property
     def n_parameters(self) -> int:
-        """Number of learned values."""
+        """Number of parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
-        """Front-end with the frames zero-padded to whole patches: (n, samples) -> (n, mels, frames)."""
+        """Normalised log-mels, zero-padded to whole patches: (n, samples) -> (n, mels, frames)."""
         missing = self.front_end.settings.min_samples - waveforms.shape[-1]
         log_mel = self.normalise(self.front_end(F.pad(waveforms, (0, max(0, missing)))))
-        # The zeros are of the normalised domain: the training mean, not silence.
+        # Zero is the mean of the training data after normalisation, not silence.
         return F.pad(log_mel, (0, -log_mel.shape[-1] % self.patch_frames))
 
     def normalise(self, log_mel: Tensor) -> Tensor:
-        """What the front-end leaves to the checkpoint: nothing, unless it says so."""
+        """Apply statistics that the checkpoint holds; by default the front-end has normalised already."""
         return log_mel
 
     @property
     def device(self) -> str:
-        """What it computes on."""
+        """Device of the parameters."""
         return str(self.cls_token.device)
 
     def windows(self, waveforms: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, windows, samples): clips longer than 10 s in pieces of 10 s."""
+        """Cut clips longer than 10 s into windows of 10 s: (batch, samples) -> (batch, windows, samples)."""
         window = _WINDOW_S * self.sample_rate
         return waveforms[:, None] if waveforms.shape[-1] <= window else slice_windows(waveforms, window)
 
     def _chunk_tokens(self, log_mel: Tensor) -> Tensor:
-        """Embeddings a time step of one chunk each: (n, mels, frames) -> (n, steps, embedding_dim)."""
+        """Embed each time step of a chunk: (n, mels, frames) -> (n, steps, embedding_dim)."""
         n_chunks, rows, steps = len(log_mel), self.grid[0], log_mel.shape[-1] // self.patch_frames
         positions = self.pos_embed[:, 1:].unflatten(1, self.grid)[:, :, :steps].flatten(1, 2)
         class_token = (self.cls_token + self.pos_embed[:, :1]).expand(n_chunks, -1, -1)
@@ -166,13 +165,13 @@ class ViTTeacher(Encoder):
         return tokens[:, 1:].unflatten(1, (rows, steps)).transpose(1, 2).flatten(2)
 
     def encode_log_mel(self, log_mel: Tensor) -> Tensor:
-        """Mean embedding over time: (n, mels, frames) -> (n, embedding_dim); whole patches only."""
-        frames_a_chunk = self.grid[1] * self.patch_frames
-        n_full = log_mel.shape[-1] // frames_a_chunk
-        full, rest = log_mel.split([n_full * frames_a_chunk, log_mel.shape[-1] - n_full * frames_a_chunk], dim=-1)
+        """Embed log-mels of whole patches, averaged over time: (n, mels, frames) -> (n, embedding_dim)."""
+        frames_per_chunk = self.grid[1] * self.patch_frames
+        n_full = log_mel.shape[-1] // frames_per_chunk
+        full, rest = log_mel.split([n_full * frames_per_chunk, log_mel.shape[-1] - n_full * frames_per_chunk], dim=-1)
         steps = []
         if n_full:
-            chunks = full.unflatten(-1, (n_full, frames_a_chunk)).transpose(1, 2).flatten(0, 1)
+            chunks = full.unflatten(-1, (n_full, frames_per_chunk)).transpose(1, 2).flatten(0, 1)
             encoded = torch.cat([self._chunk_tokens(part) for part in chunks.split(_CHUNKS_AT_ONCE)])
             steps.append(encoded.unflatten(0, (len(log_mel), n_full)).flatten(1, 2))
         if rest.shape[-1]:
@@ -180,7 +179,7 @@ class ViTTeacher(Encoder):
         return torch.cat(steps, dim=1).float().mean(dim=1)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Embed clips: (batch, samples) -> (batch, embedding_dim), float32."""
+        """Embed clips of one length: (batch, samples) -> (batch, embedding_dim), float32."""
         waveforms = check_waveforms(waveforms, type(self).__name__)
         windows = self.windows(waveforms.to(self.cls_token.device))
         embeddings = self.encode_log_mel(self.log_mel(windows.flatten(0, 1)))
@@ -188,9 +187,9 @@ class ViTTeacher(Encoder):
 
     @torch.no_grad()
     def embed(self, waveforms: Sequence[Tensor], batch_size: int = 32) -> Tensor:
-        """Embed clips of any lengths, each (samples,) -> (n, embedding_dim), float32, on the CPU.
+        """Embed clips of any lengths, each (samples,) -> (len(waveforms), embedding_dim), float32, on the CPU.
 
-        Windows that fill the same number of patches share a batch.
+        A batch consists of windows that have the same number of patches.
         """
         rows_and_windows: dict[int, list[tuple[int, Tensor]]] = defaultdict(list)
         counts = torch.zeros(len(waveforms), 1)
@@ -209,7 +208,7 @@ class ViTTeacher(Encoder):
 
 
 def _batches(groups: dict[int, list[tuple[int, Tensor]]], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Rows and what they have, group by group, at most `batch_size` at once."""
+    """Yield rows and stacked tensors of each group in batches of at most `batch_size`."""
     for group in groups.values():
         for start in range(0, len(group), batch_size):
             rows, tensors = zip(*group[start : start + batch_size], strict=True)
@@ -217,7 +216,7 @@ def _batches(groups: dict[int, list[tuple[int, Tensor]]], batch_size: int) -> It
 
 
 class Matpac(ViTTeacher):
-    """MATPAC++, 86M parameters, embedding 3840."""
+    """MATPAC++: 86M parameters, embeddings of size 3840."""
 
     def __init__(self) -> None:
         super().__init__(LogMel(MATPAC))
@@ -225,32 +224,35 @@ class Matpac(ViTTeacher):
         del self.blocks, self.norm
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """The published file keeps the blocks one level down."""
+        """Encode tokens with the blocks that the published file holds under `student_encoder`."""
         return self.student_encoder.encode(tokens)
 
 
 class M2DTeacher(ViTTeacher):
-    """M2D, 86M parameters, embedding 3840."""
+    """M2D: 86M parameters, embeddings of size 3840."""
 
     norm_stats: Tensor
 
     def __init__(self, n_frames: int = 608, patch: tuple[int, int] = (16, 16)) -> None:
-        # The checkpoint's own statistics normalise, see normalise.
+        # `normalise` applies the statistics of the checkpoint instead of the front-end.
         super().__init__(LogMel(replace(M2D, mean=0.0, std=1.0)), n_frames, patch)
         self.register_buffer("norm_stats", torch.tensor([M2D.mean, M2D.std]))
 
     def normalise(self, log_mel: Tensor) -> Tensor:
-        """By the mean and standard deviation that the checkpoint holds."""
+        """Subtract the mean and divide by the standard deviation that the checkpoint holds."""
         return (log_mel - self.norm_stats[0]) / self.norm_stats[1]
 
 
 def load_matpac(checkpoint: Path | None, device: str, *, trust_checkpoint: bool = False) -> Matpac:
-    """MATPAC++ from the published encoder-only file.
+    """Load MATPAC++ from the published encoder-only file.
 
     Args:
-        checkpoint: `matpac_plus_6s_2048_enconly.pt`.
-        device: a torch device.
-        trust_checkpoint: see `ssondo.storage.weights.load_weights`.
+        checkpoint: Path of `matpac_plus_6s_2048_enconly.pt`.
+        device: A torch device.
+        trust_checkpoint: See `ssondo.storage.weights.load_weights`.
+
+    Raises:
+        SsondoError: if there is no checkpoint or it holds another model.
     """
     if checkpoint is None:
         raise SsondoError(
@@ -262,13 +264,16 @@ def load_matpac(checkpoint: Path | None, device: str, *, trust_checkpoint: bool 
 
 
 def load_m2d(checkpoint: Path | None, device: str, *, trust_checkpoint: bool = False) -> M2DTeacher:
-    """M2D from the published encoder-only file, the archive that it comes in, or the unpacked folder.
+    """Load M2D from the published encoder-only file, its zip archive, or the unpacked folder.
 
     Args:
-        checkpoint: `checkpoint-300.pth`, the zip, or the folder. Input and patch size are read from
-            the folder's name; a file in a folder of another name is taken for 80x608p16x16.
-        device: a torch device.
-        trust_checkpoint: see `ssondo.storage.weights.load_weights`.
+        checkpoint: Path of `checkpoint-300.pth`, the archive, or the folder. The size of the input and of a patch are
+            read from the name of the archive or folder; 80x608p16x16 is assumed if no name contains them.
+        device: A torch device.
+        trust_checkpoint: See `ssondo.storage.weights.load_weights`.
+
+    Raises:
+        SsondoError: if there is no checkpoint or it holds another model.
     """
     if checkpoint is None:
         raise SsondoError(
@@ -277,7 +282,7 @@ def load_m2d(checkpoint: Path | None, device: str, *, trust_checkpoint: bool = F
         )
     n_frames, patch = _m2d_sizes(checkpoint)
     model = M2DTeacher(n_frames, patch)
-    # Files without statistics were trained with those of the preset.
+    # A file without statistics belongs to a model that was trained with those of the preset.
     weights = {"norm_stats": model.norm_stats, **_state_dict(_m2d_file(checkpoint), trust_checkpoint)}
     return _ready(model, weights, checkpoint, device)
 
@@ -285,14 +290,14 @@ def load_m2d(checkpoint: Path | None, device: str, *, trust_checkpoint: bool = F
 def _m2d_file(checkpoint: Path) -> Path:
     if not checkpoint.is_dir():
         return checkpoint
-    found = sorted(checkpoint.glob("*.pth"))
-    if len(found) != 1:
-        raise SsondoError(f"{checkpoint}: {len(found)} .pth files in this folder where one is expected; name the file")
-    return found[0]
+    files = sorted(checkpoint.glob("*.pth"))
+    if len(files) != 1:
+        raise SsondoError(f"{checkpoint}: this folder has {len(files)} .pth files, expected one; give the file's path")
+    return files[0]
 
 
 def _m2d_sizes(checkpoint: Path) -> tuple[int, tuple[int, int]]:
-    """Frames a chunk and patch size, from a name like m2d_vit_base-80x608p16x16-221006-mr7_enconly."""
+    """Read the frames of a chunk and the patch size from a name like m2d_vit_base-80x608p16x16-221006-mr7_enconly."""
     names = [checkpoint.name, checkpoint.absolute().parent.name]
     if checkpoint.is_file() and zipfile.is_zipfile(checkpoint):
         with zipfile.ZipFile(checkpoint) as archive:
@@ -304,34 +309,28 @@ def _m2d_sizes(checkpoint: Path) -> tuple[int, tuple[int, int]]:
         n_mels, n_frames, *patch = (int(size) for size in sizes.groups()[:4])
         if sizes[5] or n_mels != M2D.n_mels or n_mels % patch[0] or n_frames % patch[1]:
             raise SsondoError(
-                f"{checkpoint}: an M2D of input {sizes[0].strip('-')}; this front-end is 16 kHz with {M2D.n_mels} mels"
+                f"{checkpoint}: this M2D has the input {sizes[0].strip('-')}; only 16 kHz with {M2D.n_mels} mels is "
+                "supported"
             )
         return n_frames, (patch[0], patch[1])
     return 608, (16, 16)
 
 
 def _state_dict(checkpoint: Path, trust_checkpoint: bool) -> dict[str, Tensor]:
-    """The weights, bare or under the key `model`, where M2D's training script puts them."""
+    """Read a state dict; M2D's training script stores it under the key `model`."""
     weights: Any = load_weights(checkpoint, trust_checkpoint)
     if isinstance(weights, dict) and isinstance(weights.get("model"), dict):
         weights = weights["model"]
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise SsondoError(f"{checkpoint}: not a dict of tensors, nor one under 'model'; is it this teacher's file?")
+        raise SsondoError(
+            f"{checkpoint}: it holds no state dict, neither directly nor under the key 'model'; check that it is the "
+            "file of this teacher"
+        )
     return weights
 
 
 def _ready(model: _T, weights: dict[str, Tensor], checkpoint: Path, device: str) -> _T:
-    """`model` with exactly `weights`, frozen, on `device`."""
-    expected = model.state_dict()
-    faults = {
-        "lacks": [key for key in expected if key not in weights],
-        "has an unknown": [key for key in weights if key not in expected],
-        "has another shape of": [k for k in expected if k in weights and expected[k].shape != weights[k].shape],
-    }
-    for what, keys in faults.items():
-        if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise SsondoError(f"{checkpoint}: not the encoder of {type(model).__name__}, it {what} {keys[0]!r}{more}")
-    model.load_state_dict(weights)
+    """Load exactly `weights` into `model`, freeze it, and move it to `device`."""
+    load_strictly(checkpoint, model, weights, f"the encoder of {type(model).__name__}")
     model.requires_grad_(False)
     return model.eval().to(device)

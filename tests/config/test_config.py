@@ -287,7 +287,7 @@ def test_every_name_of_a_registry_is_allowed() -> None:
     from ssondo.provenance import registered
 
     assert set(get_args(Loss)) == set(losses.LOSSES)
-    assert set(get_args(Teacher.model_fields["kind"].annotation)) == set(registered("ssondo.teachers", "KINDS"))
+    assert set(get_args(Teacher.model_fields["kind"].annotation)) == set(registered("ssondo.teachers", "TEACHERS"))
     assert set(get_args(Task.model_fields["kind"].annotation)) == set(registered("ssondo.tasks", "READERS"))
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssondo.teachers import load_teacher, vit
+from ssondo.teachers import vit
+from ssondo.teachers.load_teacher import load_teacher
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ TEACHER = {"kind": "callable", "callable": "teacher_for_tests:embed", "sample_ra
 
 @pytest.fixture(autouse=True)
 def module(tmp_path, monkeypatch) -> Path:
-    """A teacher of four values: samples, mean, peak and energy; NaN for silence, slow if asked."""
+    """A teacher of four values (samples, mean, peak, energy) that returns NaN for silence and may be slow."""
     folder = tmp_path / "modules"
     folder.mkdir()
     (folder / "teacher_for_tests.py").write_text(
@@ -51,7 +51,7 @@ def clip(n: int, seconds: float = 1.28) -> np.ndarray:
 
 
 def write_shard(path: Path, waveforms: dict[str, np.ndarray | None], codec: str = "flac") -> Path:
-    """An audio shard; a clip without a waveform has failed."""
+    """Write an audio shard; a clip without a waveform has the status FAILED."""
     with AudioShardWriter(path, sample_rate=32000, settings={}) as shard:
         for clip_id, waveform in waveforms.items():
             if waveform is None:
@@ -72,18 +72,18 @@ def run(audio: Path, out: Path, **changes: object) -> EmbeddingShard:
     return EmbeddingShard(out)
 
 
-def test_clips_that_are_there_are_embedded_in_order_at_the_teachers_rate(audio, tmp_path):
+def test_available_clips_are_embedded_in_order_at_the_teachers_sample_rate(audio, tmp_path):
     with run(audio, tmp_path / "out.h5", dtype="float32") as shard:
-        there = [n for n in range(23) if n % 5 != 2]
-        assert shard.clip_ids == [f"clip-{n:02d}" for n in there]
-        for row, n in zip(shard.rows(), there, strict=True):
+        available = [n for n in range(23) if n % 5 != 2]
+        assert shard.clip_ids == [f"clip-{n:02d}" for n in available]
+        for row, n in zip(shard.rows(), available, strict=True):
             sound = np.clip(np.rint(clip(n) * 32768), -32768, 32767).astype(np.float32) / 32768
             at_16k = soxr.resample(sound, 32000, 16000, quality="HQ")
             expected = [20.480, at_16k.mean(), at_16k.max(), np.square(at_16k).mean()]
             np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_embeddings_are_float16_with_the_settings_that_made_them(audio, tmp_path):
+def test_shard_holds_float16_embeddings_and_its_settings(audio, tmp_path):
     with run(audio, tmp_path / "out.h5") as shard, AudioShard(audio) as source:
         assert shard.rows().dtype == np.float16
         assert shard.settings["teacher"] == TEACHER
@@ -94,7 +94,7 @@ def test_embeddings_are_float16_with_the_settings_that_made_them(audio, tmp_path
         assert shard.checkpoint_sha256 == ""
 
 
-def test_the_shard_is_marked_with_its_checkpoint(audio, tmp_path, module):
+def test_shard_holds_the_sha256_of_the_checkpoint(audio, tmp_path, module):
     (module / "teacher_for_tests.py").write_text(
         "import torch\ndef embed(path, device):\n    return lambda x: torch.ones(len(x), 4)\n"
     )
@@ -104,7 +104,7 @@ def test_the_shard_is_marked_with_its_checkpoint(audio, tmp_path, module):
         assert shard.checkpoint_sha256 == file_digest(weights)
 
 
-def test_where_a_checkpoint_came_from_does_not_matter(audio, tmp_path):
+def test_origin_of_the_checkpoint_is_not_part_of_the_settings(audio, tmp_path):
     origin = {"checkpoint": {"url": "https://example.org/weights.pt"}, "sample_rate": 16000}
     with run(audio, tmp_path / "out.h5", teacher={**TEACHER, **origin}) as shard:
         assert shard.settings["teacher"] == TEACHER
@@ -116,14 +116,14 @@ def test_embeddings_do_not_depend_on_the_batch_size(audio, tmp_path, batch_size)
     assert np.array_equal(run(audio, tmp_path / "b.h5", batch_size=batch_size).rows(), expected)
 
 
-def test_the_same_input_gives_the_same_bytes(audio, tmp_path):
+def test_equal_inputs_give_identical_files(audio, tmp_path):
     for name in ("a.h5", "b.h5"):
         run(audio, tmp_path / name).close()
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     assert digest_path(tmp_path / "a.h5").read_text() == digest_path(tmp_path / "b.h5").read_text()
 
 
-def test_an_embedding_with_a_nan_names_the_clip_and_leaves_no_shard(tmp_path):
+def test_embedding_with_a_nan_is_an_error_that_names_the_clip_and_leaves_no_shard(tmp_path):
     audio = write_shard(tmp_path / "a.h5", {"sound": clip(0), "silence": np.zeros(40960, np.float32), "more": clip(1)})
     with pytest.raises(SsondoError, match="clip silence has a NaN"):
         run(audio, tmp_path / "out.h5")
@@ -131,7 +131,7 @@ def test_an_embedding_with_a_nan_names_the_clip_and_leaves_no_shard(tmp_path):
     assert not list(tmp_path.glob(".out.h5*"))
 
 
-def test_one_clip_in_a_hundred_may_have_no_embedding_and_is_named(tmp_path, caplog):
+def test_up_to_one_percent_of_clips_without_a_finite_embedding_are_omitted_and_logged(tmp_path, caplog):
     tone, silence = clip(0, 0.1), np.zeros(3200, np.float32)
     clips = {f"c{n:03d}": silence if n in (7, 150) else tone for n in range(200)}
     audio = write_shard(tmp_path / "a.h5", clips | {"lost": None})
@@ -141,14 +141,14 @@ def test_one_clip_in_a_hundred_may_have_no_embedding_and_is_named(tmp_path, capl
         assert shard.settings["n_missing"] == 3
         assert shard.settings["clip_list_sha256"] == clip_list_digest(shard.clip_ids)
         assert np.isfinite(shard.rows()).all()
-    assert "2 of 200 clips are left out" in caplog.text
+    assert "2 of 200 clips are omitted" in caplog.text
     assert "c007, c150" in caplog.text
     audio = write_shard(tmp_path / "b.h5", clips | {"c199": silence})
     with pytest.raises(SsondoError, match="clip c199 has a NaN"):
         run(audio, tmp_path / "b-out.h5")
 
 
-def test_a_clip_that_cannot_be_decoded_is_named(tmp_path):
+def test_error_for_a_clip_that_cannot_be_decoded_names_the_clip(tmp_path):
     path = tmp_path / "a.h5"
     with AudioShardWriter(path, sample_rate=32000, settings={}) as shard:
         shard.add("good", encode_flac(clip(0), 32000))
@@ -158,15 +158,15 @@ def test_a_clip_that_cannot_be_decoded_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("clips", [{}, {"a": None, "b": None}], ids=["empty", "all failed"])
-def test_a_shard_without_a_usable_clip_gives_an_empty_shard_and_a_warning(tmp_path, caplog, clips):
+def test_shard_without_available_clips_gives_an_empty_shard_and_a_warning(tmp_path, caplog, clips):
     audio = write_shard(tmp_path / "a.h5", clips)
     with run(audio, tmp_path / "out.h5") as shard:
         assert len(shard) == 0
         assert shard.embedding_dim == 4
-    assert f"no clip of {len(clips)} is there" in caplog.text
+    assert f"none of the {len(clips)} clips is available" in caplog.text
 
 
-def test_the_last_line_of_the_log_says_how_many_clips_and_where(audio, tmp_path, caplog):
+def test_last_log_line_states_the_number_of_clips_and_the_output(audio, tmp_path, caplog):
     caplog.set_level("INFO")
     run(audio, tmp_path / "out.h5")
     last = caplog.records[-1].getMessage()
@@ -177,27 +177,27 @@ def test_the_last_line_of_the_log_says_how_many_clips_and_where(audio, tmp_path,
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"teacher": {"sample_rate": 16000}}, "no kind"),
+        ({"teacher": {"sample_rate": 16000}}, "has no key 'kind'"),
         ({"teacher": {**TEACHER, "embedding_dim": 5}}, "expected"),
         ({"dtype": "int8"}, "int8"),
-        ({"batch_size": 0}, "batch_size 0"),
-        ({"checkpoint": Path("absent.pt")}, "absent.pt: no such checkpoint"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"checkpoint": Path("absent.pt")}, "absent.pt: this checkpoint does not exist"),
     ],
 )
-def test_impossible_settings_are_refused(audio, tmp_path, changes, words):
+def test_invalid_settings_are_refused(audio, tmp_path, changes, words):
     with pytest.raises(SsondoError, match=words):
         run(audio, tmp_path / "out.h5", **changes)
     assert not (tmp_path / "out.h5").exists()
 
 
-def test_a_shard_of_another_codec_is_read(tmp_path):
+def test_shard_with_another_codec_is_read(tmp_path):
     audio = write_shard(tmp_path / "a.h5", {"a": clip(0)}, codec="pcm16")
     with run(audio, tmp_path / "out.h5") as shard:
         assert shard.rows()[0, 0] == np.float16(20.48)
 
 
 @pytest.mark.slow
-def test_a_killed_job_leaves_no_shard_and_the_next_one_ends_well(audio, tmp_path, module):
+def test_killed_job_leaves_no_shard_and_the_next_one_succeeds(audio, tmp_path, module):
     out = tmp_path / "embeddings" / "out.h5"
     program = textwrap.dedent(f"""
         from pathlib import Path
@@ -221,7 +221,7 @@ def test_a_killed_job_leaves_no_shard_and_the_next_one_ends_well(audio, tmp_path
     assert sorted(path.name for path in out.parent.iterdir()) == ["out.h5", "out.h5.digest"]
 
 
-def test_the_code_of_teacher_embedding_reaches_no_student():
+def test_code_of_embed_does_not_include_students_or_other_teachers():
     reached = modules_of(
         "ssondo.teachers.embed", "ssondo.teachers.vit", "ssondo.teachers.yamnet", "ssondo.teachers.external"
     )
@@ -245,33 +245,37 @@ def test_the_code_of_teacher_embedding_reaches_no_student():
         (False, "fp16", "cuda", torch.float16),
     ],
 )
-def test_16_bit_is_for_gpus_and_for_teachers_that_bear_it_or_are_told_to(builtin, precision, device, half):
+def test_16_bit_is_used_on_gpus_if_the_teacher_is_float16_safe_or_precision_requests_it(
+    builtin, precision, device, half
+):
     own = ExternalTeacher("own", lambda x: x[:, :4], sample_rate=16_000, embedding_dim=4)
     with torch.device("meta"):
         teacher = Matpac() if builtin else own
     assert teacher_amp_dtype(teacher, precision, torch.device(device)) == half
 
 
-def test_an_unknown_precision_is_named(audio, tmp_path):
+def test_unknown_precision_is_an_error(audio, tmp_path):
     with pytest.raises(SsondoError, match="precision 'fp8' is unknown; use one of auto, float32, bf16, fp16"):
         run(audio, tmp_path, precision="fp8")
 
 
-def test_a_batch_too_large_for_the_gpu_names_the_setting_to_lower(audio, tmp_path, module):
+def test_error_for_a_batch_too_large_for_the_gpu_names_the_setting_to_lower(audio, tmp_path, module):
     (module / "teacher_for_tests.py").write_text(
         "import torch\n"
         "def embed(x):\n"
         "    raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has a total of 8 GiB')\n"
     )
-    words = r"^4 clips at once do not fit .*lower runtime\.embed_batch_size .*\(CUDA out of memory. Tried .* 9 GiB\)$"
+    words = (
+        r"^a batch of 4 clips does not fit .*lower runtime\.embed_batch_size .*\(CUDA out of memory. Tried .* 9 GiB\)$"
+    )
     with pytest.raises(SsondoError, match=words):
         run(audio, tmp_path / "out.h5")
     assert not (tmp_path / "out.h5").exists()
 
 
-def test_a_shard_of_clips_as_they_were_fetched_is_refused(tmp_path):
+def test_shard_that_was_not_resampled_is_refused(tmp_path):
     path = tmp_path / "fetched.h5"
     with AudioShardWriter(path, sample_rate=0, settings={}) as shard:
         shard.add("a", encode_flac(clip(0), 32000))
-    with pytest.raises(SsondoError, match="clips as they were fetched; give the shard that `resample` made of it"):
+    with pytest.raises(SsondoError, match="holds clips as they were fetched; give the output of `resample`"):
         run(path, tmp_path / "out.h5")

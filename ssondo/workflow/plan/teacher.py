@@ -50,7 +50,7 @@ class TeacherStage(Stage):
 
     def teacher_modules(self, teacher: str) -> list[str]:
         """The module that builds a teacher."""
-        return [registered("ssondo.teachers", "KINDS")[self.config.teachers[teacher].kind]]
+        return [registered("ssondo.teachers", "TEACHERS")[self.config.teachers[teacher].kind]]
 
     def content(self, rule: str, **wildcards: str) -> dict[str, str]:
         """The user's own weights or teacher function."""
