@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from models import TITLES, machine
 
-from ssondo.audio.codec import decode_file, encode_flac, fit_end, resample_to, to_mono
+from ssondo.audio.codec import encode_flac
+from ssondo.audio.decoding import decode_file
+from ssondo.audio.waveform import fit_end, resample_to, to_mono
 from ssondo.distill.distill import distill
 from ssondo.distill.training_config import Outputs, Runtime, TrainingConfig
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter

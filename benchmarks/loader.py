@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssondo.audio.codec import decode_file, decode_pcm16, encode_flac, resample_to, to_mono
+from ssondo.audio.codec import decode_pcm16, encode_flac
+from ssondo.audio.decoding import decode_file
+from ssondo.audio.waveform import resample_to, to_mono
 from ssondo.distill.datasets import AudioDataset
 from ssondo.distill.sampler import Sampler, balanced_weights
 from ssondo.storage.shards.audio import AudioShardWriter

@@ -32,7 +32,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssondo.audio.codec import decode_file, encode_flac, resample_to, to_mono
+from ssondo.audio.codec import encode_flac
+from ssondo.audio.decoding import decode_file
+from ssondo.audio.waveform import resample_to, to_mono
 from ssondo.distill.datasets import AudioDataset, EmbeddingDataset, intersect_ids
 from ssondo.distill.distributed import DistributedContext, init_distributed
 from ssondo.distill.losses import Cosine

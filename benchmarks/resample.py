@@ -20,7 +20,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from ssondo.audio.codec import decode_file, encode_flac, ffmpeg_binary, resample_to, to_mono
+from ssondo.audio.codec import encode_flac
+from ssondo.audio.decoders import ffmpeg_binary
+from ssondo.audio.decoding import decode_file
+from ssondo.audio.waveform import resample_to, to_mono
 from ssondo.audioset.resample import resample
 from ssondo.storage.clip_location import ClipLocation, file_fingerprint
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter

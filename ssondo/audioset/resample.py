@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ssondo.audio.codec import encode, fit_end, resample_to, resampled_length, to_mono
+from ssondo.audio.codec import encode
 from ssondo.audio.excerpt import decode_around_centre
+from ssondo.audio.waveform import fit_end, resample_to, resampled_length, to_mono
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage.atomic_files import is_disk_full
 from ssondo.storage.clip_location import ClipLocation, LocationChanged, open_clip

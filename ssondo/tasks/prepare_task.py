@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ssondo.audio.codec import decode_file, encode_flac, resample_to, to_mono
+from ssondo.audio.codec import encode_flac
+from ssondo.audio.decoding import decode_file
+from ssondo.audio.waveform import resample_to, to_mono
 from ssondo.errors import SsondoError
 from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.storage.shards.status import Status

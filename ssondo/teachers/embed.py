@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssondo.audio.codec import decode_mono, resample_to
+from ssondo.audio.codec import decode_mono
+from ssondo.audio.waveform import resample_to
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import clip_list_digest, file_digest
 from ssondo.storage.shards.audio import AudioShard

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ssondo.audio.codec import Decoded, decode_file, ffmpeg_binary
+from ssondo.audio.decoders import ffmpeg_binary
+from ssondo.audio.decoding import Decoded, decode_file
 from ssondo.audio.excerpt import decode_around_centre, decode_excerpt
 from ssondo.errors import SsondoError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ssondo.audio.codec import decode
+from ssondo.audio.decoding import decode
 from ssondo.audioset.fetch import fetch
 from ssondo.audioset.sources import Fetched, open_source
 from ssondo.audioset.sources.clip_names import clip_ids_of

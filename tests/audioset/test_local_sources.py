@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ssondo.audio.codec import decode_flac_mono, ffmpeg_binary
+from ssondo.audio.codec import decode_flac_mono
+from ssondo.audio.decoders import ffmpeg_binary
 from ssondo.audioset.fetch import fetch
 from ssondo.audioset.index import index
 from ssondo.audioset.locate import locate

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-import ssondo.audio.codec
-from ssondo.audio.codec import decode_flac_mono, decode_mono, resample_to
+import ssondo.audio.decoders
+from ssondo.audio.codec import decode_flac_mono, decode_mono
+from ssondo.audio.waveform import resample_to
 from ssondo.audioset.resample import resample
 from ssondo.errors import SsondoError
 from ssondo.storage.clip_location import ClipLocation, file_fingerprint
@@ -163,7 +164,7 @@ def test_a_full_disk_is_not_blamed_on_the_file_that_is_read(tmp_path: Path, monk
     def full(**_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ssondo.audio.codec.tempfile, "NamedTemporaryFile", full)
+    monkeypatch.setattr(ssondo.audio.decoders.tempfile, "NamedTemporaryFile", full)
     with pytest.raises(SsondoError, match="no space left on the disk") as error:
         resample(audio=tmp_path / "fetched.h5", out=tmp_path / "out.h5", sample_rate=32_000, clip_s=1.0)
     assert "page.mp3" not in str(error.value)

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from media_server import RATE, Server, ramp, serving, wait_until
 
-from ssondo.audio.codec import decode, ffmpeg_binary
+from ssondo.audio.decoders import ffmpeg_binary
+from ssondo.audio.decoding import decode
 from ssondo.audioset.fetch import fetch
 from ssondo.audioset.ledger import Ledger, ledger_path, read_ledger
 from ssondo.audioset.resample import resample

@@ -13,8 +13,9 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ssondo.audio.codec import encode_flac, to_mono
+from ssondo.audio.codec import encode_flac
 from ssondo.audio.excerpt import decode_excerpt
+from ssondo.audio.waveform import to_mono
 from ssondo.audioset.sources import Fetched
 from ssondo.audioset.sources.clip_names import is_start, readings
 from ssondo.errors import SsondoError

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ssondo.audio.codec import decode_file, ffmpeg_binary
+from ssondo.audio.decoders import ffmpeg_binary
+from ssondo.audio.decoding import decode_file
 from ssondo.audioset.sources import Fetched, RateLimited
 from ssondo.errors import SsondoError
 from ssondo.storage.segments import Segment

@@ -1,0 +1,89 @@
+"""Decode audio and video files of any kind.
+
+libsndfile reads most files, PyAV those that it cannot read (m4a, mp4, webm) or reads only in part, and
+the ffmpeg program is the last resort.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssondo.audio.decoders import Excerpt, file_kind, longer_excerpt, read_excerpt, read_with_ffmpeg
+from ssondo.errors import SsondoError
+
+_MIN_TRUNCATED_S = 0.1
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded file.
+
+    Attributes:
+        waveform: Float32, shape (channels, samples).
+        sample_rate: Sample rate in Hz.
+        truncated: Whether the file ends before the length that it declares or is damaged, so that
+            some of its sound is missing.
+    """
+
+    waveform: np.ndarray
+    sample_rate: int
+    truncated: bool = False
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.waveform.shape[1] / self.sample_rate
+
+
+def decode(data: bytes) -> tuple[np.ndarray, int]:
+    """Decode an audio or video file.
+
+    Args:
+        data: Content of the file.
+
+    Returns:
+        The waveform, float32, shape (channels, samples), and its sample rate in Hz. For a truncated
+        file, the waveform of the part that can be read; `decode_file` reports the truncation.
+
+    Raises:
+        SsondoError: If the file is empty, holds no samples, is too short to be read, or is not audio;
+            the message says which.
+    """
+    decoded = decode_file(data)
+    return decoded.waveform, decoded.sample_rate
+
+
+def decode_file(data: bytes) -> Decoded:
+    """Decode an audio or video file and report whether it is truncated.
+
+    Args:
+        data: Content of the file.
+
+    Raises:
+        SsondoError: As for `decode`.
+    """
+    if not data:
+        raise SsondoError("empty file")
+    best = read_excerpt(io.BytesIO(data))
+    # The program is the last resort, because starting a process costs more than decoding.
+    if best is None or (best.truncated and not best.position):
+        best = longer_excerpt(best, read_with_ffmpeg(data))
+    return _checked(best, data)
+
+
+def _checked(excerpt: Excerpt | None, data: bytes) -> Decoded:
+    """The decoded file, or the reason why it cannot be used."""
+    kind = file_kind(data)
+    if excerpt is None:
+        if kind is None:
+            raise SsondoError(f"not audio (begins with {bytes(data[:12])!r})")
+        raise SsondoError(f"truncated or damaged {kind} file: no sound can be read ({len(data)} bytes)")
+    if excerpt.truncated and excerpt.total_s < _MIN_TRUNCATED_S:
+        raise SsondoError(f"truncated {kind or 'file'}: only {excerpt.total_s:.2f} s can be read")
+    waveform = excerpt.waveform()
+    if not waveform.size:
+        raise SsondoError(f"holds no samples ({kind or 'audio'} header only)")
+    if not np.isfinite(waveform).all():
+        raise SsondoError("holds samples that are not finite numbers")
+    return Decoded(waveform, excerpt.sample_rate, excerpt.truncated)
