@@ -12,10 +12,11 @@ from collections.abc import Mapping
 
 from pydantic import model_validator
 
+from ssondo.audio.log_mel_settings import STUDENT
 from ssondo.config.audioset import AudioSet
 from ssondo.config.base import Name, Section
 from ssondo.config.cluster import Cluster
-from ssondo.config.distill import CLUSTER_LOSSES, STUDENT_RATE, Distill, Student, Supervise
+from ssondo.config.distill import CLUSTER_LOSSES, Distill, Student, Supervise
 from ssondo.config.probe import Probe, Task
 from ssondo.config.report import TABLE1_COLUMNS, Fig2, Table1, Table2
 from ssondo.config.runtime import Paths, Runtime
@@ -126,10 +127,10 @@ class Config(Section):
         for name, student in self.students.items():
             if ":" not in student.architecture:
                 check(f"students.{name}.architecture", [student.architecture], architectures)
-        if self.audioset.sample_rate != STUDENT_RATE:
+        if self.audioset.sample_rate != STUDENT.sample_rate:
             raise ValueError(
-                f"audioset.sample_rate: is {self.audioset.sample_rate}, the students take {STUDENT_RATE}; set it to "
-                "that (audioset.bandlimit_rate: 16000 gives the bandwidth that the published pipeline kept)"
+                f"audioset.sample_rate: is {self.audioset.sample_rate}, the students take {STUDENT.sample_rate}; "
+                "set it to that (audioset.bandlimit_rate: 16000 gives the bandwidth that the published pipeline kept)"
             )
         if not self.audioset.segments.eval and self.audioset.segments.train:
             raise ValueError("audioset.segments.eval: is empty; students are judged on these clips")

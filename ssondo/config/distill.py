@@ -27,9 +27,6 @@ LOSSES_WITHOUT = {
 }
 """Settings that not every loss has, and the losses that have them not: a change of one trains none of these again."""
 
-# In Hz, of the students' front-end, which no key of theirs changes. (`ssondo.audio.log_mel` would import torch.)
-STUDENT_RATE = 32_000
-
 
 class Student(Section):
     """A small network with a front-end and a mapping head."""

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ssondo.audio.log_mel import SpecAugment
+from ssondo.audio.spec_augment import SpecAugment
 from ssondo.distill.base_loss import Criterion
 from ssondo.distill.datasets import AudioDataset
 from ssondo.distill.distributed import DistributedContext

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ssondo import students
-from ssondo.audio.log_mel import STUDENT
+from ssondo.audio.log_mel_settings import STUDENT
 from ssondo.errors import SsondoError
 from ssondo.storage import atomic_files
 from ssondo.storage.weights import load_strictly, load_weights

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ssondo import students
-from ssondo.audio.log_mel import STUDENT, LogMel, slice_windows
+from ssondo.audio.log_mel import LogMel, slice_windows
+from ssondo.audio.log_mel_settings import STUDENT
 from ssondo.errors import SsondoError
 from ssondo.storage.weights import load_strictly, load_weights
 
@@ -51,7 +52,7 @@ class Student(nn.Module):
             does, which has no embedding for a clip shorter than a window.
         hidden: width of the head's hidden layer; None for the backbone's own (1280 at width 1.0).
         dropout: before the head's last layer.
-        front_end: settings of `ssondo.audio.log_mel.LogMelSettings` that differ from the preset `STUDENT`.
+        front_end: settings of `ssondo.audio.log_mel_settings.LogMelSettings` that differ from the preset `STUDENT`.
         backbone: settings of the architecture, e.g. {"width_mult": 0.4}.
 
     Attributes:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssondo.audio.log_mel import M2D, MATPAC, LogMel, slice_windows
+from ssondo.audio.log_mel import LogMel, slice_windows
+from ssondo.audio.log_mel_settings import M2D, MATPAC
 from ssondo.errors import SsondoError
 from ssondo.storage.weights import load_strictly, load_weights
 from ssondo.teachers.teacher import check_waveforms

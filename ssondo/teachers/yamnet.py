@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssondo.audio.log_mel import YAMNET, LogMel
+from ssondo.audio.log_mel import LogMel
+from ssondo.audio.log_mel_settings import YAMNET
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import file_digest
 from ssondo.storage.weights import file_in_package

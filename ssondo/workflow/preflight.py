@@ -9,17 +9,16 @@ from glob import glob
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+from ssondo.audio.log_mel_settings import STUDENT
 from ssondo.config import Config
 from ssondo.config.audioset import FolderSource, LocalSource
-from ssondo.config.distill import STUDENT_RATE, Student
+from ssondo.config.distill import Student
 from ssondo.errors import SsondoError
 from ssondo.provenance import source_file, targets
 from ssondo.workflow.signatures import signature_of
 
 # Linux takes 128 KiB in one argument, and a rule's command is one; the rest is for its options.
 _LONGEST_COMMAND = 120_000
-# Of the students' front-end: a plan does not import it, and a test compares.
-_N_FFT, _HOP_LENGTH = 1024, 512
 
 
 def find_command() -> None:
@@ -74,7 +73,7 @@ def _check_student(name: str, student: Student) -> None:
         found = replace(found, kinds={**found.kinds, "add_last": "bool"})
         if fault := found.fault(student.settings):
             raise SsondoError(f"{key}.settings{fault}")
-        least_s = (_N_FFT + _HOP_LENGTH * (found.min_frames - 1)) / STUDENT_RATE
+        least_s = (STUDENT.n_fft + STUDENT.hop_length * (found.min_frames - 1)) / STUDENT.sample_rate
         if student.window_s < least_s:
             raise SsondoError(
                 f"{key}.window_s: {student.window_s:g} is too short for {student.architecture}; at least {least_s:g}"

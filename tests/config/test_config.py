@@ -271,10 +271,10 @@ def test_every_key_has_a_sentence() -> None:
 
 
 def test_rate_that_is_asked_of_the_corpus_is_the_one_that_students_take() -> None:
-    from ssondo.config.distill import STUDENT_RATE
+    from ssondo.audio.log_mel_settings import STUDENT
     from ssondo.students.student import Student
 
-    assert Student("mobilenetv3", backbone={"width_mult": 0.1}).sample_rate == STUDENT_RATE
+    assert Student("mobilenetv3", backbone={"width_mult": 0.1}).sample_rate == STUDENT.sample_rate
 
 
 def test_every_name_of_a_registry_is_allowed() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssondo.audio.log_mel import M2D, MATPAC, STUDENT, LogMel, slice_windows
+from ssondo.audio.log_mel import LogMel, slice_windows
+from ssondo.audio.log_mel_settings import M2D, MATPAC, STUDENT
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 VALUES = json.loads((GOLDEN / "values.json").read_text())

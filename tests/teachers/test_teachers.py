@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from ssondo.audio.log_mel import M2D
+from ssondo.audio.log_mel_settings import M2D
 from ssondo.errors import SsondoError
 from ssondo.teachers import TEACHERS, external, vit
 from ssondo.teachers.load_teacher import load_teacher
