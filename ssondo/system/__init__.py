@@ -1,4 +1,4 @@
-"""The machine: devices, processor cores, worker processes, memory, progress bars and folder listings.
+"""The machine: devices, processor cores, worker processes, memory, progress bars and lists of files.
 
-Nothing in this package knows about audio or about the pipeline.
+Nothing in this package depends on audio or on the pipeline.
 """

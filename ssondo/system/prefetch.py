@@ -1,4 +1,4 @@
-"""Batches made ahead of time by threads, brought to the device, and how long the device waited for them."""
+"""Make batches in advance in threads, copy them to the device, and measure how long the device waits for them."""
 
 import time
 from collections import deque
@@ -13,12 +13,12 @@ T = TypeVar("T")
 
 
 def prefetch(make: Callable[[int], T], numbers: Iterable[int], num_workers: int) -> Generator[T, None, None]:
-    """Yield `make(n)` for each of `numbers`, in order, made ahead of time by threads.
+    """Yield `make(n)` for each of `numbers`, in order, computed in advance by threads.
 
     Args:
-        make: called in another thread; decoding and reading leave Python's lock to the others.
-        numbers: what to make.
-        num_workers: threads; 0 makes each when it is asked for.
+        make: Function that is called in a thread; decoding and reading release the global interpreter lock.
+        numbers: Arguments of `make`.
+        num_workers: Number of threads; with 0 each item is computed when it is requested.
     """
     if num_workers == 0:
         yield from map(make, numbers)
@@ -37,9 +37,9 @@ def prefetch(make: Callable[[int], T], numbers: Iterable[int], num_workers: int)
 
 
 class HostToDevice:
-    """Brings tensors to a device, on a GPU beside the work that is going on there.
+    """Copies tensors to a device; to a GPU on a separate stream, concurrently with its computation.
 
-    A step is only launched, not waited for, so the next one's data are copied while it is computed.
+    A training step is launched asynchronously, so the data of the next one are copied while it computes.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -47,11 +47,11 @@ class HostToDevice:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def pinned(self, tensor: Tensor) -> Tensor:
-        """`tensor` in memory that a GPU reads by itself; for the threads that make batches."""
+        """Copy a tensor to pinned memory, which a GPU reads directly; for the threads that make batches."""
         return tensor if self._stream is None else tensor.pin_memory()
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        """`tensor` on the device."""
+        """Copy a tensor to the device."""
         if self._stream is None:
             return tensor.to(self._device)
         with torch.cuda.stream(self._stream):
@@ -63,11 +63,12 @@ class HostToDevice:
 
 
 class TimedIterator(Iterator[T]):
-    """An iterator that counts the seconds that the device waited for it: `waited_s`.
+    """An iterator that measures in `waited_s` how many seconds the device waited for its items.
 
     Args:
-        items: to iterate over.
-        busy: whether the device still has work; if so when an item comes, it has not waited.
+        items: Iterator to measure.
+        busy: Function that returns whether the device still has work; if it has when an item is
+            ready, the device did not wait.
     """
 
     def __init__(self, items: Iterator[T], busy: Callable[[], bool] = lambda: False) -> None:

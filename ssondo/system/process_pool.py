@@ -1,4 +1,4 @@
-"""Work spread over processes: results in order, memory bounded."""
+"""Map a function over items in several processes, with results in order and bounded memory."""
 
 import multiprocessing
 import os
@@ -15,8 +15,8 @@ from ssondo.system.allocator import disable_malloc_trim
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Items in flight a worker: enough that none waits, few enough that a shard's sound is never all in memory.
-_IN_FLIGHT = 4
+# Submitted items per worker: enough that no worker waits, few enough that a shard is never completely in memory.
+_ITEMS_PER_WORKER = 4
 
 
 def ordered_map(
@@ -26,63 +26,63 @@ def ordered_map(
     initializer: Callable[..., None] | None = None,
     initargs: tuple[Any, ...] = (),
 ) -> Iterator[Result]:
-    """Yield function(item) for each of `items`, in their order.
+    """Yield function(item) for each of `items`, in order.
 
     Args:
-        function: defined at the top level of a module, so that a worker can import it.
-        items: read no further than a few items a worker ahead of what was yielded.
-        n_workers: processes; with 1 all runs in this one.
-        initializer: called once in each process with `initargs`, before `function`.
-        initargs: its arguments.
+        function: Function defined at the top level of a module, so that workers can import it.
+        items: Arguments of the function; only a few per worker are read in advance.
+        n_workers: Number of processes; with 1 the function runs in this process.
+        initializer: Function that is called once in each process before `function`.
+        initargs: Arguments of `initializer`.
 
     Raises:
-        TransientError: if a worker was killed, which is most often for want of memory.
+        TransientError: If a worker was killed, usually because memory ran out.
     """
     if n_workers <= 1:
         if initializer is not None:
             initializer(*initargs)
         yield from map(function, items)
         return
-    # Not fork: a copied process must not hold the parent's HDF5 files and thread pools.
+    # Not fork: a forked process would share the open HDF5 files and thread pools of its parent.
     context = multiprocessing.get_context("forkserver")
     source = iter(items)
-    pool = ProcessPoolExecutor(n_workers, context, _begin, (initializer, initargs))
+    pool = ProcessPoolExecutor(n_workers, context, _start_worker, (initializer, initargs))
     waiting: deque[Future[Result]] = deque()
     try:
-        waiting.extend(pool.submit(function, item) for item in islice(source, _IN_FLIGHT * n_workers))
+        waiting.extend(pool.submit(function, item) for item in islice(source, _ITEMS_PER_WORKER * n_workers))
         while waiting:
             result = waiting.popleft().result()
             waiting.extend(pool.submit(function, item) for item in islice(source, 1))
             yield result
     except BrokenProcessPool:
         raise TransientError(
-            "a worker process was killed, most often for want of memory; give the job more or fewer workers"
+            "a worker process was killed, usually because memory ran out; give the job more memory or fewer workers"
         ) from None
     finally:
-        _end(pool)
+        _shut_down(pool)
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
-    """Wait for the items that run, and start no more."""
+def _shut_down(pool: ProcessPoolExecutor) -> None:
+    """Wait for the running items and cancel the others."""
     try:
         pool.shutdown(cancel_futures=True)
     except KeyboardInterrupt:
-        # The second one: they are not waited for either. Python itself would wait for the workers for ever.
+        # A second interrupt ends the workers at once; without this, Python would wait for them forever.
         for worker in multiprocessing.active_children():
             worker.terminate()
         raise
 
 
-def _begin(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Decoding takes and frees megabytes for each clip; asking the system anew costs a fifth of its time.
+def _start_worker(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    # Decoding allocates and frees megabytes per clip; returning them to the system takes a fifth of its time.
     disable_malloc_trim()
     if initializer is not None:
         initializer(*initargs)
 
 
-def _end_with_parent() -> None:
-    """End this worker when the process that has its results is killed: it would wait for more work for ever."""
+def _exit_with_parent() -> None:
+    """End this worker when its parent is killed; otherwise it would wait for more work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,7 +1,7 @@
-"""Progress on standard error: a bar on a terminal, a line now and then elsewhere.
+"""Progress on standard error: a bar on a terminal, a line every few seconds elsewhere.
 
-Under Snakemake several jobs share one terminal, so each writes whole lines that begin with
-its name; by hand the same step draws a bar.
+Several Snakemake jobs share one terminal, so each writes complete lines that begin with its name.
+A command that is run by hand draws a bar.
 """
 
 import os
@@ -16,7 +16,7 @@ _LINE_INTERVAL_S = 10.0
 
 
 class _Lines(tqdm):
-    """A tqdm that prints a line where the bar would be redrawn, and none at the end."""
+    """A tqdm that prints a line instead of redrawing the bar, and none at the end."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         if msg is None and 0 < self.n < (self.total or float("inf")):
@@ -24,7 +24,7 @@ class _Lines(tqdm):
             self.fp.flush()
 
     def close(self) -> None:
-        """End without the empty line that tqdm leaves after what it has printed."""
+        """Close without the empty line that tqdm prints after its output."""
         self.sp = None
         super().close()
 
@@ -34,13 +34,13 @@ def _interactive() -> bool:
 
 
 def progress_bar(total: int | None, name: str, unit: str = "clip", *, done: int = 0) -> tqdm:
-    """A progress display to be used as a context manager; call `update(n)` on it.
+    """Create a progress display, a context manager whose `update(n)` adds n units.
 
     Args:
-        total: how many units there will be; None if unknown.
-        name: what is being done, e.g. "embed yamnet train-0003".
-        unit: what is counted, in the singular.
-        done: how many of them were done before; they count for no speed.
+        total: Total number of units; None if it is unknown.
+        name: Name of the step, e.g. "embed yamnet train-0003".
+        unit: Name of a unit in the singular.
+        done: Number of units that were done earlier, which do not count towards the speed.
     """
     if _interactive():
         return tqdm(total=total, initial=done, desc=name, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True)
@@ -58,7 +58,7 @@ def progress_bar(total: int | None, name: str, unit: str = "clip", *, done: int 
 
 
 def progress(items: Iterable[T], name: str, total: int | None = None, unit: str = "clip") -> Iterator[T]:
-    """Yield `items`, showing how many have passed, the rate and the time left."""
+    """Yield `items` while displaying their number, their rate and the remaining time."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
     with progress_bar(total, name, unit) as bar:

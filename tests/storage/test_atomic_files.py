@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_litter_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+def test_temporary_file_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from ssondo.storage.atomic_files import atomic_write
@@ -48,13 +49,15 @@ def small_disk(tmp_path: Path) -> Path:
     """A file system of 256 KiB."""
     folder = tmp_path / "small"
     folder.mkdir()
+    if shutil.which("mount") is None:
+        pytest.skip("needs the mount program")
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], check=False).returncode:
         pytest.skip("needs the right to mount a small file system")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_full_disk_is_one_line_that_names_the_file(small_disk: Path) -> None:
+def test_full_disk_gives_a_one_line_error_that_names_the_file(small_disk: Path) -> None:
     path = small_disk / "a"
     with (
         pytest.raises(SsondoError, match=rf"{path}: no space left .* free some") as error,
@@ -75,7 +78,7 @@ def test_full_disk_while_a_shard_is_written_leaves_no_shard(small_disk: Path) ->
     assert os.listdir(small_disk) == []
 
 
-def test_json_that_is_missing_or_damaged_says_the_way_out(tmp_path: Path) -> None:
+def test_missing_or_damaged_json_is_reported_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(SsondoError, match=r"no such file; make it with: snakemake"):
         read_json(tmp_path / "a.json")
     (tmp_path / "a.json").write_text('{"half": ')
@@ -119,14 +122,14 @@ def test_table_is_written_as_csv_without_index(tmp_path: Path) -> None:
     assert (tmp_path / "short.csv").read_text() == 'clip,score,n\n"a,b",0.33,1\nc,,2\n'
 
 
-def test_array_digest_sees_type_shape_and_values() -> None:
+def test_array_digest_depends_on_type_shape_and_values() -> None:
     values = np.arange(6, dtype=np.int32)
     digests = {array_digest(v) for v in (values, values.astype(np.int64), values.reshape(2, 3), values[::-1])}
     assert len(digests) == 4
     assert array_digest(np.arange(12).reshape(3, 4).T) == array_digest(np.arange(12).reshape(3, 4).T.copy())
 
 
-def test_clip_list_digest_is_of_the_set() -> None:
+def test_clip_list_digest_does_not_depend_on_the_order() -> None:
     assert clip_list_digest(["b", "a"]) == clip_list_digest(["a", "b"])
     assert clip_list_digest(["a"]) != clip_list_digest(["a", "b"])
     assert clip_list_digest(["ab"]) != clip_list_digest(["a", "b"])

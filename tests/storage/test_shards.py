@@ -30,7 +30,7 @@ names = st.text(alphabet="abcABC019_-", min_size=1, max_size=20)
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(clips=st.dictionaries(names, st.binary(max_size=200), max_size=20))
-def test_clips_come_back_as_they_went_in(tmp_path: Path, clips: dict[str, bytes]) -> None:
+def test_clips_are_read_as_they_were_written(tmp_path: Path, clips: dict[str, bytes]) -> None:
     digest = write_audio(tmp_path / "a.h5", clips)
     with AudioShard(tmp_path / "a.h5") as shard:
         assert {name: shard.blob(row) for row, name in enumerate(shard.clip_ids)} == clips
@@ -41,7 +41,7 @@ def test_clips_come_back_as_they_went_in(tmp_path: Path, clips: dict[str, bytes]
         assert shard.digest == digest
 
 
-def test_digest_is_of_the_content(tmp_path: Path) -> None:
+def test_digest_depends_only_on_the_content(tmp_path: Path) -> None:
     first = write_audio(tmp_path / "a.h5", {"x": b"abc", "y": b"de"})
     assert write_audio(tmp_path / "b.h5", {"x": b"abc", "y": b"de"}) == first
     changes = [{"x": b"abc", "y": b"df"}, {"x": b"abcd", "y": b"e"}, {"x": b"abc", "z": b"de"}, {"x": b"abc", "y": b""}]
@@ -49,7 +49,7 @@ def test_digest_is_of_the_content(tmp_path: Path) -> None:
     assert len({first, *digests}) == 5
 
 
-def test_embeddings_come_back_in_their_type(tmp_path: Path) -> None:
+def test_embeddings_are_read_in_the_type_on_disk(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_normal((5, 3))
     with EmbeddingShardWriter(tmp_path / "e.h5", embedding_dim=3, settings={}, checkpoint_sha256="ff") as shard:
         shard.add(["a", "b"], values[:2])
@@ -64,7 +64,7 @@ def test_embeddings_come_back_in_their_type(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
-def test_embedding_that_is_not_finite_names_its_clip(tmp_path: Path, bad: float) -> None:
+def test_embedding_that_is_not_finite_is_refused_with_its_clip(tmp_path: Path, bad: float) -> None:
     values = np.ones((3, 2))
     values[1, 1] = bad
     with (
@@ -75,15 +75,15 @@ def test_embedding_that_is_not_finite_names_its_clip(tmp_path: Path, bad: float)
     assert os.listdir(tmp_path) == []
 
 
-def test_clusters_come_back(tmp_path: Path) -> None:
+def test_clusters_are_read_as_they_were_written(tmp_path: Path) -> None:
     with ClusterWriter(tmp_path / "c.h5", settings={"k": 2}) as writer:
         writer.add(["a"], np.array([1]))
         writer.add(["b", "c"], np.array([0, 1]))
         writer.add_centroids(np.eye(2))
-    with Clusters(tmp_path / "c.h5") as found:
-        assert found.clip_ids == ["a", "b", "c"]
-        assert found.cluster.tolist() == [1, 0, 1]
-        assert found.centroids.tolist() == [[1, 0], [0, 1]]
+    with Clusters(tmp_path / "c.h5") as shard:
+        assert shard.clip_ids == ["a", "b", "c"]
+        assert shard.cluster.tolist() == [1, 0, 1]
+        assert shard.centroids.tolist() == [[1, 0], [0, 1]]
 
 
 def test_clip_added_twice_is_refused(tmp_path: Path) -> None:
@@ -96,13 +96,13 @@ def test_clip_added_twice_is_refused(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_missing_shard_says_how_to_make_it(tmp_path: Path) -> None:
+def test_missing_shard_is_reported_with_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(SsondoError, match=r"train-0001\.h5: no such shard; make it with: snakemake .*train-0001\.h5"):
         AudioShard(tmp_path / "train-0001.h5")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
-def test_shard_cut_short_says_so(tmp_path: Path, share: float) -> None:
+def test_truncated_shard_is_refused(tmp_path: Path, share: float) -> None:
     path = tmp_path / "a.h5"
     write_audio(path, {"x": b"abc"})
     data = path.read_bytes()
@@ -113,7 +113,7 @@ def test_shard_cut_short_says_so(tmp_path: Path, share: float) -> None:
         AudioShard(path)
 
 
-def test_other_format_version_says_both(tmp_path: Path) -> None:
+def test_other_format_version_is_refused_with_both_versions(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     write_audio(path, {"x": b"abc"})
     with h5py.File(path, "r+") as file:
@@ -122,7 +122,7 @@ def test_other_format_version_says_both(tmp_path: Path) -> None:
         AudioShard(path)
 
 
-def test_shard_without_its_end_mark_is_refused(tmp_path: Path) -> None:
+def test_shard_not_marked_as_complete_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     write_audio(path, {"x": b"abc"})
     with h5py.File(path, "r+") as file:

@@ -1,4 +1,4 @@
-"""The allocator's settings, each in a process of its own."""
+"""The settings of the allocator, each in a separate process."""
 
 import platform
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's settings")
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
 PROGRAM = """
 import resource, sys
@@ -15,7 +15,7 @@ from ssondo.system.allocator import disable_malloc_trim
 if sys.argv[1] == "kept":
     assert disable_malloc_trim()
 for _ in range(30):
-    torch.ones(1 << 24)  # of 64 MB; small objects between them take the first places
+    torch.ones(1 << 24)  # 64 MB; small objects between them occupy the first addresses
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     torch.ones(1 << 24)
@@ -28,7 +28,7 @@ def page_faults(mode: str) -> int:
     return int(done.stdout)
 
 
-def test_memory_of_a_freed_tensor_is_used_again_without_asking_the_system():
-    # A page has 4 KiB, or more.
+def test_memory_of_a_freed_tensor_is_reused_without_page_faults():
+    # A page has at least 4 KiB.
     assert page_faults("kept") < 100
     assert page_faults("given back") > 10 * page_faults("kept")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ssondo.errors import SsondoError
+from ssondo.system import prefetch as module
 from ssondo.system.prefetch import HostToDevice, TimedIterator, prefetch
 
 
@@ -17,24 +18,26 @@ def test_prefetch_keeps_the_order(num_workers):
     assert list(prefetch(make, range(20), num_workers)) == list(range(20))
 
 
-def test_prefetch_works_ahead_in_other_threads():
-    made = []
+def test_prefetch_makes_a_few_items_ahead_in_other_threads():
+    made, third_made = [], threading.Event()
 
     def make(i):
         made.append((i, threading.current_thread().name))
+        if len(made) == 3:
+            third_made.set()
         return i
 
     items = prefetch(make, range(100), 2)
     assert next(items) == 0
-    time.sleep(0.1)
-    assert 1 < len(made) < 6
-    assert all(name.startswith("loader") for _, name in made)
+    # Without another request: two threads work ahead, and no more than two items were submitted.
+    assert third_made.wait(60)
     items.close()
-    assert len(made) < 6
+    assert sorted(i for i, _ in made) == [0, 1, 2]
+    assert all(name.startswith("loader") for _, name in made)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_fault_of_a_worker_reaches_the_user(num_workers):
+def test_error_of_a_worker_is_raised_to_the_caller(num_workers):
     def make(i):
         if i == 3:
             raise SsondoError("clip x cannot be read")
@@ -44,28 +47,39 @@ def test_fault_of_a_worker_reaches_the_user(num_workers):
         list(prefetch(make, range(10), num_workers))
 
 
-def test_waiting_is_counted():
-    def slow():
-        for i in range(3):
-            time.sleep(0.02)
-            yield i
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only `clock.pass_s(seconds)` moves."""
 
-    items = TimedIterator(slow())
+    class Clock:
+        now_s = 0.0
+
+        def pass_s(self, seconds):
+            self.now_s += seconds
+
+    clock = Clock()
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now_s)
+    return clock
+
+
+def slow_items(clock):
+    for i in range(3):
+        clock.pass_s(2)
+        yield i
+
+
+def test_only_the_time_spent_on_waiting_for_items_is_counted(clock):
+    items = TimedIterator(slow_items(clock))
     for _ in items:
-        time.sleep(0.05)
-    assert 0.06 <= items.waited_s < 0.15
+        clock.pass_s(5)
+    assert items.waited_s == 6
 
 
-def test_time_in_which_the_device_still_had_work_is_no_waiting():
-    def slow():
-        for i in range(3):
-            time.sleep(0.02)
-            yield i
-
+def test_waiting_is_not_counted_while_the_device_is_busy(clock):
     busy = iter([True, True, False, False])
-    items = TimedIterator(slow(), busy=lambda: next(busy))
+    items = TimedIterator(slow_items(clock), busy=lambda: next(busy))
     list(items)
-    assert 0.02 <= items.waited_s < 0.06
+    assert items.waited_s == 2
 
 
 def test_batches_for_a_cpu_are_neither_pinned_nor_copied():
@@ -76,7 +90,7 @@ def test_batches_for_a_cpu_are_neither_pinned_nor_copied():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_batches_reach_a_gpu_whole_beside_its_work():
+def test_batches_reach_a_gpu_unchanged_while_it_computes():
     device = torch.device("cuda")
     move = HostToDevice(device)
     for value in range(20):

@@ -21,7 +21,7 @@ def set_base(value: int) -> None:
 
 
 def add(item: int) -> int:
-    time.sleep(0.02 * (item % 3))  # later items may be done first
+    time.sleep(0.02 * (item % 3))  # so that later items may finish first
     return _base + item
 
 
@@ -36,7 +36,7 @@ def fail(item: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_results_come_in_order_from_initialised_processes(n_workers: int) -> None:
+def test_results_are_in_order_and_workers_are_initialised(n_workers: int) -> None:
     found = list(ordered_map(add, range(20), n_workers, set_base, (100,)))
     assert found == list(range(100, 120))
     set_base(0)
@@ -44,7 +44,7 @@ def test_results_come_in_order_from_initialised_processes(n_workers: int) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_no_more_than_a_few_items_are_read_ahead(n_workers: int) -> None:
+def test_only_a_few_items_are_read_ahead(n_workers: int) -> None:
     n_read = 0
 
     def items() -> Iterator[int]:
@@ -61,14 +61,14 @@ def test_no_more_than_a_few_items_are_read_ahead(n_workers: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_a_passing_fault_that_says_why() -> None:
-    with pytest.raises(TransientError, match="killed, most often for want of memory"):
+def test_killed_worker_is_a_transient_error() -> None:
+    with pytest.raises(TransientError, match="killed, usually because memory ran out"):
         list(ordered_map(kill_own_process, range(10), 2))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_an_error_of_a_worker_comes_through_as_it_is(n_workers: int) -> None:
+def test_error_of_a_worker_is_raised_unchanged(n_workers: int) -> None:
     with pytest.raises(SsondoError, match=r"^item 0$"):
         list(ordered_map(fail, range(10), n_workers))
 
@@ -79,11 +79,11 @@ def own_process(item_s: float, item: int) -> int:
 
 
 def started(item_s: float) -> "subprocess.Popen[str]":
-    """A process that prints the worker of each item, without end; in a group of its own, as in a terminal."""
+    """Start a process that prints the worker of each item endlessly, in its own process group as in a terminal."""
     code = (
         "import functools, signal, test_process_pool\n"
         "from ssondo.system.process_pool import ordered_map\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # also when the tests run in the background\n"
         f"for pid in ordered_map(functools.partial(test_process_pool.own_process, {item_s}), range(1_000_000), 2):\n"
         "    print(pid, flush=True)\n"
     )
@@ -99,7 +99,7 @@ def started(item_s: float) -> "subprocess.Popen[str]":
 
 def assert_all_end(process: "subprocess.Popen[str]", workers: set[int]) -> None:
     try:
-        # Workers have the pipe too: it ends when the last of them does.
+        # Workers inherit the pipe, so it is closed when the last of them ends.
         process.communicate(timeout=30)
     finally:
         for pid in (process.pid, *workers):
@@ -109,7 +109,7 @@ def assert_all_end(process: "subprocess.Popen[str]", workers: set[int]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_workers_end_with_the_process_that_is_killed(how: signal.Signals) -> None:
+def test_workers_end_when_their_parent_is_killed(how: signal.Signals) -> None:
     with started(0.1) as process:
         assert process.stdout is not None
         workers = {int(process.stdout.readline()) for _ in range(10)}
@@ -118,7 +118,7 @@ def test_workers_end_with_the_process_that_is_killed(how: signal.Signals) -> Non
 
 
 @pytest.mark.slow
-def test_interrupting_twice_ends_all_at_once() -> None:
+def test_second_interrupt_ends_all_processes() -> None:
     with started(1.0) as process:
         assert process.stdout is not None
         workers = {int(process.stdout.readline()) for _ in range(4)}
