@@ -3,10 +3,10 @@
     python benchmarks/cluster.py
     python benchmarks/cluster.py --clips 200000 --dim 3840 --iterations 10 --memory-mb 2000
 
-Both see the same float16 shards of a Gaussian mixture with unequal weights, once with components
-far apart and once overlapping, and get the same numbers of clusters, iterations and restarts. Each
-method runs in a process of its own, so that its peak memory is its own. Prints a Markdown table.
-Set OMP_NUM_THREADS to the cores that are free: more threads than cores slow both down.
+Both cluster the same float16 shards of a Gaussian mixture with unequal weights, once with well-separated and once with
+overlapping components, with equal numbers of clusters, iterations and restarts. Each method runs in a separate process,
+so that its peak memory can be measured. The result is printed as a Markdown table.
+Set OMP_NUM_THREADS to the number of free cores: more threads than cores slow both methods down.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from ssondo.system.hardware import n_cores, processor
 
 N_SHARDS = 4
 BLOCK = 2_000
-# Standard deviation of the components' centres, in those of a component around its centre.
+# Standard deviation of the centres of the components, relative to that of the points around their centre.
 MIXTURES = {"far apart": 1.0, "overlapping": 0.15}
 METHODS = {
     "minibatch": "scikit-learn MiniBatchKMeans, all in memory",
@@ -36,7 +36,7 @@ METHODS = {
 
 
 def write_mixture(folder: Path, n_clips: int, dim: int, components: int, spread: float, seed: int) -> list[Path]:
-    """Write the mixture as embedding shards; return their paths."""
+    """Write the mixture as embedding shards and return their paths."""
     rng = np.random.default_rng(seed)
     centres = (rng.standard_normal((components, dim)) * spread).astype(np.float32)
     weights = rng.dirichlet(np.full(components, 2.0))
@@ -53,7 +53,7 @@ def write_mixture(folder: Path, n_clips: int, dim: int, components: int, spread:
 
 
 def read_all(paths: list[Path]) -> np.ndarray:
-    """All embeddings as float32, without a second copy of them."""
+    """Read all embeddings as float32 without a second copy in memory."""
     shards = [EmbeddingShard(path) for path in paths]
     points = np.empty((sum(map(len, shards)), shards[0].embedding_dim), dtype=np.float32)
     row = 0
@@ -66,7 +66,7 @@ def read_all(paths: list[Path]) -> np.ndarray:
 
 
 def mean_squared_distance(paths: list[Path], centroids: np.ndarray) -> float:
-    """Over all clips, to the nearest centroid, in double precision; independent of the code that is measured."""
+    """Mean squared distance of all clips to their nearest centroid, in double precision, without the measured code."""
     centroids = centroids.astype(np.float64)
     total, n = 0.0, 0
     for path in paths:
@@ -115,7 +115,7 @@ def measure(method: str, folder: Path, options: argparse.Namespace) -> None:
     else:
         points = read_all(paths)
         if method == "fit":
-            from ssondo.cluster.cluster import fit_centroids
+            from ssondo.cluster.kmeans import fit_centroids
 
             centroids = fit_centroids(
                 points, options.clusters, seed=options.seed, iterations=options.iterations, restarts=options.restarts

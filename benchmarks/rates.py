@@ -22,7 +22,7 @@ from probe import made_up, whole_command
 from ssondo.audio.codec import decode_flac_mono, encode, encode_flac
 from ssondo.audio.decoding import decode
 from ssondo.audio.waveform import fit_end, resample_to, to_mono
-from ssondo.cluster.cluster import fit_centroids
+from ssondo.cluster.kmeans import fit_centroids
 from ssondo.storage.atomic_files import write_text
 from ssondo.students import ARCHITECTURES
 from ssondo.system.allocator import disable_malloc_trim

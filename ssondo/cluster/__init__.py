@@ -1,1 +1,1 @@
-"""Clustering of the teacher's embeddings with k-means, its quality measures and its plots."""
+"""Clustering of teacher embeddings by k-means, with measures of quality and plots."""
