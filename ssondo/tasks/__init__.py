@@ -1,7 +1,8 @@
-"""Downstream tasks: data sets, their archives, and the shards that the probes read.
+"""Downstream tasks: data sets, their archives, and the task shards that embed_task and probe read.
 
-To add a data set, write one module with a function `load(...) -> Task` and name it in `READERS`; docs/extend.md
-shows it. A kind is imported when it is asked for, so that editing one prepares no other task again.
+To add a data set, write one module with a function `load(...) -> Task` and register it in `READERS`; docs/extend.md
+describes how. A module is imported only when its kind is used, so that a change in one does not prepare other tasks
+again.
 """
 
 READERS = {
@@ -16,4 +17,4 @@ READERS = {
     "pattern": "ssondo.tasks.pattern:load",
     "rendered": "ssondo.tasks.rendered:load",
 }
-"""Kind of a task -> the function that reads its lists, imported when it is asked for."""
+"""The function that reads the lists of each kind of task."""

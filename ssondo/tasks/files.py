@@ -1,7 +1,6 @@
-"""The files of a data set, unpacked or still in the archives that were downloaded, or partly so.
+"""Access to the files of a data set, whether they are unpacked, in the downloaded archives, or both.
 
-A reader of a data set names files as they would lie in its unpacked folder; whether they do is no
-matter to it.
+The functions that read a data set use the names of the unpacked files in both cases.
 """
 
 import csv
@@ -17,15 +16,16 @@ from ssondo.errors import SsondoError
 from ssondo.tasks.archives import Member, find_archives, list_archive
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".au", ".m4a", ".opus", ".aif", ".aiff")
-# Folders of a data set may lie in one that its archive makes, and that in another of the user's.
+# The data set may be in a folder that its archive creates, inside another folder of the user.
 _DEPTH = 2
 
 
 @cache
-def names_in(folder: Path) -> frozenset[str]:
-    """Names in a folder, listed once: cheaper than a question a file, above all on a network file system.
+def names_in_folder(folder: Path) -> frozenset[str]:
+    """Return the names in a folder, which is empty if the folder does not exist.
 
-    `names_in.cache_clear()` forgets them; `load_task` begins with it.
+    The result is cached, because one listing is faster than a query per file, especially on a network file system.
+    `load_task` clears the cache.
     """
     try:
         return frozenset(entry.name for entry in folder.iterdir())
@@ -33,28 +33,28 @@ def names_in(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def is_there(path: Path) -> bool:
-    """Whether `path` exists, from a listing of its folder that is made once."""
-    return path.name in names_in(path.parent)
+def exists(path: Path) -> bool:
+    """Return whether `path` exists, from the cached listing of its folder."""
+    return path.name in names_in_folder(path.parent)
 
 
 def with_any_suffix(path: Path) -> Iterator[Path]:
-    """`path`, and the same name with every other suffix of sound."""
+    """Yield `path`, then the same name with the suffix of every audio format."""
     yield path
     yield from (path.with_suffix(suffix) for suffix in AUDIO_SUFFIXES)
 
 
 def find_audio(path: Path) -> Path | None:
-    """`path`, or the file of the same name with another suffix of sound; None if there is none."""
-    return next((candidate for candidate in with_any_suffix(path) if is_there(candidate)), None)
+    """Return `path`, or the file of the same name with the suffix of another audio format; None if none exists."""
+    return next((candidate for candidate in with_any_suffix(path) if exists(candidate)), None)
 
 
 class Files:
     """The files of a data set.
 
     Args:
-        root: the folder that they lie in, or would lie in.
-        packed: those that are in archives, by name below `root`, with the content of lists.
+        root: Folder of the unpacked files.
+        packed: Files in archives, by name relative to `root`, with the content of lists.
     """
 
     def __init__(self, root: Path, packed: dict[str, tuple[Member, bytes | None]] | None = None) -> None:
@@ -63,29 +63,30 @@ class Files:
 
     @classmethod
     def find(cls, path: Path, task: str, *, lists: Sequence[str], folders: Sequence[str]) -> "Files":
-        """The files below `path`: in it, in a folder in it, or in archives that lie in it.
+        """Find the files of a data set in a folder, in its subfolders, or in the archives that it contains.
 
-        Archives are opened only if something is not there unpacked.
+        Archives are opened only if the unpacked files are incomplete.
 
         Args:
-            path: where the user says that the data set is.
-            task: its name in the config.
-            lists: files that will be read in full.
-            folders: folders that the data set has.
+            path: Folder that the user configured.
+            task: Name of the task in the configuration.
+            lists: Names of the files whose content is needed.
+            folders: Names of the folders of the data set.
 
         Raises:
-            SsondoError: if `path` is no folder, lacks one of `lists` or `folders`, or an archive is damaged.
+            SsondoError: If `path` is not a folder, lacks one of `lists` or `folders`, or an archive is damaged.
         """
         if not path.is_dir():
             raise SsondoError(
-                f"{path}: no such folder; it is tasks.{task}.path, where the data set lies, unpacked or in its archives"
+                f"{path}: this folder does not exist; set tasks.{task}.path to the folder of the data set or of its "
+                "archives"
             )
         needed = (*lists, *folders)
         for root in _folders_below(path):
             if not _missing(root, needed):
                 return cls(root)
         archives = find_archives(path)
-        packed = {name: entry for parts in archives for name, entry in list_archive(parts, lists).items()}
+        packed = {name: content for parts in archives for name, content in list_archive(parts, lists).items()}
         tree = _Tree(packed)
         prefixes = list(tree.prefixes())
         absent = {prefix: _missing(path / prefix, [n for n in needed if prefix + n not in tree]) for prefix in prefixes}
@@ -93,68 +94,68 @@ class Files:
         if absent[prefix]:
             lacking = min([absent[prefix], *(_missing(root, needed) for root in _folders_below(path))], key=len)
             names = ", ".join(parts[-1].name for parts in archives)
-            where = f"neither unpacked nor in {names}" if archives else "in it"
+            where = f"is neither unpacked nor in {names}" if archives else "does not exist in this folder"
             raise SsondoError(
-                f"{path}: no {lacking[0]} {where}, as {task}'s data set has; "
+                f"{path}: {lacking[0]} of the data set of task {task} {where}; "
                 f"set tasks.{task}.path to the folder of the data set or of all its archives"
             )
-        inside = {name.removeprefix(prefix): entry for name, entry in packed.items() if name.startswith(prefix)}
-        return cls(path / prefix, inside)
+        below = {name.removeprefix(prefix): content for name, content in packed.items() if name.startswith(prefix)}
+        return cls(path / prefix, below)
 
-    def sound(self, name: str, *, any_suffix: bool = False) -> Path | Member:
-        """Where a clip is to be read from; a path to nothing if it is nowhere.
+    def audio(self, name: str, *, any_suffix: bool = False) -> Path | Member:
+        """Return the source of a clip's audio; if the clip is missing, it is a path that does not exist.
 
         Args:
-            name: of the file, below the data set's folder.
-            any_suffix: also take a file of this name with another suffix of sound.
+            name: Name of the audio file, relative to the folder of the data set.
+            any_suffix: Whether a file of this name with the suffix of another audio format is also accepted.
         """
         path = self.root / name
         for candidate in with_any_suffix(path) if any_suffix else (path,):
-            if is_there(candidate):
+            if exists(candidate):
                 return candidate
-            if self._packed and (found := self._packed.get(str(candidate.relative_to(self.root)))):
-                return found[0]
+            if self._packed and (packed := self._packed.get(str(candidate.relative_to(self.root)))):
+                return packed[0]
         return path
 
     def text(self, name: str) -> str:
-        """A list's text, UTF-8 (a byte-order mark is taken off).
+        """Return the text of a list, which is UTF-8 with or without a byte-order mark.
 
         Raises:
-            SsondoError: if it is not there or not UTF-8.
+            SsondoError: If the list does not exist or is not UTF-8.
         """
         content = self._packed.get(name, (None, None))[1]
         try:
             data = content if content is not None and not (self.root / name).is_file() else self._read(name)
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise SsondoError(f"{self.root / name}: not a text in UTF-8 ({error})") from None
+            raise SsondoError(f"{self.root / name}: this is not a UTF-8 text ({error})") from None
 
     def _read(self, name: str) -> bytes:
         try:
             return (self.root / name).read_bytes()
         except IsADirectoryError:
-            raise SsondoError(f"{self.root / name}: is a folder; name the file in it that lists the clips") from None
+            raise SsondoError(f"{self.root / name}: this is a folder; give the list of clips in it") from None
         except FileNotFoundError:
-            raise SsondoError(f"{self.root / name}: no such file; it lists the clips of the task") from None
+            raise SsondoError(f"{self.root / name}: this list of the task's clips does not exist") from None
 
     def rows(self, name: str, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
-        """Rows of a CSV with a header, as `read_rows`."""
+        """Return the rows of a CSV file with a header, see `read_rows`."""
         return _rows(io.StringIO(self.text(name), newline=""), self.root / name, columns, delimiter)
 
     def json(self, name: str) -> Any:
-        """The content of a JSON file.
+        """Return the content of a JSON file.
 
         Raises:
-            SsondoError: if it is not there or not JSON.
+            SsondoError: If the file does not exist or is not JSON.
         """
         try:
             return json.loads(self.text(name))
         except json.JSONDecodeError as error:
-            raise SsondoError(f"{self.root / name}: not JSON ({error}); get it anew") from None
+            raise SsondoError(f"{self.root / name}: this is not JSON ({error}); download the file again") from None
 
 
 class _Tree:
-    """Names of packed files and of the folders that they make."""
+    """Names of packed files and of their folders."""
 
     def __init__(self, files: Iterable[str]) -> None:
         self._files = frozenset(files)
@@ -169,13 +170,13 @@ class _Tree:
         return name in self._files or name in self._folders
 
     def prefixes(self) -> Iterator[str]:
-        """What the names of a data set may begin with: nothing, or a folder or two and a slash."""
+        """Yield the possible prefixes of the names of a data set: an empty one, and folders with a final slash."""
         yield ""
         yield from (f"{folder}/" for folder in sorted(self._folders) if folder.count("/") < _DEPTH)
 
 
 def _folders_below(path: Path) -> Iterator[Path]:
-    """A folder, those in it, then those in them, by name."""
+    """Yield a folder, then its subfolders, then their subfolders, each level sorted by name."""
     level = [path]
     for _ in range(_DEPTH + 1):
         yield from level
@@ -195,15 +196,19 @@ def _missing(root: Path, names: Sequence[str]) -> list[str]:
 
 
 def read_rows(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
-    """Rows of a CSV with a header.
+    """Read the rows of a CSV file with a header.
 
     Args:
-        path: the file, UTF-8 (a byte-order mark is taken off).
-        columns: columns that must be there; the rows hold the others too.
-        delimiter: between columns.
+        path: Path of the file, which is UTF-8 with or without a byte-order mark.
+        columns: Names of the required columns; the rows contain the other columns too.
+        delimiter: Character between columns.
+
+    Returns:
+        The text of each column by name, for each row.
 
     Raises:
-        SsondoError: if the file is missing, no CSV, lacks one of `columns`, or a row is not as long as the header.
+        SsondoError: If the file does not exist, is not CSV, lacks one of `columns`, or a row is not as long as the
+            header.
     """
     return Files(path.parent).rows(path.name, columns, delimiter)
 
@@ -213,16 +218,18 @@ def _rows(lines: Iterable[str], path: Path, columns: Sequence[str], delimiter: s
         reader = csv.DictReader(lines, delimiter=delimiter)
         rows = list(reader)
     except csv.Error as error:
-        raise SsondoError(f"{path}: not a CSV in UTF-8 ({error})") from None
+        raise SsondoError(f"{path}: this is not a CSV file ({error})") from None
     header = reader.fieldnames or []
     if absent := [column for column in columns if column not in header]:
-        raise SsondoError(f"{path}: no column {', '.join(absent)}; it has {', '.join(header[:12])}")
+        raise SsondoError(f"{path}: it has no column {', '.join(absent)}, but {', '.join(header[:12])}")
     for number, row in enumerate(rows, start=2):
         if any(row[column] is None for column in columns):
             raise SsondoError(f"{path}, line {number}: fewer columns than the header has")
-        # A second label behind a comma would be lost without a word. Who asks for no column asks for the header.
+        # An unquoted comma between two labels would silently drop the second one. Without required columns, the caller
+        # only needs the header.
         if columns and any(text.strip() for text in row.get(None, ())):
             raise SsondoError(
-                f"{path}, line {number}: more columns than the header has; put what holds a {delimiter!r} in quotes"
+                f"{path}, line {number}: more columns than the header has; put fields that contain {delimiter!r} in "
+                "quotes"
             )
     return rows

@@ -1,7 +1,7 @@
-"""FSD50K (Fonseca et al., 2022): 51,197 clips of 0.3 to 30 s, 200 classes, several a clip.
+"""FSD50K (Fonseca et al., 2022): 51,197 clips of 0.3 to 30 s with one or more of 200 classes.
 
-Layout: `FSD50K.ground_truth/{vocabulary,dev,eval}.csv`, `FSD50K.dev_audio/`, `FSD50K.eval_audio/`.
-The development set's own column says train or validation; the evaluation set is the test.
+The data set consists of `FSD50K.ground_truth/{vocabulary,dev,eval}.csv`, `FSD50K.dev_audio/` and `FSD50K.eval_audio/`.
+The column `split` of the development set separates training from validation clips; the evaluation set is the test set.
 """
 
 import csv
@@ -34,10 +34,12 @@ _SPLITS = {"train": "train", "val": "valid"}
 
 
 def _vocabulary(files: Files) -> list[str]:
-    """The classes, in order: the file has no header; its columns are index, name, AudioSet id."""
+    """Read the classes, in order; the file has no header, and its columns are index, name and AudioSet id."""
     rows = [row for row in csv.reader(files.text(_LISTS[0]).splitlines()) if row]
     if not rows or any(len(row) != 3 for row in rows):
-        raise SsondoError(f"{files.root / _LISTS[0]}: not FSD50K's vocabulary (index, name, id in each row)")
+        raise SsondoError(
+            f"{files.root / _LISTS[0]}: this is not the vocabulary of FSD50K (index, name and id in each row)"
+        )
     return [name for _, name, _ in sorted(rows, key=lambda row: int(row[0]))]
 
 
@@ -45,8 +47,8 @@ def load(*, path: Path, task: str) -> Task:
     """Read the ground truth of the development and evaluation sets.
 
     Args:
-        path: the folder of the unpacked data set, or of its archives.
-        task: its name in the config.
+        path: Folder of the unpacked data set or of its archives.
+        task: Name of the task in the configuration.
     """
     files = Files.find(path, task, lists=_LISTS, folders=("FSD50K.dev_audio", "FSD50K.eval_audio"))
     classes = _vocabulary(files)
@@ -54,12 +56,13 @@ def load(*, path: Path, task: str) -> Task:
     rows = [("dev", row, _SPLITS.get(row["split"])) for row in dev]
     rows += [("eval", row, "test") for row in files.rows(_LISTS[2], ("fname", "labels"))]
     clips = []
-    for part, row, split in rows:
+    for subset, row, split in rows:
         present = row["labels"].split(",")
         if split is None or not set(present) <= set(classes):
             raise SsondoError(
-                f"{files.root / _TRUTH}/{part}.csv: clip {row['fname']} has an unknown label or split; get it anew"
+                f"{files.root / _TRUTH}/{subset}.csv: clip {row['fname']} has an unknown label or split; "
+                "download the file again"
             )
-        source = files.sound(f"FSD50K.{part}_audio/{row['fname']}.wav")
+        source = files.audio(f"FSD50K.{subset}_audio/{row['fname']}.wav")
         clips.append(Clip(row["fname"], source, encode_labels(present, classes), split))
     return Task("map", classes, clips, official_size=SIZE)

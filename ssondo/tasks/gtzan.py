@@ -1,8 +1,8 @@
 """GTZAN (Tzanetakis and Cook, 2002): 30 s of music in ten genres, in the fault-filtered split.
 
-Layout: `genres/<genre>/<genre>.00000.wav` (or .au, as in older copies of the archive). Of the
-1,000 files the split (Kereliuk, Sturm and Larsen, 2015) keeps 930 that are not repeated,
-distorted or mislabelled: 443 train, 197 valid, 290 test.
+The data set consists of `genres/<genre>/<genre>.00000.wav` (or .au, as in older copies of the archive). The split
+(Kereliuk, Sturm and Larsen, 2015) excludes repeated, distorted and mislabelled files; it keeps 930 of 1,000 files: 443
+train, 197 valid, 290 test.
 """
 
 from pathlib import Path
@@ -11,8 +11,8 @@ from ssondo.tasks.files import Files
 from ssondo.tasks.task import Clip, DatasetSize, Remote, Task, encode_labels
 
 LICENCE = "none stated; for research"
-# Its makers' server (opihi.cs.uvic.ca) does not answer any more; this is the copy under the name of their project.
-# The MD5 of the original is 5b3d6dddb579ab49814ab86dba69e7c7; that the copy has it is stated nowhere.
+# The authors' server (opihi.cs.uvic.ca) no longer responds; this copy is published under the name of their project.
+# The MD5 of the original is 5b3d6dddb579ab49814ab86dba69e7c7; it is not documented whether the copy has the same one.
 REMOTES = {
     "genres.tar.gz": Remote("https://huggingface.co/datasets/marsyas/gtzan/resolve/main/data/genres.tar.gz"),
 }
@@ -58,7 +58,7 @@ rock 10-15 27-37 39-48 86-90
 
 
 def _tracks(listing: str) -> list[tuple[str, str]]:
-    """Genre and name of each track of a listing like "blues 0-11 50"."""
+    """Return the genre and the name of each track of a listing like "blues 0-11 50"."""
     tracks = []
     for line in listing.split("\n"):
         genre, *ranges = line.split() or [""]
@@ -69,17 +69,17 @@ def _tracks(listing: str) -> list[tuple[str, str]]:
 
 
 def load(*, path: Path, task: str) -> Task:
-    """The 930 tracks of the fault-filtered split.
+    """Return the 930 tracks of the fault-filtered split.
 
     Args:
-        path: the folder of the unpacked data set, or of its archive.
-        task: its name in the config.
+        path: Folder of the unpacked data set or of its archive.
+        task: Name of the task in the configuration.
     """
     files = Files.find(path, task, lists=(), folders=GENRES)
     clips = []
     for split, listing in {"train": _TRAIN, "valid": _VALID, "test": _TEST}.items():
         for genre, name in _tracks(listing):
-            source = files.sound(f"{genre}/{name}.wav", any_suffix=True)
+            source = files.audio(f"{genre}/{name}.wav", any_suffix=True)
             clips.append(Clip(name, source, encode_labels([genre], GENRES), split))
-    # Most copies of this one as WAV have no readable header.
-    return Task("accuracy", GENRES, clips, known_faults=frozenset({"jazz.00054"}), official_size=SIZE)
+    # In most WAV copies of the data set, this file has no readable header.
+    return Task("accuracy", GENRES, clips, known_damaged=frozenset({"jazz.00054"}), official_size=SIZE)

@@ -1,8 +1,8 @@
-"""MagnaTagATune (Law et al., 2009): 25,863 clips of 29 s, the fifty most frequent of its tags.
+"""MagnaTagATune (Law et al., 2009): 25,863 clips of 29 s, labelled with the fifty most frequent tags.
 
-Layout: `annotations_final.csv` (tab-separated) and the folders `0` to `f` of mp3.zip. The split is
-the field's: folders 0 to b train, c valid, d to f test. A clip without any of the fifty tags is
-kept, with all of them absent; others leave these clips out, which is an option.
+The data set consists of `annotations_final.csv` (tab-separated) and the folders `0` to `f` of mp3.zip. The split is the
+one that is commonly used: folders 0 to b train, c validates, d to f test. A clip without any of the fifty tags is kept,
+with all tags absent; the option `untagged` omits such clips, as some publications do.
 """
 
 from pathlib import Path
@@ -37,9 +37,9 @@ TAGS = (
     *("soft", "sitar", "solo", "man", "classic", "choir", "voice", "new age", "dance", "male voice"),
     *("female vocal", "beats", "harp", "cello", "no voice", "weird", "country", "female voice", "metal", "choral"),
 )
-"""The fifty most frequent of the 188 tags, as the annotations spell them, most frequent first."""
+"""The fifty most frequent of the 188 tags, in the spelling of the annotations, most frequent first."""
 
-# Empty in mp3.zip since its first day.
+# These files are empty in the official mp3.zip.
 _EMPTY = (
     "6/norine_braun-now_and_zen-08-gently-117-146.mp3",
     "8/jacob_heringman-josquin_des_prez_lute_settings-19-gintzler__pater_noster-204-233.mp3",
@@ -57,9 +57,9 @@ def load(*, path: Path, task: str, untagged: Literal["keep", "drop"] = "keep") -
     """Read `annotations_final.csv`.
 
     Args:
-        path: the folder with the annotations and the folders 0 to f, or the archive's three parts.
-        task: its name in the config.
-        untagged: drop leaves out clips without any of the fifty tags.
+        path: Folder of the annotations and either the folders 0 to f or the three parts of the archive.
+        task: Name of the task in the configuration.
+        untagged: Whether clips without any of the fifty tags are kept, keep or drop.
     """
     files = Files.find(path, task, lists=(_LIST,), folders=tuple(_FOLDERS))
     clips = []
@@ -67,10 +67,10 @@ def load(*, path: Path, task: str, untagged: Literal["keep", "drop"] = "keep") -
         name = row["mp3_path"]
         if name[:2] not in {f"{folder}/" for folder in _FOLDERS}:
             raise SsondoError(
-                f"{files.root / _LIST}: mp3_path {name!r} is in none of the folders 0 to f; get the file anew"
+                f"{files.root / _LIST}: mp3_path {name!r} is not in one of the folders 0 to f; download the file again"
             )
         labels = np.array([row[tag] == "1" for tag in TAGS], dtype=np.int8)
         if untagged == "drop" and not labels.any():
             continue
-        clips.append(Clip(ascii_id(name), files.sound(name), labels, _split(name[0])))
-    return Task("map", TAGS, clips, known_faults=frozenset(_EMPTY), official_size=SIZE if untagged == "keep" else None)
+        clips.append(Clip(ascii_id(name), files.audio(name), labels, _split(name[0])))
+    return Task("map", TAGS, clips, known_damaged=frozenset(_EMPTY), official_size=SIZE if untagged == "keep" else None)

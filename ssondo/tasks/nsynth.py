@@ -1,7 +1,7 @@
 """NSynth (Engel et al., 2017): 305,979 notes of 4 s, eleven instrument families.
 
-Layout: `nsynth-{train,valid,test}/examples.json` and `audio/*.wav`. The official splits share no
-instrument between train and the other two; `synth_lead` is in train only.
+The data set consists of `nsynth-{train,valid,test}/examples.json` and `audio/*.wav`. The official training split shares
+no instrument with the other two; the family `synth_lead` occurs in training only.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from ssondo.tasks.files import Files
 from ssondo.tasks.task import SPLITS, Clip, DatasetSize, Remote, Task, encode_labels
 
 LICENCE = "CC BY 4.0"
-# The bucket behind download.magenta.tensorflow.org, which has no certificate of its own.
+# The storage bucket of download.magenta.tensorflow.org, a host name without a valid certificate.
 _HOME = "https://storage.googleapis.com/download.magenta.tensorflow.org/datasets/nsynth"
 REMOTES = {
     f"nsynth-{split}.jsonwav.tar.gz": Remote(f"{_HOME}/nsynth-{split}.jsonwav.tar.gz", md5, size)
@@ -23,24 +23,26 @@ REMOTES = {
 }
 SIZE = DatasetSize(n_classes=11, clips={"train": 289_205, "valid": 12_678, "test": 4_096}, clip_s=4.0)
 FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal")
-"""In the order of the archive's `instrument_family`."""
+"""Names of the values of `instrument_family`, in order."""
 
 
 def load(*, path: Path, task: str) -> Task:
     """Read the three `examples.json`.
 
     Args:
-        path: the folder of the unpacked data set, or of its three archives.
-        task: its name in the config.
+        path: Folder of the unpacked data set or of its three archives.
+        task: Name of the task in the configuration.
     """
     lists = {split: f"nsynth-{split}/examples.json" for split in SPLITS}
     files = Files.find(path, task, lists=tuple(lists.values()), folders=[f"nsynth-{split}/audio" for split in SPLITS])
     clips = []
-    for split, name_of_list in lists.items():
-        for name, note in sorted(files.json(name_of_list).items()):
+    for split, list_name in lists.items():
+        for name, note in sorted(files.json(list_name).items()):
             family = note.get("instrument_family") if isinstance(note, dict) else None
             if not (isinstance(family, int) and 0 <= family < len(FAMILIES)):
-                raise SsondoError(f"{files.root / name_of_list}: note {name} has no instrument_family; get it anew")
+                raise SsondoError(
+                    f"{files.root / list_name}: note {name} has no instrument_family; download the file again"
+                )
             labels = encode_labels([FAMILIES[family]], FAMILIES)
-            clips.append(Clip(name, files.sound(f"nsynth-{split}/audio/{name}.wav"), labels, split))
+            clips.append(Clip(name, files.audio(f"nsynth-{split}/audio/{name}.wav"), labels, split))
     return Task("accuracy", FAMILIES, clips, official_size=SIZE)

@@ -1,8 +1,8 @@
-r"""A task of your own from file names: a regular expression says what is in them.
+r"""A task that file names describe: a regular expression extracts the label and the split.
 
-Named groups: `label` (needed); `test` and `valid`, which put a file into that split where they
-match anything; `fold`; and `group`, to keep files together where folds or a validation split are
-drawn (a file where it matches nothing stands alone). `3_george_12.flac` with the takes 0 to 4 as the test:
+Named groups of the expression: `label` (required); `test` and `valid`, which assign a file to that split if they match
+a non-empty text; `fold`; and `group`, whose files stay together if folds or a validation split are drawn (a file
+without a group is its own group). For `3_george_12.flac`, with the takes 0 to 4 as the test set:
 
     tasks:
       digits:
@@ -23,53 +23,52 @@ from ssondo.tasks.task import Task
 def load(
     *, path: Path, task: str, seed: int, pattern: str, folds: int | None = None, valid_share: float = 0.15
 ) -> Task:
-    """Read a folder of files, those in its folders too.
+    """Read the names of the audio files in a folder and its subfolders.
 
     Args:
-        path: the folder.
-        task: its name in the config.
-        seed: of folds or a validation split that are drawn.
-        pattern: regular expression that the whole path below `path` matches, with / between folders. Files that
-            do not match are left out.
-        folds: how many to draw where the pattern has none of `test`, `valid` and `fold`; None for 5.
-        valid_share: share of training clips that validate, where no file is in `valid`.
+        path: Path of the folder.
+        task: Name of the task in the configuration.
+        seed: Seed of folds or validation clips that are drawn.
+        pattern: Regular expression that must match the whole path relative to `path`, with / between folders. Files
+            that it does not match are ignored.
+        folds: Number of folds to draw if the pattern has none of the groups `test`, `valid` and `fold`; None is 5.
+        valid_share: Share of the training clips that become validation clips if no file is in `valid`.
 
     Raises:
-        SsondoError: if the pattern is no regular expression, has no group `label`, or matches no file, or `label`
-            matches nothing in one.
+        SsondoError: If the pattern is not a regular expression, has no group `label` or matches no file, or `label` is
+            empty for a file.
     """
-    where = f"tasks.{task}.options.pattern"
+    key = f"tasks.{task}.options.pattern"
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise SsondoError(f"{where}: not a regular expression ({error})") from None
-    fields = expression.groupindex
-    if "label" not in fields:
-        raise SsondoError(f"{where}: it has no group (?P<label>...), which says the class of a file")
+        raise SsondoError(f"{key}: this is not a regular expression ({error})") from None
+    groups = expression.groupindex
+    if "label" not in groups:
+        raise SsondoError(f"{key}: it has no group (?P<label>...), which extracts the class of a file")
     if not path.is_dir():
-        raise SsondoError(f"{path}: no such folder; it is tasks.{task}.path")
+        raise SsondoError(f"{path}: this folder does not exist; set tasks.{task}.path to the folder of the files")
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
-    found = {file: match for file in files if (match := expression.fullmatch(file.relative_to(path).as_posix()))}
-    if not found:
-        first = f", e.g. {files[0].relative_to(path)}" if files else ""
-        raise SsondoError(f"{where}: none of the {len(files)} sound files in {path} matches it{first}")
-    matches = list(found.values())
-    if unlabelled := next((match.string for match in matches if not match["label"]), None):
-        raise SsondoError(f"{where}: the group label matches nothing in {unlabelled}; it must in each file")
-    parts: list[str | int] | None = None
-    if "fold" in fields:
-        if not all((match["fold"] or "").isdigit() for match in matches):
-            raise SsondoError(f"{where}: the group fold must match a number in each file")
-        parts = [int(match["fold"]) for match in matches]
-    elif "test" in fields or "valid" in fields:
-        found_in = [match.groupdict() for match in matches]
-        parts = ["test" if of.get("test") else "valid" if of.get("valid") else "train" for of in found_in]
+    matches = {file: match for file in files if (match := expression.fullmatch(file.relative_to(path).as_posix()))}
+    if not matches:
+        example = f", e.g. {files[0].relative_to(path)}" if files else ""
+        raise SsondoError(f"{key}: it matches none of the {len(files)} audio files in {path}{example}")
+    if unlabelled := next((match.string for match in matches.values() if not match["label"]), None):
+        raise SsondoError(f"{key}: the group label is empty for {unlabelled}; it must match a text in every file name")
+    splits: list[str | int] | None = None
+    if "fold" in groups:
+        if not all((match["fold"] or "").isdigit() for match in matches.values()):
+            raise SsondoError(f"{key}: the group fold must match a number in every file name")
+        splits = [int(match["fold"]) for match in matches.values()]
+    elif "test" in groups or "valid" in groups:
+        texts = [match.groupdict() for match in matches.values()]
+        splits = ["test" if text.get("test") else "valid" if text.get("valid") else "train" for text in texts]
     return build(
-        [match.string for match in matches],
-        list(found),
-        [[match["label"]] for match in matches],
-        parts,
-        groups=[match["group"] or match.string for match in matches] if "group" in fields else None,
+        [match.string for match in matches.values()],
+        list(matches),
+        [[match["label"]] for match in matches.values()],
+        splits,
+        groups=[match["group"] or match.string for match in matches.values()] if "group" in groups else None,
         folds=folds,
         valid_share=valid_share,
         metric=None,

@@ -25,7 +25,7 @@ from ssondo.storage.shards.status import Status
 from ssondo.system.process_pool import ordered_map
 from ssondo.system.progress import progress
 from ssondo.tasks.archives import TarMember, ZipMember, read_tar
-from ssondo.tasks.files import is_there
+from ssondo.tasks.files import exists
 from ssondo.tasks.load_task import load_task, max_missing
 from ssondo.tasks.task import Clip, Playable
 
@@ -131,10 +131,10 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
     content = load_task(task, spec, seed)
     allowed_share = max_missing(task, spec)
     clips, faults = _in_order_of_reading(content.clips), {}
-    absent = [c.clip_id for c in clips if isinstance(c.source, Path) and not is_there(c.source)]
-    _refuse_if_missing(task, {c: _NO_FILE for c in absent if c not in content.known_faults}, clips, allowed_share)
+    absent = [c.clip_id for c in clips if isinstance(c.source, Path) and not exists(c.source)]
+    _refuse_if_missing(task, {c: _NO_FILE for c in absent if c not in content.known_damaged}, clips, allowed_share)
     if content.official_size is not None:
-        differences = content.official_size.deviations(len(content.classes), [clip.part for clip in clips])
+        differences = content.official_size.deviations(len(content.classes), [clip.split for clip in clips])
         if differences:
             log.warning(
                 "task %s: not the official data set: %s; do not compare its scores", task, ", ".join(differences)
@@ -154,17 +154,17 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
             shard.add(clip.clip_id, sound.blob, status=sound.status, reason=sound.reason, duration_s=sound.duration_s)
             if sound.status is not Status.OK:
                 faults[clip.clip_id] = sound.reason
-        counted = {clip_id: reason for clip_id, reason in faults.items() if clip_id not in content.known_faults}
+        counted = {clip_id: reason for clip_id, reason in faults.items() if clip_id not in content.known_damaged}
         _refuse_if_missing(task, counted, clips, allowed_share)
         shard.add_extra("labels", np.stack([clip.labels for clip in clips]).astype(np.int8))
-        parts = np.array([clip.part for clip in clips])
+        parts = np.array([clip.split for clip in clips])
         if content.split_kind == "split":
             shard.add_extra("split", parts.astype("S5"))
         else:
             shard.add_extra("fold", parts.astype(np.int16))
     if faults:
         log.info("task %s: not usable: %s", task, _named(faults))
-    used = Counter(clip.part for clip in clips if clip.clip_id not in faults)
+    used = Counter(clip.split for clip in clips if clip.clip_id not in faults)
     shares = ", ".join(f"{n} {part}" if content.split_kind == "split" else f"{n}" for part, n in sorted(used.items()))
     log.info(
         "prepared task %s: %d clips in %d classes (%s%s), %d not usable, in %.0f s: %s",

@@ -1,9 +1,8 @@
-"""Tasks rendered on the spot, one of each kind of metric, for the demo and the tests.
+"""Synthetic tasks for the demo and the tests, one for each metric.
 
-`notes`: the instrument family of one note; the test notes have pitches and velocities that no
-training note of any program has (like NSynth). `mixtures`: the families in a mixture, of which
-only some are known for each clip (like OpenMIC). `drums`: the piece of a drum kit or the effect
-that is heard, in five folds (like ESC-50).
+- `notes`, as NSynth: the instrument family of a single note. No test note has a pitch or a velocity of a training note.
+- `mixtures`, as OpenMIC: the instrument families in a mixture; only some of the labels of a clip are known.
+- `drums`, as ESC-50: the drum or sound effect of a clip, with five folds.
 """
 
 from collections.abc import Callable
@@ -28,18 +27,21 @@ from ssondo.audioset.renderer import (
     mid,
 )
 from ssondo.errors import SsondoError
+from ssondo.registry import unknown_name
 from ssondo.tasks.task import Clip, Task, encode_labels
 
 CLIP_S = 1.28
 NOTES_PER_PROGRAM = {"train": 7, "valid": 2, "test": 4}
 MIXTURES = {"train": 800, "valid": 200, "test": 500}
-KNOWN_SHARE = 0.6  # of a mixture's labels
+# Probability that a label of a mixture is known.
+KNOWN_SHARE = 0.6
 HITS_PER_CLASS = 25
 N_FOLDS = 5
 
-# Keys and velocities by their remainder of six: no key and no velocity is in two splits.
+# The splits use keys and velocities with different remainders modulo six, so no key and no velocity is in two splits.
 _REMAINDERS = {"train": (2, 4, 5), "valid": (1,), "test": (0, 3)}
-_INSTRUMENTS = FAMILIES[:-1]  # the last family holds effects
+# The last family contains sound effects.
+_INSTRUMENTS = FAMILIES[:-1]
 
 
 def _draw(low: int, high: int, split: str, rng: np.random.Generator) -> int:
@@ -99,14 +101,17 @@ CONTENTS: dict[str, Callable[[str, int, float], Task]] = {"notes": _notes, "mixt
 
 
 def load(*, content: str, task: str, seed: int, size: float = 1.0) -> Task:
-    """A rendered task.
+    """Create a rendered task; `prepare_task` renders its audio.
 
     Args:
-        content: notes, mixtures or drums.
-        task: its name in the config.
-        seed: decides what is played.
-        size: share of the usual number of clips of each class and split, at least one (a fold: one each).
+        content: Content of the clips: notes, mixtures or drums.
+        task: Name of the task in the configuration.
+        seed: Seed of the random choice of sounds.
+        size: Factor of the number of clips; every class and split, or every class and fold, keeps at least one.
+
+    Raises:
+        SsondoError: If the content does not exist.
     """
     if content not in CONTENTS:
-        raise SsondoError(f"tasks.{task}.options.content = {content!r}: unknown; one of {', '.join(CONTENTS)}")
+        raise SsondoError(unknown_name(f"tasks.{task}.options.content", content, CONTENTS))
     return CONTENTS[content](task, seed, size)

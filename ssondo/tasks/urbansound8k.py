@@ -1,7 +1,7 @@
 """UrbanSound8K (Salamon et al., 2014): 8,732 clips of up to 4 s, ten classes, ten official folds.
 
-Layout: `metadata/UrbanSound8K.csv` and `audio/fold1` to `audio/fold10`. The folds must not be
-drawn anew: slices of one recording lie in one fold.
+The data set consists of `metadata/UrbanSound8K.csv` and `audio/fold1` to `audio/fold10`. The official folds must be
+used: they keep the slices of one recording together.
 """
 
 from pathlib import Path
@@ -29,8 +29,8 @@ def load(*, path: Path, task: str) -> Task:
     """Read `metadata/UrbanSound8K.csv`.
 
     Args:
-        path: the folder of the unpacked data set, or of its archive.
-        task: its name in the config.
+        path: Folder of the unpacked data set or of its archive.
+        task: Name of the task in the configuration.
     """
     files = Files.find(path, task, lists=(_LIST,), folders=("audio",))
     rows = files.rows(_LIST, ("slice_file_name", "fold", "classID", "class"))
@@ -39,7 +39,7 @@ def load(*, path: Path, task: str) -> Task:
     clips = [
         Clip(
             Path(row["slice_file_name"]).stem,
-            files.sound(f"audio/fold{row['fold']}/{row['slice_file_name']}"),
+            files.audio(f"audio/fold{row['fold']}/{row['slice_file_name']}"),
             encode_labels([row["class"]], classes),
             int(row["fold"]),
         )

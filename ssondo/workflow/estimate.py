@@ -125,7 +125,7 @@ def task_size(plan: Plan, name: str) -> DatasetSize | None:
         content = load_task(name, plan.probe.task_spec(name), seed=task.seed)
     except SsondoError:
         return None
-    parts = Counter(clip.part for clip in content.clips)
+    parts = Counter(clip.split for clip in content.clips)
     return DatasetSize(len(content.classes), parts, plan.config.audioset.clip_s)
 
 

@@ -175,12 +175,12 @@ def test_files_are_found_unpacked_first_and_then_in_archives(folder: Path) -> No
     write(out, **{"x.zip": replicas.zipped(folder, ["top"])})
     files = Files.find(out, "mine", lists=["list.csv"], folders=["folder"])
     assert files.rows("list.csv", ["a"]) == [{"a": "1", "b": "2"}]
-    assert isinstance(files.sound("folder/003.bin"), ZipMember)
-    assert files.sound("folder/999.bin") == out / "top/folder/999.bin"
+    assert isinstance(files.audio("folder/003.bin"), ZipMember)
+    assert files.audio("folder/999.bin") == out / "top/folder/999.bin"
     shutil.copytree(folder / "top", out / "top")
     (out / "x.zip").write_bytes(b"not opened")
     files = Files.find(out, "mine", lists=["list.csv"], folders=["folder"])
-    assert files.sound("folder/003.bin") == out / "top/folder/003.bin"
+    assert files.audio("folder/003.bin") == out / "top/folder/003.bin"
 
 
 def test_partly_unpacked_data_set_is_read_from_both(folder: Path) -> None:
@@ -190,17 +190,17 @@ def test_partly_unpacked_data_set_is_read_from_both(folder: Path) -> None:
     (out / "top/list.csv").write_text("a,b\n3,4\n")
     files = Files.find(out, "mine", lists=["list.csv"], folders=["folder"])
     assert files.rows("list.csv", ["a"]) == [{"a": "3", "b": "4"}]
-    sound = files.sound("folder/003.bin")
+    sound = files.audio("folder/003.bin")
     assert isinstance(sound, ZipMember)
     assert sound.read_bytes() == CONTENT["top/folder/003.bin"]
 
 
 def test_what_is_lacking_is_named(folder: Path) -> None:
     out = folder.parent / "out"
-    with pytest.raises(SsondoError, match=r"out: no list\.csv in it, .*set tasks\.mine\.path"):
+    with pytest.raises(SsondoError, match=r"out: list\.csv .* task mine does not exist .*set tasks\.mine\.path"):
         Files.find(out, "mine", lists=["list.csv"], folders=["folder", "more"])
     write(out, **{"x.zip": replicas.zipped(folder, ["top"])})
-    with pytest.raises(SsondoError, match=r"out: no more neither unpacked nor in x\.zip, .*set tasks\.mine\.path"):
+    with pytest.raises(SsondoError, match=r"out: more of .* is neither unpacked nor in x\.zip; set tasks\.mine\.path"):
         Files.find(out, "mine", lists=["list.csv"], folders=["folder", "more"])
-    with pytest.raises(SsondoError, match="no such folder"):
+    with pytest.raises(SsondoError, match="this folder does not exist"):
         Files.find(out / "nowhere", "mine", lists=["list.csv"], folders=[])

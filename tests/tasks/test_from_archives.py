@@ -1,4 +1,4 @@
-"""Each of the seven data sets from its archives on a server to a score."""
+"""Each of the seven data sets, from its archives on a server to a score."""
 
 import json
 import subprocess
@@ -29,27 +29,27 @@ KINDS = {
     "openmic": "masked_map",
     "urbansound8k": "accuracy",
 }
-TEACHER = {"kind": "callable", "callable": "ears_for_tests:embed", "sample_rate": 16000, "embedding_dim": 9}
+TEACHER = {"kind": "callable", "callable": "tones_for_tests:embed", "sample_rate": 16000, "embedding_dim": 9}
 
 
 @pytest.fixture
 def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A teacher that hears the tones of the replicas: how much of each is in a clip."""
-    (tmp_path / "ears_for_tests.py").write_text(
+    """A teacher whose embedding holds the level of each tone of the replicas."""
+    (tmp_path / "tones_for_tests.py").write_text(
         "import torch\n"
         "def embed(x):\n"
         "    time = torch.arange(x.shape[1]) / 16000\n"
         f"    tones = torch.tensor({[replicas.hz(number) for number in range(9)]})[:, None] * time * 2 * torch.pi\n"
-        "    heard = torch.hypot(x @ tones.sin().T, x @ tones.cos().T)\n"
-        "    return heard / heard.norm(dim=1, keepdim=True).clamp_min(1e-9)\n"
+        "    level = torch.hypot(x @ tones.sin().T, x @ tones.cos().T)\n"
+        "    return level / level.norm(dim=1, keepdim=True).clamp_min(1e-9)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
-    sys.modules.pop("ears_for_tests", None)
+    sys.modules.pop("tones_for_tests", None)
 
 
 def content(path: Path) -> dict[str, tuple[Status, str, list[int], str, bytes]]:
-    """What a task shard holds of each clip: how it ended, why, labels, part and sound."""
+    """Status, reason, labels, split or fold, and audio of each clip of a task shard."""
     with AudioShard(path) as shard:
         labels, parts = shard.extra("labels").tolist(), shard.extra(shard.settings["split_kind"]).tolist()
         return {
@@ -68,7 +68,7 @@ def test_archives_from_a_server_become_a_score(kind: str, tmp_path: Path, teache
     folder = tmp_path / "archives"
     with serving(files) as server:
         for name in remotes(kind)[0]:
-            # The last of all is cut once on its way.
+            # The connection breaks once during the last file.
             server.faults = ["cut"] if name == list(files)[-1] else []
             download(url=server.url(name), out=folder / name)
         assert sorted(set(server.asked)) == sorted(files)
@@ -83,7 +83,7 @@ def test_archives_from_a_server_become_a_score(kind: str, tmp_path: Path, teache
     embed_task(audio=tmp_path / "packed.h5", out=tmp_path / "embedded.h5", teacher=TEACHER, device="cpu")
     probe(
         embeddings=tmp_path / "embedded.h5",
-        model={"row_kind": "teacher", "teacher": "ears"},
+        model={"row_kind": "teacher", "teacher": "tones"},
         head="linear",
         hidden=1,
         learning_rates=[0.1],
@@ -100,13 +100,13 @@ def test_archives_from_a_server_become_a_score(kind: str, tmp_path: Path, teache
     score = json.loads((tmp_path / "score.json").read_text())
     assert (score["task"], score["metric"]) == ("mine", KINDS[kind])
     assert score["n_clips"] == sum(found[0] is Status.OK for found in clips.values())
-    # The ears hear exactly what was played, so sounds with other clips' labels would cost much. There are nine
-    # tones for GTZAN's ten genres, and three of MagnaTagATune's test tags stand in no training clip.
+    # The embedding identifies the tones exactly, so clips with the labels of others would lower the score. GTZAN has
+    # ten genres for nine tones, and three of MagnaTagATune's test tags occur in no training clip.
     floor = {"magnatagatune": 0.5, "gtzan": 0.85}.get(kind, 0.95)
     assert score["mean"] > floor
 
 
-def test_every_data_set_names_a_licence_and_where_its_files_are() -> None:
+def test_every_data_set_states_its_licence_and_the_addresses_of_its_files() -> None:
     for kind in KINDS:
         files, licence = remotes(kind)
         assert licence
@@ -117,7 +117,7 @@ def test_every_data_set_names_a_licence_and_where_its_files_are() -> None:
     assert remotes("table") == ({}, "")
 
 
-def test_damaged_clip_in_an_archive_is_recorded_with_its_name(tmp_path: Path) -> None:
+def test_damaged_clip_in_an_archive_is_recorded_by_its_id(tmp_path: Path) -> None:
     files = replicas.archives("esc50", tmp_path / "unpacked")
     data = bytearray(files["ESC-50-master.zip"])
     place = data.find(b"3-1001-A-1.wav") + 2000
@@ -132,7 +132,7 @@ def test_damaged_clip_in_an_archive_is_recorded_with_its_name(tmp_path: Path) ->
     assert [clip for clip, found in clips.items() if found[0] is not Status.OK] == ["3-1001-A-1"]
 
 
-def test_sound_stays_with_its_labels_in_several_processes(tmp_path: Path) -> None:
+def test_shard_from_tar_archives_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
     files = replicas.archives("nsynth", tmp_path / "unpacked")
     (tmp_path / "in").mkdir()
     for name, data in files.items():
@@ -142,7 +142,7 @@ def test_sound_stays_with_its_labels_in_several_processes(tmp_path: Path) -> Non
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
 
 
-def test_part_of_an_official_data_set_is_said_to_be_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_incomplete_official_data_set_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     prepare("fsd50k", replicas.fsd50k(tmp_path / "in"), tmp_path / "t.h5")
     (line,) = [line for line in caplog.messages if "not the official data set" in line]
     assert "3 of 200 classes, 16 of 36,796 clips in train, 8 of 4,170 clips in valid, 8 of 10,231 clips in test" in line
@@ -179,7 +179,7 @@ def test_official_size_is_available_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_docs_state_the_licence_source_and_checksums_that_the_readers_have() -> None:
+def test_documentation_states_the_licence_source_and_checksums_of_the_code() -> None:
     page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
     table = page[page.index("| task | from |") :]
     names = {"openmic": "OpenMIC-2018", "magnatagatune": "MagnaTagATune", "urbansound8k": "UrbanSound8K"}
