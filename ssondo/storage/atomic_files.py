@@ -1,8 +1,8 @@
-"""Files that are complete or absent, and digests of what they hold.
+"""Write files that are either complete or absent, and digests of their content.
 
-A file gets its final name only when it is whole: `replacing` writes beside it and renames.
-The digest of an artefact is of its content (arrays, tensors, clip ids), not of its bytes, so
-that an identical artefact made again invalidates nothing that was made from it.
+A file gets its final name only when it is complete: `atomic_write` writes a temporary file in the same
+folder and renames it. The digest of a file is computed from its content (arrays, tensors, clip ids), not from
+its bytes, so that making a file again with the same content does not make its dependents run again.
 """
 
 import errno
@@ -31,40 +31,40 @@ _FIGURE_METADATA: dict[str, dict[str, None]] = {
 
 
 def digest_path(path: str | os.PathLike[str]) -> Path:
-    """Where the digest of the artefact `path` stands: the same name and `.digest`."""
+    """Path of the digest of a file: its name followed by `.digest`."""
     return Path(f"{os.fspath(path)}.digest")
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether `error`, or what HDF5 or torch made of it, says that the disk or quota is full."""
+    """Whether an error, also one of HDF5 or torch, was caused by a full disk or quota."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
         text in str(error) for text in ("No space left on device", "Disk quota exceeded", "errno = 28", "errno = 122")
     )
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove temporary files of `path` that a killed process of this machine left."""
+    """Remove temporary files of `path` that killed processes of this machine left behind."""
     host = socket.gethostname()
-    for old in path.parent.glob(f".{path.name}.{host}.*.partial"):
+    for temporary in path.parent.glob(f".{path.name}.{host}.*.partial"):
         with suppress(ValueError, OSError):
-            pid = int(old.name.split(".")[-2])
+            pid = int(temporary.name.split(".")[-2])
             try:
                 os.kill(pid, 0)
             except ProcessLookupError:
-                old.unlink()
+                temporary.unlink()
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
+    """Yield a temporary path in the folder of `path`, and rename it to `path` when the block succeeds.
 
-    On any exception the temporary file is removed and `path` stays as it was.
+    On any exception the temporary file is removed and `path` is unchanged.
 
     Args:
-        path: final name; missing parent folders are made.
+        path: Final name of the file; missing parent folders are created.
 
     Raises:
-        SsondoError: if the disk is full or the folder cannot be written.
+        SsondoError: If the disk is full or the folder is not writable.
     """
     path = Path(path)
     try:
@@ -83,7 +83,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         if is_disk_full(error):
             raise SsondoError(
                 f"{path}: no space left on the disk (or quota) while writing it; "
-                "free some and run the same command again, nothing finished is lost"
+                "free some and run the same command again; finished files are kept"
             ) from error
         if isinstance(error, PermissionError):
             raise SsondoError(f"{path}: cannot be written ({error.strerror}); check the folder's owner") from error
@@ -91,13 +91,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to `path` in one step: the old file or the new one, never a part."""
+    """Write a text file in one step, so that a reader sees either the old or the new content."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, in one step."""
+    """Write a value as indented JSON with sorted keys in one step."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -105,7 +105,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file.
 
     Raises:
-        SsondoError: if it is missing or not JSON.
+        SsondoError: If the file is missing or not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -152,7 +152,7 @@ def save_figure(path: str | os.PathLike[str], figure: "Figure", *, dpi: float = 
 
 
 def array_digest(values: np.ndarray) -> str:
-    """SHA-256 of an array's type, shape and values, as hexadecimal text."""
+    """SHA-256 of the type, shape and values of an array, in hexadecimal."""
     values = np.ascontiguousarray(values)
     digest = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
     digest.update(values.data if values.size else b"")
@@ -160,7 +160,7 @@ def array_digest(values: np.ndarray) -> str:
 
 
 def content_digest(parts: Mapping[str, str]) -> str:
-    """SHA-256 over named parts, each given by its own digest or a short text; order is no matter."""
+    """SHA-256 of named parts, each given by its own digest or a short text; their order does not matter."""
     digest = hashlib.sha256()
     for name in sorted(parts):
         digest.update(f"{name}={parts[name]}\n".encode())
@@ -168,7 +168,7 @@ def content_digest(parts: Mapping[str, str]) -> str:
 
 
 def clip_list_digest(clip_ids: Iterable[str]) -> str:
-    """SHA-256 of a set of clips; the order is no matter. Two scores compare if these agree."""
+    """SHA-256 of a set of clips, independent of their order; scores with equal digests are comparable."""
     digest = hashlib.sha256()
     for clip_id in sorted(clip_ids):
         digest.update(f"{clip_id}\n".encode())
@@ -176,11 +176,11 @@ def clip_list_digest(clip_ids: Iterable[str]) -> str:
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal text."""
+    """SHA-256 of the bytes of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_digest(path: str | os.PathLike[str], digest: str) -> None:
-    """Write `digest` beside the artefact `path`."""
+    """Write the digest of the file `path` next to it."""
     write_text(digest_path(path), digest + "\n")

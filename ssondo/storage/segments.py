@@ -1,7 +1,7 @@
-"""A row of a segment list, the shard that it belongs to, and the lists that `index` makes.
+"""Rows of segment lists, the assignment of clips to shards, and the lists that `index` writes.
 
-A clip's shard is a hash of its id modulo the number of shards, so the shards are known before
-anything runs, and a longer list moves no clip.
+The shard of a clip is a hash of its id modulo the number of shards. Therefore the shards are known before
+anything runs, and a longer list moves no clip to another shard.
 """
 
 import csv
@@ -12,20 +12,20 @@ from typing import NamedTuple
 from ssondo.errors import SsondoError
 
 HEADER = ("ytid", "start_s", "end_s", "labels")
-# Files that are taken for sound in a folder of clips.
+# Suffixes of the files that count as sound in a folder of clips.
 SOUND_SUFFIXES = frozenset(
     ".aac .aif .aiff .au .flac .m4a .mka .mkv .mp3 .mp4 .oga .ogg .opus .wav .webm .wma".split()  # noqa: SIM905
 )
 
 
 class Segment(NamedTuple):
-    """A row of AudioSet's list.
+    """A row of a segment list of AudioSet.
 
     Attributes:
-        ytid: id of the video, and of the clip.
-        start_s: where the clip begins in the video, in seconds.
-        end_s: where it ends.
-        labels: mids of its classes, e.g. "/m/09x0r"; empty for an unlabelled corpus.
+        ytid: Id of the video and of the clip.
+        start_s: Start of the clip in the video in seconds.
+        end_s: End of the clip in the video in seconds.
+        labels: Machine ids (mids) of its classes, e.g. "/m/09x0r"; empty for an unlabelled corpus.
     """
 
     ytid: str
@@ -45,20 +45,20 @@ def shard_of(ytid: str, n_shards: int) -> int:
 
 
 def shard_name(split: str, shard: int) -> str:
-    """Stem of a shard's files, e.g. "train-0003"."""
+    """Stem of the file names of a shard, e.g. "train-0003"."""
     return f"{split}-{shard:04d}"
 
 
 def seconds_text(value: float) -> str:
-    """Seconds to the millisecond, as short as they are: 30, 0.5."""
+    """Seconds as text, rounded to milliseconds and without trailing zeros: 30, 0.5."""
     return f"{value:.0f}" if value.is_integer() else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def read_segments(path: Path) -> list[Segment]:
-    """Read one shard's list, as `index` wrote it.
+    """Read the segment list of a shard, as `index` writes it.
 
     Raises:
-        SsondoError: if the file is missing or not such a list.
+        SsondoError: If the file is missing or not a segment list.
     """
     try:
         with path.open(encoding="ascii", newline="") as file:
@@ -72,4 +72,4 @@ def read_segments(path: Path) -> list[Segment]:
     except FileNotFoundError:
         raise SsondoError(f"{path}: no such segment list; make it with: snakemake {path}") from None
     except (ValueError, csv.Error) as error:
-        raise SsondoError(f"{path}: a broken segment list ({error}); remove it and run snakemake again") from None
+        raise SsondoError(f"{path}: a damaged segment list ({error}); remove it and run snakemake again") from None

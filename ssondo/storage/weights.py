@@ -54,7 +54,7 @@ def load_weights(path: str | os.PathLike[str], trust_checkpoint: bool = False) -
         if rejected is None:
             raise _not_a_checkpoint(path, error) from None
         raise SsondoError(
-            f"{path}: refused because it holds more than tensors ({rejected[1]}), and loading that can run any code; "
+            f"{path}: refused, because it holds more than tensors ({rejected[1]}), and loading that can run any code; "
             "if you trust its origin, load it with trust_checkpoint=True"
         ) from None
     except (ImportError, AttributeError) as error:

@@ -1,7 +1,7 @@
-"""What something is computed with: Python, packages, processor and GPU, in words, for the provenance of results.
+"""Describe the machine that computes a result: Python, packages, processor and GPU, for its provenance.
 
-None of it decides what is computed or made again, so it is no part of any digest, and this module
-no part of the code hash. It names no user and no host. What cannot be read is left out.
+The description does not influence any result, so it is not part of any digest, and this module is not part of
+the code hash. It names neither user nor host. Values that cannot be read are omitted.
 """
 
 import ctypes
@@ -23,19 +23,19 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def describe_machine(device: str = "cpu", n_processes: int = 1) -> dict[str, str]:
-    """What a result was computed with.
+    """Describe this machine as names and values.
 
     Args:
-        device: that computed it, e.g. cpu, cuda, cuda:1; of a GPU, torch must be loaded already.
-        n_processes: that computed it together, each on a device like this one.
+        device: Device of the computation, e.g. cpu, cuda, cuda:1; for a GPU, torch must be imported already.
+        n_processes: Number of processes of the computation, each on such a device.
 
     Returns:
-        Names and values: always `python`, `machine` (system and kind of processor) and `device`; where known
-        `processor`, `cores` and `memory` (that this process may use), and the versions of packages; of a GPU
-        `gpu`, `gpu_memory`, `driver` and `cuda`; `processes` above one.
+        Always `python`, `machine` (system and processor type) and `device`; if available `processor`, `cores`
+        and `memory` (which this process may use) and the versions of packages; for a GPU `gpu`, `gpu_memory`,
+        `driver` and `cuda`; `processes` if there are several.
     """
     kind = device.partition(":")[0]
-    found: dict[str, str | None] = {
+    description: dict[str, str | None] = {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
@@ -46,11 +46,11 @@ def describe_machine(device: str = "cpu", n_processes: int = 1) -> dict[str, str
         **{package: _version(package) for package in _PACKAGES},
         **(_gpu(device) if kind == "cuda" else {}),
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in description.items() if value}
 
 
 def processor() -> str:
-    """The processor's model, as far as the system tells it."""
+    """Model of the processor, or its type if the system does not report the model."""
     for line in _text(_CPU_INFO).splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "model name" and value.strip():
@@ -63,7 +63,7 @@ def processor() -> str:
 
 
 def n_cores() -> int:
-    """Cores that this process may use: those it is bound to, or fewer where a container has a share of their time."""
+    """Number of cores that this process may use: those it is bound to, or fewer if a container limits their time."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for limit in _cgroup_limits("cpu.max"):
         quota, _, period = limit.partition(" ")
@@ -73,7 +73,7 @@ def n_cores() -> int:
 
 
 def memory_bytes() -> int | None:
-    """Memory that this process may use: the machine's, or less where a container or job is given less."""
+    """Memory in bytes that this process may use: that of the machine, or the limit of its container or job."""
     sizes = [int(limit) for limit in _cgroup_limits("memory.max") if limit.isdigit()]
     with suppress(AttributeError, ValueError, OSError):
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -81,7 +81,7 @@ def memory_bytes() -> int | None:
 
 
 def _cgroup_limits(name: str) -> Iterator[str]:
-    """What the control groups (version 2) that this process is in say of `name`."""
+    """Values of the file `name` in the control groups (version 2) of this process."""
     path = next((line[3:] for line in _text(_OWN_CGROUP).splitlines() if line.startswith("0::")), "/")
     own = Path("/" + path.strip("/"))
     for group in (own, *own.parents):
@@ -90,19 +90,19 @@ def _cgroup_limits(name: str) -> Iterator[str]:
 
 
 def _gpu(device: str) -> dict[str, str | None]:
-    """Name, memory, driver and CUDA of a GPU that torch has used."""
+    """Name, memory, driver and CUDA version of a GPU that torch has used."""
     torch = sys.modules.get("torch")
     if torch is None:
         return {}
-    found: dict[str, str | None] = {"cuda": torch.version.cuda or torch.version.hip, "driver": _driver()}
+    description: dict[str, str | None] = {"cuda": torch.version.cuda or torch.version.hip, "driver": _driver()}
     with suppress(RuntimeError, AssertionError, ValueError):
         properties = torch.cuda.get_device_properties(device)
-        found |= {"gpu": properties.name, "gpu_memory": _gib(properties.total_memory)}
-    return found
+        description |= {"gpu": properties.name, "gpu_memory": _gib(properties.total_memory)}
+    return description
 
 
 def _driver() -> str | None:
-    """Version of NVIDIA's driver: the kernel says it, or where a container hides that, NVIDIA's library."""
+    """Version of the NVIDIA driver, from the kernel or, if a container hides it, from the NVIDIA library."""
     words = _text(_DRIVER).partition("\n")[0].split()
     version_ = next((word for word in words if word[:1].isdigit() and "." in word), None)
     if version_ is None:
@@ -114,7 +114,7 @@ def _driver() -> str | None:
 
 
 def _version(package: str) -> str | None:
-    """A package's version; of torch with what it was built for, where it is loaded."""
+    """Version of a package; for torch with its build variant if it is imported."""
     loaded = sys.modules.get(package) if package == "torch" else None
     with suppress(PackageNotFoundError):
         return str(loaded.__version__) if loaded else version(package)
@@ -126,7 +126,7 @@ def _gib(size: int | None) -> str | None:
 
 
 def _text(path: Path) -> str:
-    """A small file of the system; empty where it is not there or not ours to read."""
+    """Content of a small system file; empty if it does not exist or cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -16,7 +16,7 @@ ESC50 = Path(__file__).parents[2].parent / "shared" / "data" / "esc50" / "audio"
 
 
 def ffmpeg_file(waveform: np.ndarray, path: Path, *options: str, rate: int = RATE) -> bytes:
-    """A file of the kind that `path`'s extension says, made by the ffmpeg program."""
+    """A file of the format of the suffix of `path`, encoded by the ffmpeg program."""
     binary = decoders.ffmpeg_binary()
     assert binary
     wav = path.with_suffix(".source.wav")
@@ -48,9 +48,9 @@ def test_all_channels_of_eight_or_more_are_decoded(tmp_path: Path, name: str, co
     sound = np.stack([level * np.sin(2 * np.pi * 60 * t) for level in levels], axis=1).astype("f4")
     waveform, _ = decode(ffmpeg_file(sound, tmp_path / name, "-c:a", codec_name, "-b:a", "512k", rate=48_000))
     assert waveform.shape[0] == channels
-    # Containers order their channels each in its way.
+    # Containers order channels differently.
     found = np.sort(np.sqrt(2 * (waveform[:, 5_000:-5_000] ** 2).mean(axis=1)))
-    # The channel for low frequencies may come out a little weaker.
+    # The low-frequency channel may be a little weaker.
     np.testing.assert_allclose(found, levels, atol=0.03)
 
 
@@ -77,7 +77,7 @@ def test_damaged_file_is_decoded_or_gives_a_one_line_error(tmp_path: Path, name:
     n_heard, messages = 0, []
     for n in range(60):
         data = bytearray(whole)
-        # Headers first: what follows is mostly sound, and hides damage.
+        # Half of the changes hit the header; damage of the sound often has no effect.
         reach = 400 if n % 2 else len(data)
         for place in rng.integers(min(reach, len(data)), size=rng.integers(1, 8)):
             data[place] = rng.integers(256)
@@ -141,7 +141,7 @@ def test_mp4_without_its_index_is_reported_as_truncated(tmp_path: Path) -> None:
     [("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")],
 )
 def test_half_a_file_gives_its_beginning_and_is_marked_as_truncated(container: str, subtype: str) -> None:
-    # Noise: a tone compresses so well that a page of Ogg holds all of it.
+    # Noise, because a whole tone would fit into one page of Ogg.
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, 8 * RATE).astype("f4")
     whole = encoded(sound, container=container, subtype=subtype)
     assert not decode_file(whole).truncated
@@ -149,7 +149,7 @@ def test_half_a_file_gives_its_beginning_and_is_marked_as_truncated(container: s
     assert decoded.truncated
     assert decoded.duration_s == pytest.approx(4.0, abs=0.6)
     reference, _ = decode(whole)
-    n = decoded.waveform.shape[1] - RATE // 4  # the last frame of a lossy file may be half there
+    n = decoded.waveform.shape[1] - RATE // 4  # the last frame of a lossy file may be incomplete
     np.testing.assert_allclose(decoded.waveform[:, :n], reference[:, :n], atol=1e-3)
 
 
@@ -162,7 +162,7 @@ def test_half_a_webm_gives_its_beginning_and_is_marked_as_truncated(tmp_path: Pa
 
 
 def piped(source: bytes, container: str) -> bytes:
-    """A file that ffmpeg wrote to a pipe, where it cannot go back to note the length."""
+    """A file that ffmpeg wrote to a pipe, where it cannot write the length afterwards."""
     binary = decoders.ffmpeg_binary()
     assert binary
     command = [binary, "-v", "error", "-i", "pipe:", "-f", container, "pipe:"]

@@ -1,4 +1,4 @@
-"""A part of a long file is what decoding all of it gives there, and costs little memory."""
+"""An excerpt of a long file equals the same part of the whole file, and needs little memory."""
 
 import errno
 import io
@@ -29,13 +29,13 @@ KINDS = {
     "fragments.mp4": ("aac", "-movflags", "frag_keyframe+empty_moov"),
     "a.webm": ("libopus",),
     "a.mka": ("aac",),
-    # libsndfile reads them, but not from any place.
+    # libsndfile reads this format but cannot seek in it.
     "adpcm.wav": ("adpcm_ms",),
 }
 
 
 def noise(channels: int = 2, rate: int = RATE) -> np.ndarray:
-    """Noise whose level rises and falls, so that no two parts of it are alike."""
+    """Noise with a varying level, so that no two parts of it are equal."""
     rng = np.random.default_rng(0)
     level = 0.2 + 0.1 * np.sin(np.arange(LENGTH_S * rate) / rate)
     return (rng.standard_normal((LENGTH_S * rate, channels)) * level[:, None]).clip(-1, 1).astype("f4")
@@ -66,10 +66,10 @@ def encode(source: Path, out: Path, *codec: str) -> None:
 @pytest.mark.parametrize(
     ("start_s", "end_s"), [(0, 10), (33.333, 43.333), (65, 75), (80, 90)], ids=lambda value: str(value)
 )
-def test_a_part_is_to_the_bit_what_the_whole_file_has_there(
+def test_excerpt_equals_the_same_part_of_the_whole_file_bit_for_bit(
     folder: Path, name: str, start_s: float, end_s: float
 ) -> None:
-    # Each codec begins with another number of samples that are none of the sound's; the whole file is without them.
+    # Codecs add different numbers of samples at the start, which the decoder of the whole file removes.
     whole = all_of(folder / name)
     with (folder / name).open("rb") as file:
         part = decode_excerpt(file, start_s, end_s)
@@ -81,7 +81,7 @@ def test_a_part_is_to_the_bit_what_the_whole_file_has_there(
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.m4a", "a.webm"])
-def test_a_part_lies_where_the_sound_was_before_it_was_encoded(folder: Path, name: str) -> None:
+def test_excerpt_is_aligned_with_the_sound_before_encoding(folder: Path, name: str) -> None:
     with (folder / name).open("rb") as file:
         part = decode_excerpt(file, 30, 31)
     source = noise()[30 * part.sample_rate : 31 * part.sample_rate, 0] if part.sample_rate == RATE else None
@@ -91,7 +91,7 @@ def test_a_part_lies_where_the_sound_was_before_it_was_encoded(folder: Path, nam
     assert np.fft.irfft(spectra).argmax() == 0
 
 
-def test_sixteen_channels_are_all_there(tmp_path: Path) -> None:
+def test_all_sixteen_channels_are_decoded(tmp_path: Path) -> None:
     sound = noise(16, 8_000) * np.linspace(0.1, 1, 16, dtype="f4")
     soundfile.write(tmp_path / "source.wav", sound, 8_000)
     encode(tmp_path / "source.wav", tmp_path / "a.mka", "pcm_s16le")
@@ -101,9 +101,9 @@ def test_sixteen_channels_are_all_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.m4a", "a.ogg", "a.webm"])
-def test_a_file_that_was_cut_gives_the_same_part_and_says_so(folder: Path, tmp_path: Path, name: str) -> None:
+def test_truncated_file_gives_the_same_excerpt_and_is_marked(folder: Path, tmp_path: Path, name: str) -> None:
     data = (folder / name).read_bytes()
-    if name == "a.m4a":  # its index is at the end; without it there is nothing
+    if name == "a.m4a":  # its index is at the end; without it nothing can be decoded
         encode(folder / "source.wav", tmp_path / name, "aac", "-movflags", "faststart")
         data = (tmp_path / name).read_bytes()
     data = data[: len(data) * 13 // 14]  # 65 s
@@ -117,7 +117,7 @@ def test_a_file_that_was_cut_gives_the_same_part_and_says_so(folder: Path, tmp_p
     assert (before.truncated, across.truncated, behind.truncated) == (False, True, True)
 
 
-def test_a_flac_written_to_a_pipe_is_whole(folder: Path) -> None:
+def test_flac_written_to_a_pipe_is_not_truncated(folder: Path) -> None:
     binary = ffmpeg_binary()
     assert binary is not None
     command = [binary, "-v", "error", "-i", folder / "source.wav", "-f", "flac", "pipe:"]
@@ -130,7 +130,7 @@ def test_a_flac_written_to_a_pipe_is_whole(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_of_a_long_file_what_is_around_its_centre_is_decoded(folder: Path, name: str) -> None:
+def test_only_the_centre_of_a_long_file_is_decoded(folder: Path, name: str) -> None:
     whole = all_of(folder / name)
     with (folder / name).open("rb") as file:
         part, start_s, duration_s = decode_around_centre(file, 10)
@@ -143,7 +143,7 @@ def test_of_a_long_file_what_is_around_its_centre_is_decoded(folder: Path, name:
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg", "a.webm"])
-def test_the_centre_of_a_file_that_was_cut_is_that_of_what_is_left(folder: Path, name: str) -> None:
+def test_centre_of_a_truncated_file_is_that_of_the_remaining_sound(folder: Path, name: str) -> None:
     data = (folder / name).read_bytes()
     data = data[: len(data) * 13 // 14]  # 65 s
     whole = decode_file(data)
@@ -152,23 +152,23 @@ def test_the_centre_of_a_file_that_was_cut_is_that_of_what_is_left(folder: Path,
     assert part.truncated == whole.truncated
     assert start_s == int((duration_s - 10) / 2) - 1
     expected = whole.waveform[:, start_s * whole.sample_rate :][:, : part.waveform.shape[1]]
-    # Two libraries know MP3, and round otherwise; for the whole file it may be the one, for a part the other.
+    # Two libraries decode MP3 with different rounding; one may decode the whole file and the other the excerpt.
     np.testing.assert_allclose(part.waveform, expected, rtol=0, atol=1e-5 if name == "a.mp3" else 0)
 
 
-def test_of_a_file_shorter_than_what_is_wanted_all_is_decoded(folder: Path) -> None:
+def test_file_shorter_than_the_requested_length_is_decoded_completely(folder: Path) -> None:
     with (folder / "a.flac").open("rb") as file:
         part, start_s, duration_s = decode_around_centre(file, 120)
     assert (start_s, duration_s) == (0, LENGTH_S)
     np.testing.assert_array_equal(part.waveform, all_of(folder / "a.flac").waveform)
 
 
-def test_what_is_no_sound_is_one_line() -> None:
+def test_file_without_sound_gives_a_one_line_error() -> None:
     with pytest.raises(SsondoError, match=r"not audio \(begins with b'<html>"):
         decode_excerpt(io.BytesIO(b"<html>no such video</html>" * 100), 0, 10)
 
 
-def test_samples_that_are_no_numbers_are_refused_where_they_are_asked_for() -> None:
+def test_excerpt_with_samples_that_are_not_finite_is_refused() -> None:
     sound = np.zeros(LENGTH_S * 8_000, dtype="f4")
     sound[35 * 8_000] = np.nan
     buffer = io.BytesIO()
@@ -179,7 +179,7 @@ def test_samples_that_are_no_numbers_are_refused_where_they_are_asked_for() -> N
 
 
 class Failing(io.BytesIO):
-    """A file on a disk that fails half-way: real faults are none to be had of a healthy one."""
+    """A file whose second half cannot be read."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self.tell() + (size or 0) > len(self.getbuffer()) // 2:
@@ -188,7 +188,7 @@ class Failing(io.BytesIO):
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.webm"])
-def test_a_disk_that_fails_is_not_taken_for_the_end_of_the_file(folder: Path, name: str) -> None:
+def test_read_error_is_not_taken_for_the_end_of_the_file(folder: Path, name: str) -> None:
     with pytest.raises(OSError, match="Input/output error"):
         decode_excerpt(Failing((folder / name).read_bytes()), 50, 60)
     with pytest.raises(OSError, match="Input/output error"):
@@ -204,7 +204,7 @@ def test_a_disk_that_fails_is_not_taken_for_the_end_of_the_file(folder: Path, na
         ("decode_around_centre(file, 10)[0]", 13),
     ],
 )
-def test_a_part_of_a_long_file_costs_little_memory(
+def test_excerpt_of_a_long_file_needs_little_memory(
     tmp_path: Path, name: str, codec: str, part: str, seconds: int
 ) -> None:
     binary = ffmpeg_binary()
@@ -215,8 +215,8 @@ def test_a_part_of_a_long_file_costs_little_memory(
         "import av, io, sys\n"
         "from pathlib import Path\n"
         "from ssondo.audio import excerpt\n"
-        "excerpt._SMALL_BYTES = 0  # silence takes few bytes\n"
-        # Not getrusage's, which in a child begins with what pytest had.
+        "excerpt._SMALL_BYTES = 0  # silence needs few bytes\n"
+        # Not from getrusage, whose peak in a child process starts with that of pytest.
         "peak = lambda: int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
         "before = peak()\n"
         "with open(sys.argv[1], 'rb') as file:\n"

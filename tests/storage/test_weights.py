@@ -39,7 +39,7 @@ def test_archive_of_two_checkpoints_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         archive.writestr("a.pt", "")
         archive.writestr("b.pt", "")
-    with pytest.raises(SsondoError, match="2 checkpoints in this archive"):
+    with pytest.raises(SsondoError, match="the archive holds 2 checkpoints"):
         load_weights(tmp_path / "two.zip")
 
 

@@ -1,4 +1,4 @@
-"""What a result says of the machine that computed it, and that it changes nothing else."""
+"""The description of the machine in results, and that it changes nothing else."""
 
 import getpass
 import importlib
@@ -36,7 +36,7 @@ WRITERS = ("distill.distill", "distill.initialise", "teachers.embed", "probe.emb
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """Switch to another machine."""
+    """Pretend to run on another machine."""
 
     def switch():
         for name in WRITERS:
@@ -49,7 +49,7 @@ def elsewhere(monkeypatch):
 
 @pytest.fixture
 def system(tmp_path, monkeypatch):
-    """A machine whose files are those of a folder, empty at first."""
+    """A machine whose system files are read from a folder, which is empty at first."""
     for name, path in (("_CPU_INFO", "cpuinfo"), ("_DRIVER", "driver"), ("_OWN_CGROUP", "cgroup"), ("_CGROUPS", "sys")):
         monkeypatch.setattr(module, name, tmp_path / path)
     return tmp_path
@@ -61,7 +61,7 @@ def write(folder, files):
         (folder / name).write_text(text)
 
 
-def test_processor_cores_and_memory_of_this_machine_are_said():
+def test_processor_cores_and_memory_of_this_machine_are_described():
     found = describe_machine()
     assert found["device"] == "cpu"
     assert found["machine"] == f"{platform.system()} {platform.machine()}"
@@ -73,12 +73,12 @@ def test_processor_cores_and_memory_of_this_machine_are_said():
     assert describe_machine("cpu", 4)["processes"] == "4"
 
 
-def test_model_is_read_as_linux_writes_it(system):
+def test_processor_model_is_read_from_cpuinfo(system):
     write(system, {"cpuinfo": "processor\t: 0\nmodel\t\t: 1\nmodel name\t: AMD EPYC  7763\n\nmodel name\t: other\n"})
     assert processor() == "AMD EPYC 7763"
 
 
-def test_job_with_less_than_the_machine_says_what_it_has(system, monkeypatch):
+def test_limits_of_a_job_are_described_instead_of_the_machine(system, monkeypatch):
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     assert n_cores() == 64
     whole = memory_bytes()
@@ -90,7 +90,7 @@ def test_job_with_less_than_the_machine_says_what_it_has(system, monkeypatch):
 
 
 @pytest.mark.parametrize("system_name", ["Linux", "Darwin", "Elsewhere"])
-def test_what_cannot_be_read_is_left_out(system, monkeypatch, system_name):
+def test_values_that_cannot_be_read_are_omitted(system, monkeypatch, system_name):
     def no(*_, **__):
         raise OSError
 
@@ -108,13 +108,13 @@ def test_what_cannot_be_read_is_left_out(system, monkeypatch, system_name):
     assert "memory" not in found
 
 
-def test_mac_is_asked_for_its_processor(system, monkeypatch):
+def test_processor_of_a_mac_is_read_with_sysctl(system, monkeypatch):
     monkeypatch.setattr(module.platform, "system", lambda: "Darwin")
     monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="Apple M9\n"))
     assert processor() == "Apple M9"
 
 
-def test_gpu_that_computed_is_described(system, monkeypatch):
+def test_gpu_is_described(system, monkeypatch):
     properties = SimpleNamespace(name="NVIDIA H100", total_memory=80 << 30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: {"cuda:1": properties}[device])
     monkeypatch.setattr(torch.version, "cuda", "13.0")
@@ -128,7 +128,7 @@ def test_gpu_that_computed_is_described(system, monkeypatch):
     assert found["processes"] == "8"
 
 
-def test_driver_is_asked_of_nvidias_library_where_the_kernel_hides_it(system, monkeypatch):
+def test_driver_version_is_read_from_nvml_if_the_kernel_hides_it(system, monkeypatch):
     class Library:
         def nvmlInit_v2(self):
             return 0
@@ -142,7 +142,7 @@ def test_driver_is_asked_of_nvidias_library_where_the_kernel_hides_it(system, mo
     assert module._driver() == "580.159.03"
 
 
-def test_gpu_that_does_not_answer_is_left_out(tmp_path, monkeypatch):
+def test_gpu_that_does_not_respond_is_omitted(tmp_path, monkeypatch):
     def no(_):
         raise RuntimeError("CUDA error")
 
@@ -154,7 +154,7 @@ def test_gpu_that_does_not_answer_is_left_out(tmp_path, monkeypatch):
     assert "driver" not in found
 
 
-def test_torch_is_not_loaded_for_it():
+def test_torch_is_not_imported_for_the_description():
     code = (
         "import sys; from ssondo.system.hardware import describe_machine; found = describe_machine(); "
         "assert 'torch' in found; assert 'torch' not in sys.modules"
@@ -162,7 +162,7 @@ def test_torch_is_not_loaded_for_it():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_no_user_and_no_host_is_named(monkeypatch):
+def test_description_names_neither_user_nor_host(monkeypatch):
     asked = []
     for owner, name in ((platform, "node"), (module.os, "getlogin"), (getpass, "getuser")):
         monkeypatch.setattr(owner, name, lambda *_, name=name: asked.append(name) or "somebody")
@@ -178,7 +178,7 @@ def test_no_user_and_no_host_is_named(monkeypatch):
     }
 
 
-# It changes nothing
+# The description changes nothing else.
 
 
 def teacher_shard(audio, out):
@@ -188,7 +188,7 @@ def teacher_shard(audio, out):
 TEACHER = {"kind": "callable", "callable": "small_teachers:mean_and_power", "sample_rate": 32000, "embedding_dim": 2}
 
 
-def test_embeddings_say_what_computed_them_and_keep_their_digest(corpus, tmp_path, elsewhere):
+def test_embeddings_describe_their_machine_and_keep_their_digest(corpus, tmp_path, elsewhere):
     teacher_shard(corpus / "one.audio.h5", tmp_path / "here.h5")
     elsewhere()
     teacher_shard(corpus / "one.audio.h5", tmp_path / "there.h5")
@@ -201,9 +201,7 @@ def test_embeddings_say_what_computed_them_and_keep_their_digest(corpus, tmp_pat
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_training_that_goes_on_on_another_machine_is_the_same_training(
-    corpus, tmp_path, monkeypatch, elsewhere, caplog
-):
+def test_training_resumed_on_another_machine_is_the_same_training(corpus, tmp_path, monkeypatch, elsewhere, caplog):
     run("distill", **arguments(corpus, tmp_path / "whole"))
     broken = arguments(corpus, tmp_path / "broken", checkpoint_minutes=0)
     with monkeypatch.context() as patch, killed_at(patch, 3):
@@ -219,7 +217,7 @@ def test_training_that_goes_on_on_another_machine_is_the_same_training(
 
 
 def task_shard(path):
-    """Twelve tones of two pitches, in three parts."""
+    """Twelve tones of two pitches in three splits."""
     time = torch.arange(4096) / 32000
     with AudioShardWriter(
         path,
@@ -234,7 +232,7 @@ def task_shard(path):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_score_says_where_its_student_was_trained_embedded_and_scored(corpus, tmp_path, elsewhere):
+def test_score_describes_the_machines_of_training_embedding_and_scoring(corpus, tmp_path, elsewhere):
     task_shard(tmp_path / "task.h5")
     run("distill", **arguments(corpus, tmp_path, epochs=1))
     digests = set()
@@ -268,10 +266,10 @@ def test_score_says_where_its_student_was_trained_embedded_and_scored(corpus, tm
     assert here["scores"] == there["scores"]
 
 
-def test_tables_of_scores_from_two_machines_are_the_same_bytes(tmp_path):
+def test_tables_of_scores_from_two_machines_are_identical(tmp_path):
     made = []
     for machine in ({"processor": "A"}, ELSEWHERE):
-        folder = tmp_path / "run"  # the same names: scores.csv has them
+        folder = tmp_path / "run"  # the same paths, because scores.csv contains them
         folder.mkdir(exist_ok=True)
         more = {"environment": machine, "environment_of": {"distill": machine, "embed_task": machine}}
         paths = [
