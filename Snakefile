@@ -8,9 +8,10 @@ configfile: "config.yaml"
 
 include: "rules/common.smk"
 include: "rules/audioset.smk"
-include: "rules/teacher.smk"
+include: "rules/teachers.smk"
 include: "rules/cluster.smk"
 include: "rules/distill.smk"
+include: "rules/tasks.smk"
 include: "rules/probe.smk"
 include: "rules/report.smk"
 
@@ -18,8 +19,8 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        expand("{table}.md", table=[paths.table(name) for name in plan.targets.tables]),
+        expand("{table}.md", table=[paths.table(name) for name in experiment.targets.tables]),
         paths.table("scores.csv"),
         paths.table("report.html"),
         rules.availability.output,
-        ancient(plan.targets.all_shards()),
+        ancient(experiment.targets.all_shards()),

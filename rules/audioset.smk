@@ -11,7 +11,7 @@ rule compose:
         options=options("compose"),
         code=code("compose"),
     message:
-        "Choosing what the demo's corpus plays"
+        "Choosing the contents of the demo's clips"
     shell:
         "ssondo compose {params.options} --train {output.train} --eval {output.eval}"
         " --classes {output.classes} --log {log}"
@@ -30,17 +30,17 @@ rule list_folder:
         code=code("list_folder"),
         content=content("list_folder"),
     message:
-        "Listing the folder's files as clips"
+        "Listing the files of the folder as clips"
     shell:
         "ssondo list_folder {params.options} --out-train {output.train} --out-eval {output.eval} --log {log}"
 
 
 rule index:
     input:
-        plan.audioset.corpus_lists(),
+        inputs("index", "lists"),
     output:
-        train=expand(paths.segments, split="train", shard=plan.audioset.shards("train")),
-        eval=expand(paths.segments, split="eval", shard=plan.audioset.shards("eval")),
+        train=every_shard(paths.segments, "train"),
+        eval=every_shard(paths.segments, "eval"),
         classes=paths.classes,
         summary=f"{paths.index}/summary.json",
     log:
@@ -53,23 +53,23 @@ rule index:
         mem_mb=growing(4_000),
         runtime=growing(60),
     params:
-        folder=lambda wildcards, output: Path(output.classes).parent,
+        folder=lambda wildcards, output: Path(output.summary).parent,
         options=options("index"),
         code=code("index"),
         content=content("index"),
     message:
-        "Sorting segments into shards"
+        "Distributing the segments over the shards"
     shell:
         "ssondo index {params.options} --out {params.folder} --log {log}"
 
 
 rule locate:
     input:
-        expand(paths.segments, split="train", shard=plan.audioset.shards("train")),
-        expand(paths.segments, split="eval", shard=plan.audioset.shards("eval")),
+        train=every_shard(paths.segments, "train"),
+        eval=every_shard(paths.segments, "eval"),
     output:
-        train=expand(paths.located, split="train", shard=plan.audioset.shards("train")),
-        eval=expand(paths.located, split="eval", shard=plan.audioset.shards("eval")),
+        train=every_shard(paths.located, "train"),
+        eval=every_shard(paths.located, "eval"),
         missing=f"{paths.located_folder}/missing.csv",
         summary=f"{paths.located_folder}/summary.json",
     log:
@@ -82,12 +82,12 @@ rule locate:
         mem_mb=growing(6_000),
         runtime=growing(720),
     params:
-        folder=lambda wildcards, output: Path(output.missing).parent,
+        folder=lambda wildcards, output: Path(output.summary).parent,
         options=options("locate"),
         code=code("locate"),
         content=content("locate"),
     message:
-        "Finding the clips in the copy that is there"
+        "Searching the local copy for the clips"
     shell:
         "ssondo locate {params.options} --out {params.folder} --log {log}"
 
@@ -95,7 +95,7 @@ rule locate:
 rule fetch:
     input:
         segments=paths.segments,
-        located=paths.located if plan.audioset.locates else [],
+        located=inputs("fetch", "located"),
     output:
         audio=paths.fetched,
         digest=digest(paths.fetched),
@@ -111,22 +111,22 @@ rule fetch:
         mem_mb=growing(2_000),
         runtime=growing(1_440),
         fetch_jobs=1,
-        manner=plan.audioset.fetch_manner(),
+        untracked=untracked_options("fetch"),
     params:
-        located=f"--located {paths.located}" if plan.audioset.locates else "",
+        inputs=input_options("located"),
         options=options("fetch"),
         code=code("fetch"),
         content=content("fetch"),
     message:
         "Fetching the clips of {wildcards.split}-{wildcards.shard}"
     shell:
-        "ssondo fetch --segments {input.segments} {params.located} {params.options} {resources.manner} --n-workers {threads} --out {output.audio} --log {log}"
+        "ssondo fetch --segments {input.segments} {params.inputs} {params.options} {resources.untracked}"
+        " --n-workers {threads} --out {output.audio} --log {log}"
 
 
 rule resample:
     input:
-        audio=ancient(paths.fetched),
-        digest=digest(paths.fetched),
+        **large(audio=paths.fetched),
     output:
         audio=paths.audio,
         digest=digest(paths.audio),
@@ -152,8 +152,7 @@ rule resample:
 
 rule inventory:
     input:
-        shards=lambda wildcards: ancient(plan.audioset.shard_paths(wildcards.stage, wildcards.split)),
-        digests=lambda wildcards: [digest(path) for path in plan.audioset.shard_paths(wildcards.stage, wildcards.split)],
+        **large(shards=lambda wildcards: paths.shard_paths(wildcards.stage, wildcards.split)),
     output:
         paths.inventory,
     log:
@@ -173,10 +172,9 @@ rule inventory:
 
 rule availability:
     input:
-        shards=ancient([path for split in ("train", "eval") for path in plan.audioset.shard_paths("audio", split)]),
-        digests=[digest(path) for split in ("train", "eval") for path in plan.audioset.shard_paths("audio", split)],
-        segments=expand(paths.segments, split="train", shard=plan.audioset.shards("train")),
-        eval_segments=expand(paths.segments, split="eval", shard=plan.audioset.shards("eval")),
+        **large(shards=[*paths.shard_paths("audio", "train"), *paths.shard_paths("audio", "eval")]),
+        segments=every_shard(paths.segments, "train"),
+        eval_segments=every_shard(paths.segments, "eval"),
         classes=paths.classes,
     output:
         expand(f"{paths.availability}/availability.{{suffix}}", suffix=["json", "md", "csv", "png"]),
@@ -190,6 +188,6 @@ rule availability:
         options=options("availability"),
         code=code("availability"),
     message:
-        "Counting what there is of the corpus"
+        "Counting the available clips"
     shell:
         "ssondo availability {params.options} --out {params.folder} --log {log}"

@@ -1,7 +1,7 @@
 rule cluster:
     input:
-        train=ancient(every_shard(paths.embeddings, "train")),
-        eval=ancient(every_shard(paths.embeddings, "eval")),
+        train=large_shards(paths.embeddings, "train"),
+        eval=large_shards(paths.embeddings, "eval"),
         inventory=expand(paths.embedding_inventory, split=["train", "eval"], allow_missing=True),
     output:
         clusters=paths.clusters,
@@ -18,13 +18,13 @@ rule cluster:
         "../envs/ssondo.yaml"
     threads: 8
     resources:
-        mem_mb=growing(2 * plan.config.cluster.memory_mb),
+        mem_mb=growing(2 * experiment.config.cluster.memory_mb),
         runtime=growing(240),
     params:
         options=options("cluster"),
         code=code("cluster"),
     message:
-        "Clustering {wildcards.teacher} embeddings into {wildcards.n_clusters}"
+        "Clustering the embeddings of {wildcards.teacher} into {wildcards.n_clusters} clusters"
     shell:
         "ssondo cluster --train {input.train} --eval {input.eval} {params.options} --out {output.clusters}"
         " --metrics {output.metrics} --sizes-plot {output.sizes} --tsne-plot {output.tsne} --log {log}"

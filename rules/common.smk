@@ -1,37 +1,39 @@
-# What the rules share: the checked configuration, the plan, and the params of a rule.
+# What the rules share: the checked configuration, the experiment, and the inputs and params that depend on it.
 import atexit
 import logging
 import sys
 from pathlib import Path
 
-from ssondo.workflow.preflight import check, find_command
 from ssondo.config.loading import load_config
-from ssondo.workflow.check_data import check_data_folder
 from ssondo.errors import SsondoError
-from ssondo.workflow.job_failures import Failures
-from ssondo.workflow.plan import Plan
+from ssondo.workflow.check_data import check_data_folder
+from ssondo.workflow.cli_options import to_cli_options
+from ssondo.workflow.experiment import Experiment
 from ssondo.workflow.input_digests import InputDigests
+from ssondo.workflow.job_failures import JobFailures
+from ssondo.workflow.preflight import check_config, find_command
+from ssondo.workflow.rules.distill import training_memory_mb, training_resources
 
 try:
     if not Path("config.yaml").is_file():
-        raise SsondoError("there is no config.yaml here; start snakemake in ssondo's own folder, data may lie anywhere")
+        raise SsondoError("config.yaml does not exist here; start snakemake in the folder of the project")
     find_command()
-    watch = InputDigests(Path(".snakemake/ssondo/content.json"))
-    plan = Plan(load_config(config), watch)
-    check(plan.config)
-    check_data_folder(plan.config, plan.paths)
+    digests = InputDigests(Path(".snakemake/ssondo/content.json"))
+    experiment = Experiment(load_config(config), digests)
+    check_config(experiment.config)
+    check_data_folder(experiment.config, experiment.paths)
 except SsondoError as error:
     sys.exit(f"error: {error}")
 
-paths = plan.paths
-atexit.register(watch.save)
-failures = Failures()
-# Distillations take longest, so what they wait for runs before everything else.
+paths = experiment.paths
+atexit.register(digests.save)
+failures = JobFailures()
+# Distillations take longest, so the jobs that they wait for run before all others.
 FIRST, NEXT = 2, 1
 logging.getLogger("snakemake.logging").addFilter(failures)
-if plan.config.audioset.source.kind == "youtube":
-    # Each fetch job keeps its part of the rate, so no more of them may run at once.
-    workflow.register_resource("fetch_jobs", plan.config.audioset.source.max_jobs)
+if experiment.config.audioset.source.kind == "youtube":
+    # Each fetch job keeps its own share of the request rate, so no more than these may run at once.
+    workflow.register_resource("fetch_jobs", experiment.config.audioset.source.max_jobs)
 
 
 onerror:
@@ -40,7 +42,7 @@ onerror:
             logger.error(f"error: {line}")
 
 
-# What takes seconds, and what needs the network, which nodes of a cluster often lack.
+# Rules that take seconds, and rules that need the network, which the nodes of a cluster often lack.
 localrules:
     all,
     checkpoint,
@@ -70,30 +72,65 @@ wildcard_constraints:
 
 
 def options(rule):
-    """A rule's own slice of the configuration, as command-line options."""
-    return lambda wildcards: plan.options(rule, **dict(wildcards))
+    """The settings of a rule, from its part of the configuration, as command-line options."""
+    return lambda wildcards: experiment.options(rule, **dict(wildcards))
+
+
+def untracked_options(rule):
+    """Options that cannot change a result. They are a resource, because a changed resource runs no job again."""
+    return lambda wildcards: experiment.untracked_options(rule, **dict(wildcards))
 
 
 def code(rule):
     """A hash of the code that a rule runs."""
-    return lambda wildcards: plan.code(rule, **dict(wildcards))
+    return lambda wildcards: experiment.code(rule, **dict(wildcards))
 
 
 def content(rule):
     """A digest of the user's own files that a rule reads."""
-    return lambda wildcards: f"content={plan.content(rule, **dict(wildcards))}"
+    return lambda wildcards: f"content={experiment.content(rule, **dict(wildcards))}"
+
+
+def inputs(rule, name):
+    """An input that only some configurations have."""
+    return lambda wildcards: experiment.inputs(rule, **dict(wildcards))[name]
+
+
+def input_options(*names):
+    """The inputs of these names as command-line options; an input without files has none."""
+    return lambda wildcards, input: to_cli_options(**{name: input.get(name) for name in names})
 
 
 def digest(path):
-    """The small file beside a large one that says what it holds; consumers depend on it."""
+    """The small file next to a large one that identifies its content."""
     return f"{path}.digest"
 
 
-def growing(value):
-    """A resource that grows with the attempt."""
-    return lambda wildcards, attempt: int(value * attempt)
+def large(**files):
+    """Inputs that Snakemake compares by their digest files, NAME_digest, and never by their own time stamps."""
+
+    def named(name, files):
+        if callable(files):
+            data = lambda wildcards: ancient(files(wildcards))
+            digests = lambda wildcards: [digest(file) for file in files(wildcards)]
+        else:
+            data = ancient(files)
+            digests = digest(files) if isinstance(files, str) else [digest(file) for file in files]
+        return {name: data, f"{name}_digest": digests}
+
+    return {key: value for name, one in files.items() for key, value in named(name, one).items()}
 
 
 def every_shard(pattern, split):
-    """The pattern with every shard of a split, for rules that read them all."""
-    return expand(pattern, split=split, shard=plan.audioset.shards(split), allow_missing=True)
+    """The pattern with every shard of a split."""
+    return expand(pattern, split=split, shard=paths.shards(split), allow_missing=True)
+
+
+def large_shards(pattern, split):
+    """Every shard of a split, for a rule that also reads its inventory, which changes if any of them does."""
+    return ancient(every_shard(pattern, split))
+
+
+def growing(value):
+    """A resource that grows with each attempt."""
+    return lambda wildcards, attempt: int(value * attempt)

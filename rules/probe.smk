@@ -1,65 +1,10 @@
-# The archives of several data sets lie on one server.
-workflow.register_resource("downloads", 2)
-
-
-rule download:
-    output:
-        file=paths.archive,
-        digest=digest(paths.archive),
-    log:
-        paths.log("download/{task}/{file}"),
-    conda:
-        "../envs/ssondo.yaml"
-    resources:
-        downloads=1,
-        mem_mb=growing(1_000),
-        runtime=growing(1_440),
-        published=lambda wildcards: plan.probe.published(**wildcards),
-    # No code: what is at an address does not depend on it.
-    params:
-        options=options("download"),
-    message:
-        "Downloading {wildcards.file} of {wildcards.task}"
-    shell:
-        "ssondo download {params.options} {resources.published} --out {output.file} --log {log}"
-
-
-rule prepare_task:
-    input:
-        archives=lambda wildcards: ancient(plan.probe.archives(wildcards.task)),
-        digests=lambda wildcards: [digest(path) for path in plan.probe.archives(wildcards.task)],
-    output:
-        audio=paths.task,
-        digest=digest(paths.task),
-    log:
-        paths.log("prepare_task/{task}"),
-    benchmark:
-        paths.benchmark("prepare_task/{task}")
-    conda:
-        "../envs/ssondo.yaml"
-    threads: 4
-    resources:
-        mem_mb=growing(8_000),
-        runtime=growing(480),
-    params:
-        options=options("prepare_task"),
-        code=code("prepare_task"),
-        content=content("prepare_task"),
-    message:
-        "Preparing the task {wildcards.task}"
-    shell:
-        "ssondo prepare_task {params.options} --n-workers {threads} --out {output.audio} --log {log}"
-
-
 rule embed_task:
     input:
-        audio=ancient(paths.task),
-        digest=digest(paths.task),
-        student=lambda wildcards: ancient(plan.probe.model_inputs(wildcards.model)["student"]),
-        checkpoint=lambda wildcards: ancient(plan.probe.model_inputs(wildcards.model)["checkpoint"]),
-        digests=lambda wildcards: [
-            digest(p) for found in plan.probe.model_inputs(wildcards.model).values() for p in found
-        ],
+        **large(
+            audio=paths.task,
+            student=inputs("embed_task", "student"),
+            checkpoint=inputs("embed_task", "checkpoint"),
+        ),
     output:
         embeddings=paths.task_embeddings,
         digest=digest(paths.task_embeddings),
@@ -71,29 +16,25 @@ rule embed_task:
         "../envs/ssondo.yaml"
     threads: 8
     resources:
-        gpu=min(1, plan.config.runtime.gpus),
-        batch_size=plan.config.runtime.embed_batch_size,
+        gpu=min(1, experiment.config.runtime.gpus),
         mem_mb=growing(16_000),
         runtime=growing(240),
+        untracked=untracked_options("embed_task"),
     params:
+        inputs=input_options("student", "checkpoint"),
         options=options("embed_task"),
         code=code("embed_task"),
         content=content("embed_task"),
-        weights=lambda wildcards, input: (
-            f"--student {input.student}"
-            if input.student
-            else (f"--checkpoint {input.checkpoint}" if input.checkpoint else "")
-        ),
     message:
         "Embedding {wildcards.task} with {wildcards.model}"
     shell:
-        "ssondo embed_task --audio {input.audio} {params.weights} {params.options} --batch-size {resources.batch_size} --out {output.embeddings} --log {log}"
+        "ssondo embed_task --audio {input.audio} {params.inputs} {params.options} {resources.untracked}"
+        " --out {output.embeddings} --log {log}"
 
 
 rule probe:
     input:
-        embeddings=ancient(paths.task_embeddings),
-        digest=digest(paths.task_embeddings),
+        **large(embeddings=paths.task_embeddings),
     output:
         paths.scores,
     log:

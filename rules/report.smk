@@ -1,6 +1,6 @@
 rule scores:
     input:
-        plan.targets.all_scores(),
+        experiment.targets.all_scores(),
     output:
         paths.table("scores.csv"),
     log:
@@ -17,7 +17,7 @@ rule scores:
 
 rule table1:
     input:
-        plan.targets.table_scores("table1"),
+        experiment.targets.table_scores("table1"),
     output:
         markdown=paths.table("table1.md"),
         csv=paths.table("table1.csv"),
@@ -41,7 +41,7 @@ rule table1:
 
 rule table2:
     input:
-        plan.targets.table_scores("table2"),
+        experiment.targets.table_scores("table2"),
     output:
         markdown=paths.table("table2.md"),
         csv=paths.table("table2.csv"),
@@ -63,7 +63,7 @@ rule table2:
 
 rule fig2:
     input:
-        plan.targets.table_scores("fig2"),
+        experiment.targets.table_scores("fig2"),
     output:
         markdown=paths.table("fig2.md"),
         csv=paths.table("fig2.csv"),
@@ -87,10 +87,10 @@ rule fig2:
 rule report:
     input:
         table1=paths.table("table1.csv"),
-        tables=[paths.table(f"{name}.csv") for name in plan.targets.tables],
-        scores=plan.targets.all_scores(),
-        clusters=plan.targets.cluster_metrics(),
-        histories=plan.targets.histories(),
+        tables=[paths.table(f"{name}.csv") for name in experiment.targets.tables],
+        scores=experiment.targets.all_scores(),
+        clusters=experiment.targets.cluster_metrics(),
+        histories=experiment.targets.histories(),
         availability=expand(f"{paths.availability}/availability.{{suffix}}", suffix=["json", "csv", "png"]),
     output:
         paths.table("report.html"),

@@ -71,8 +71,8 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
     annotations = {name: _annotated(hints[name]) for name in signature.parameters}
 
     @functools.wraps(function)
-    def command(**arguments: Any) -> Any:
-        return function(**arguments)
+    def command(*positional: Any, **arguments: Any) -> Any:
+        return function(*positional, **arguments)
 
     command.__annotations__ = annotations
     command.__signature__ = signature.replace(  # type: ignore[attr-defined]
@@ -115,9 +115,14 @@ def _app(verb: str | None) -> App:
     return app
 
 
+def _own(arguments: list[str]) -> list[str]:
+    """Return the arguments before `--`; those after it belong to the command that `launch` starts."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
 def _take_option(arguments: list[str], name: str) -> str | None:
-    """Remove `name VALUE` or `name=VALUE` from `arguments` and return VALUE."""
-    for i, argument in enumerate(arguments):
+    """Remove `name VALUE` or `name=VALUE` from `arguments` and return VALUE; what follows `--` is left alone."""
+    for i, argument in enumerate(_own(arguments)):
         if argument == name:
             if i + 1 == len(arguments):
                 raise SsondoError(f"{name} requires an argument")
@@ -219,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
     if os.environ.get("RANK", "0") != "0":
         log_path = None  # of the processes that torchrun starts, the first writes the file
     log = _set_up_logging(log_path)
-    if "--version" in arguments:
+    if "--version" in _own(arguments):
         from importlib.metadata import version
 
         log.info("ssondo %s", version("ssondo"))

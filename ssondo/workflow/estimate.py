@@ -18,9 +18,11 @@ from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import read_json
 from ssondo.tasks.load_task import load_task, official_size, remotes
 from ssondo.tasks.task import DatasetSize
+from ssondo.workflow.experiment import Experiment
 from ssondo.workflow.input_digests import InputDigests
-from ssondo.workflow.plan import Plan
-from ssondo.workflow.preflight import check
+from ssondo.workflow.preflight import check_config
+from ssondo.workflow.rules import tasks, teachers
+from ssondo.workflow.rules.audioset import is_rendered, is_unlisted_folder, uses_locate
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ def _rows(source: str) -> int | None:
     return _OFFICIAL_ROWS.get(name)
 
 
-def count_clips(plan: Plan, split: str) -> int | None:
+def count_clips(plan: Experiment, split: str) -> int | None:
     """Clips of a split: from the index where it is made, else from the lists; None where nobody knows."""
     audioset = plan.config.audioset
     summary = Path(plan.paths.index, "summary.json")
@@ -106,7 +108,7 @@ def count_clips(plan: Plan, split: str) -> int | None:
         return int(read_json(summary)[split]["clips"])
     if isinstance(audioset.source, RendererSource):
         return audioset.source.n_train if split == "train" else audioset.source.n_eval
-    if plan.audioset.lists_folder:
+    if is_unlisted_folder(plan.config):
         source = audioset.source
         assert isinstance(source, FolderSource)
         files = sum(1 for path in Path(source.path).glob(source.pattern) if path.is_file())
@@ -116,25 +118,25 @@ def count_clips(plan: Plan, split: str) -> int | None:
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-def task_size(plan: Plan, name: str) -> DatasetSize | None:
+def task_size(plan: Experiment, name: str) -> DatasetSize | None:
     """The size of a task; without an official size its lists are read, and it is None where they cannot be."""
     task = plan.config.tasks[name]
     if (size := official_size(task.kind)) is not None:
         return size
     try:
-        content = load_task(name, plan.probe.task_spec(name), seed=task.seed)
+        content = load_task(name, tasks.task_spec(plan, name), seed=task.seed)
     except SsondoError:
         return None
     parts = Counter(clip.split for clip in content.clips)
     return DatasetSize(len(content.classes), parts, plan.config.audioset.clip_s)
 
 
-def downloads(plan: Plan, tasks: Iterable[str]) -> tuple[list[str], float]:
+def downloads(plan: Experiment, names: Iterable[str]) -> tuple[list[str], float]:
     """Name and size of each downstream task that is downloaded, as text, and the sum of the sizes in GB."""
     texts, total = [], 0.0
-    for name in tasks:
+    for name in names:
         kind = plan.config.tasks[name].kind
-        if not plan.probe.archives(name):
+        if not tasks.archives(plan, name):
             continue
         size = official_size(kind)
         gigabytes = sum(remote.size or 0 for remote in remotes(kind)[0].values()) / 1e9
@@ -147,11 +149,11 @@ def downloads(plan: Plan, tasks: Iterable[str]) -> tuple[list[str], float]:
 class _Estimate:
     """The costs of a plan, rule by rule."""
 
-    def __init__(self, plan: Plan, rates: Mapping[str, float], n_train: int, n_eval: int) -> None:
+    def __init__(self, plan: Experiment, rates: Mapping[str, float], n_train: int, n_eval: int) -> None:
         self.plan, self.config, self.rates = plan, plan.config, rates
         self.n_clips = n_train + n_eval
         self.n_train = n_train
-        self.n_shards = len(plan.audioset.shards("train")) + len(plan.audioset.shards("eval"))
+        self.n_shards = len(plan.paths.shards("train")) + len(plan.paths.shards("eval"))
         self.scale = plan.config.audioset.clip_s / _REFERENCE_CLIP_S
         self.on_gpu = plan.config.runtime.gpus > 0
         self.costs = Costs()
@@ -180,10 +182,10 @@ class _Estimate:
         """Lists, fetching, resampling, what there is of it."""
         source = self.config.audioset.source
         clips = self.n_clips * self.scale
-        self.add("compose", int(self.plan.audioset.renders))
-        self.add("list_folder", int(self.plan.audioset.lists_folder))
+        self.add("compose", int(is_rendered(self.config)))
+        self.add("list_folder", int(is_unlisted_folder(self.config)))
         self.add("index", 1)
-        self.add("locate", int(self.plan.audioset.locates))
+        self.add("locate", int(uses_locate(self.plan)))
         fetched = clips * self.rates["mb_fetched"] / 1e3
         if isinstance(source, RendererSource):
             self.add("fetch", self.n_shards, core_hours=self.hours(clips, "render"), gigabytes=self.kept(clips))
@@ -208,7 +210,7 @@ class _Estimate:
         """Checkpoints, teacher embeddings, inventories, clusters."""
         used = {f"teacher-{m.teacher}" for m in self.models if m.teacher}
         used |= {f"student-{m.student}" for m in self.students}
-        fetched = {name: it for name, it in self.plan.teacher.checkpoints().items() if name in used}
+        fetched = {name: it for name, it in teachers.checkpoints(self.config).items() if name in used}
         self.add("checkpoint", len(fetched))
         if remote := [name for name, it in fetched.items() if it.url and not it.path]:
             self.costs.downloads.append(f"weights of {', '.join(n.partition('-')[2] for n in remote)}")
@@ -277,7 +279,7 @@ class _Estimate:
         for name in [name for name, size in sizes.items() if size is None]:
             self.note(f"{name}: its data is not there, so its embeddings and probes are not counted.")
         said, gigabytes = downloads(self.plan, self.tasks)
-        self.add("download", sum(len(self.plan.probe.archives(name)) for name in self.tasks), gigabytes=gigabytes)
+        self.add("download", sum(len(tasks.archives(self.plan, name)) for name in self.tasks), gigabytes=gigabytes)
         if said:
             self.costs.downloads.append(f"data sets, about {gigabytes:.0f} GB: {', '.join(said)}")
         known = {name: size for name, size in sizes.items() if size}
@@ -321,7 +323,7 @@ def _sum(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> dict[s
     return {key: (a[key] or 0.0) + (b[key] or 0.0) for key in a}
 
 
-def estimate(plan: Plan, rates: Mapping[str, float], *, n_train: int, n_eval: int) -> Costs:
+def estimate(plan: Experiment, rates: Mapping[str, float], *, n_train: int, n_eval: int) -> Costs:
     """What the workflow of `plan` would cost.
 
     Args:
@@ -397,10 +399,10 @@ def plan(
     """
     config = load_files(configfile or [])
     try:
-        check(config)
+        check_config(config)
     except SsondoError as error:
         log.warning("plan: snakemake will refuse this: %s", error)
-    made = Plan(config, InputDigests(Path(".snakemake/ssondo/content.json")))
+    made = Experiment(config, InputDigests(Path(".snakemake/ssondo/content.json")))
     counts = {}
     for split, given in (("train", train_clips), ("eval", eval_clips)):
         counts[split] = given if given is not None else count_clips(made, split)

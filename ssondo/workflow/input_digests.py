@@ -67,6 +67,10 @@ class InputDigests:
         """Digests of those of `paths` that are local files, by path."""
         return {path: self._digest(Path(path)) for path in paths if path and Path(path).is_file()}
 
+    def by_name(self, paths: list[str]) -> dict[str, str]:
+        """Return digests of local files by file name, so that their folder has no influence."""
+        return {Path(path).name: digest for path, digest in self.files(paths).items()}
+
     def tree(self, folder: str) -> dict[str, str]:
         """Digests of all files below a folder (or of one file), by path; empty if they are too many."""
         if folder not in self._folders:

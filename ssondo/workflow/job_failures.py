@@ -2,7 +2,7 @@
 
 Snakemake says that a job failed and lists its thousand input files; SLURM says FAILED. What a person
 wants to know stands in the job's own log, in SLURM's log of it, or in SLURM's word for its end.
-`Failures` puts it together from the records that Snakemake logs, which it also shortens.
+`JobFailures` puts it together from the records that Snakemake logs, which it also shortens.
 """
 
 import logging
@@ -59,7 +59,7 @@ class _Job:
     resources: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Failures(logging.Filter):
+class JobFailures(logging.Filter):
     """Goes onto Snakemake's logger; lets everything through.
 
     Attributes:

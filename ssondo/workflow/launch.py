@@ -1,14 +1,8 @@
-"""Starts the processes of a training: one, several on this node, or several on each node of a SLURM job.
+"""The processes of a training: one, several on this node, or several on each node of a SLURM job.
 
-    python -m ssondo.workflow.launch --gpus 4 --nodes 1 --cpus 16 --gres '' distill --audio ...
-
-What follows the options is a command of `ssondo`. One process is `ssondo` itself; several are started
-by torchrun, and on several nodes by srun and torchrun, which meet at a port of the first node. This
-program ends by becoming the one that it starts, so a signal reaches that one.
+The verb is a rule's command, and it replaces its own process by the one that it starts, so signals reach that one.
 """
 
-import argparse
-import logging
 import os
 import re
 import socket
@@ -17,48 +11,66 @@ from collections.abc import Mapping, Sequence
 
 from ssondo.errors import SsondoError
 
-log = logging.getLogger(__name__)
 
+def launch(arguments: list[str], /, *, gpus: int, nodes: int, cpus: int, gres: str = "") -> None:
+    """Start a training on one or several GPUs and nodes: `ssondo launch --gpus 4 ... -- distill ...`.
 
-def processes(gpus: int, gres: str) -> int:
-    """Processes on each node: one for each GPU, and one where there is none.
+    One process is started by `ssondo` itself, several processes by torchrun, and those on several nodes by srun and
+    torchrun, which meet at a port of the first node.
 
     Args:
-        gpus: of a job on one node.
-        gres: what SLURM gives on each node instead, such as "gpu:4" or "gpu:a100:4"; "" for `gpus`.
+        arguments: The command, e.g. distill, and its options, after `--`.
+        gpus: Number of GPUs of a job on one node.
+        nodes: Number of nodes of the job.
+        cpus: Number of processor cores of each node.
+        gres: GPUs of each node as SLURM names them, e.g. gpu:a100:4; empty to use the number of GPUs.
 
     Raises:
-        SsondoError: if `gres` gives no number of GPUs.
+        SsondoError: if `gres` contains no number of GPUs, or several nodes are requested outside a SLURM job.
+    """
+    command = training_command(arguments, gpus=gpus, nodes=nodes, cpus=cpus, gres=gres, environment=os.environ)
+    os.execvp(command[0], command)
+
+
+def processes_per_node(gpus: int, gres: str) -> int:
+    """Return the number of processes on each node: one for each GPU, or one without GPUs.
+
+    Args:
+        gpus: number of GPUs of a job on one node.
+        gres: GPUs of each node as SLURM names them, such as "gpu:4" or "gpu:a100:4"; "" to use `gpus`.
+
+    Raises:
+        SsondoError: if `gres` contains no number of GPUs.
     """
     if not gres:
         return max(1, gpus)
-    found = re.fullmatch(r"gpu(?::[A-Za-z][\w.]*)?:(\d+)", gres)
-    if found is None:
-        raise SsondoError(f"gres: {gres} gives no number of GPUs; write gpu:4 or gpu:a100:4")
-    return int(found[1])
+    match = re.fullmatch(r"gpu(?::[A-Za-z][\w.]*)?:(\d+)", gres)
+    if match is None:
+        raise SsondoError(f"gres {gres!r} contains no number of GPUs; write gpu:4 or gpu:a100:4")
+    return int(match[1])
 
 
-def command(
+def training_command(
     arguments: Sequence[str], *, gpus: int, nodes: int, cpus: int, gres: str, environment: Mapping[str, str]
 ) -> list[str]:
-    """The command that runs `ssondo arguments` in all the processes of a job.
+    """Return the command that runs `ssondo arguments` in all processes of a job.
 
     Args:
-        arguments: of `ssondo`.
-        gpus: of the job, if it has one node.
-        nodes: of the job.
-        cpus: of each node.
-        gres: GPUs on each node as SLURM calls them; "" for `gpus`.
-        environment: of this process; above one node it must be that of a SLURM job.
+        arguments: arguments of `ssondo`.
+        gpus: number of GPUs of a job on one node.
+        nodes: number of nodes of the job.
+        cpus: number of processor cores of each node.
+        gres: GPUs of each node as SLURM names them; "" to use `gpus`.
+        environment: environment variables of this process, which is part of a SLURM job if there are several nodes.
 
     Raises:
-        SsondoError: if there are to be several nodes and this is no SLURM job.
+        SsondoError: if `gres` contains no number of GPUs, or several nodes are requested outside a SLURM job.
     """
-    each = processes(gpus, gres)
-    if nodes == 1 and each == 1:
+    n_processes = processes_per_node(gpus, gres)
+    if nodes == 1 and n_processes == 1:
         return ["ssondo", *arguments]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={each}"]
-    # Without the dashes torchrun takes --log for one of its own options.
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={n_processes}"]
+    # The dashes keep torchrun from reading --log as an option of its own.
     program = ["-m", "--", "ssondo", *arguments]
     if nodes == 1:
         return [*torchrun, "--standalone", *program]
@@ -74,47 +86,16 @@ def command(
         "--ntasks-per-node=1",
         f"--cpus-per-task={cpus}",
         *([f"--gres={gres}"] if gres else []),
-        # Where one node's part fails, the others would wait for it.
+        # If the processes of one node fail, the others would wait for them.
         "--kill-on-bad-exit=1",
     ]
-    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={socket.gethostname()}:{_free_port()}", f"--rdzv-id={job}"]
-    return [*srun, *torchrun, f"--nnodes={nodes}", *meeting, *program]
+    rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint={socket.gethostname()}:{_free_port()}", f"--rdzv-id={job}"]
+    return [*srun, *torchrun, f"--nnodes={nodes}", *rendezvous, *program]
 
 
 def _free_port() -> int:
-    """A port of this machine, the job's first node, that nobody uses."""
-    with socket.socket() as found:
-        found.bind(("", 0))
-        port: int = found.getsockname()[1]
+    """Return an unused port of this machine, which is the first node of the job."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
     return port
-
-
-def main() -> None:
-    """Become the command; see the module."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
-    parser = argparse.ArgumentParser(
-        prog="python -m ssondo.workflow.launch", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--gpus", type=int, required=True, help="of a job on one node")
-    parser.add_argument("--nodes", type=int, required=True, help="of the job")
-    parser.add_argument("--cpus", type=int, required=True, help="of each node")
-    parser.add_argument("--gres", required=True, help="GPUs on each node as SLURM calls them, or ''")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of ssondo")
-    given = parser.parse_args()
-    try:
-        found = command(
-            given.arguments,
-            gpus=given.gpus,
-            nodes=given.nodes,
-            cpus=given.cpus,
-            gres=given.gres,
-            environment=os.environ,
-        )
-    except SsondoError as error:
-        log.error("error: %s", error)
-        sys.exit(error.exit_code)
-    os.execvp(found[0], found)
-
-
-if __name__ == "__main__":
-    main()

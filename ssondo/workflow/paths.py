@@ -1,11 +1,21 @@
 """The path of every file that the workflow reads or writes."""
 
+from ssondo.config import Config
+
+_SHARD_DIGITS = 4
+
 
 class Paths:
-    """Every path of the workflow, with Snakemake's wildcards in braces."""
+    """Every path of the workflow, with Snakemake's wildcards in braces.
 
-    def __init__(self, data: str, results: str) -> None:
+    Args:
+        config: the checked configuration.
+    """
+
+    def __init__(self, config: Config) -> None:
+        data, results = config.paths.data, f"{config.paths.results}/{config.name}"
         self.data, self.results = data, results
+        self._n_shards = {"train": config.audioset.n_train_shards, "eval": config.audioset.n_eval_shards}
         self.corpus = f"{data}/corpus"
         self.listed = f"{data}/listed"
         self.index = f"{data}/index"
@@ -34,6 +44,14 @@ class Paths:
         self.task_embeddings = f"{results}/embeddings/{{model}}/{{task}}.h5"
         self.scores = f"{results}/probes/{{model}}/{{task}}.json"
         self.benchmarks = f"{results}/benchmarks"
+
+    def shards(self, split: str) -> list[str]:
+        """Return the names of a split's shards: "0000", "0001" and so on."""
+        return [f"{i:0{_SHARD_DIGITS}d}" for i in range(self._n_shards[split])]
+
+    def shard_paths(self, stage: str, split: str) -> list[str]:
+        """Return the paths of all shards of a stage ("fetched", "audio", "embeddings/TEACHER") and split."""
+        return [f"{self.data}/{stage}/{split}-{shard}.h5" for shard in self.shards(split)]
 
     def student_of(self, model: str) -> str:
         """The folder of a student, without a file."""

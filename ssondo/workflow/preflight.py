@@ -71,8 +71,8 @@ def _check_student(name: str, student: Student) -> None:
     if found is not None:
         # Of the student around it, whatever its architecture: the published windows (docs/DEVIATIONS.md).
         found = replace(found, kinds={**found.kinds, "add_last": "bool"})
-        if fault := found.fault(student.settings):
-            raise SsondoError(f"{key}.settings{fault}")
+        if mismatch := found.explain_mismatch(student.settings):
+            raise SsondoError(f"{key}.settings{mismatch}")
         least_s = (STUDENT.n_fft + STUDENT.hop_length * (found.min_frames - 1)) / STUDENT.sample_rate
         if student.window_s < least_s:
             raise SsondoError(
@@ -87,7 +87,7 @@ def _check_student(name: str, student: Student) -> None:
             )
 
 
-def check(config: Config) -> None:
+def check_config(config: Config) -> None:
     """Look for what cannot work although every key is right.
 
     Raises:

@@ -32,7 +32,7 @@ class Signature:
     required: frozenset[str]
     min_frames: int
 
-    def fault(self, settings: Mapping[str, object]) -> str | None:
+    def explain_mismatch(self, settings: Mapping[str, object]) -> str | None:
         """What is wrong with `settings`, as ".setting: reason" or ": reason"; None if nothing is."""
         for name, value in settings.items():
             if name not in self.kinds:

@@ -29,5 +29,9 @@ VERBS = {
     "report": "ssondo.report.report:report",
 }
 """Library functions that are commands; each rule of the workflow is one."""
-COMMANDS = VERBS | {"plan": "ssondo.workflow.estimate:plan", "export": "ssondo.inference.export:export"}
-"""All that the command line knows; `plan` reads the configuration, which no verb does; `export` comes after it all."""
+COMMANDS = VERBS | {
+    "launch": "ssondo.workflow.launch:launch",
+    "plan": "ssondo.workflow.estimate:plan",
+    "export": "ssondo.inference.export:export",
+}
+"""All commands: the verbs, and those that are no rules."""

@@ -18,8 +18,7 @@ from ssondo.students import dymn
 from ssondo.students.backbone import make_divisible
 from ssondo.students.checkpoint import save_student
 from ssondo.students.student import build_student, initialise_backbone
-from ssondo.workflow.input_digests import InputDigests
-from ssondo.workflow.plan import Plan
+from ssondo.workflow.rules.distill import student_spec
 
 # Small ones of each kind, for what does not depend on the size.
 SMALL = {
@@ -90,8 +89,8 @@ def test_student_of_another_width_comes_from_its_config_and_is_saved_under_its_p
     architecture, width = NAMED[published_name]
     section = {"architecture": architecture, "settings": {"width_mult": width}}
     tables = {"table1": {"students": [published_name]}, "table2": None, "fig2": None}
-    plan = Plan(load_config({"students": {published_name: section}, **tables}), InputDigests(tmp_path / "content.json"))
-    student = build_student(plan.distill.student_spec(published_name), n_outputs=8, seed=0)
+    config = load_config({"students": {published_name: section}, **tables})
+    student = build_student(student_spec(config, published_name), n_outputs=8, seed=0)
     assert student.embedding_dim == round(960 * width)
     assert student.settings["hidden"] == round(1280 * width)
     save_student(tmp_path / "student.ckpt", student)

@@ -32,7 +32,8 @@ def checked(**audioset: object) -> None:
 
     values = safe_load(PAPER.read_text())
     values["audioset"] |= audioset
-    check_data_folder(load_config(values), Paths("data", "results/paper"))
+    config = load_config(values)
+    check_data_folder(config, Paths(config))
 
 
 def test_sound_made_with_these_settings_or_none_is_no_fault(folder: Path) -> None:
@@ -74,7 +75,7 @@ def test_what_snakemake_has_on_record_it_makes_again_by_itself(folder: Path) -> 
 
 def pinned(checkpoint: dict[str, str], sha256: str) -> None:
     config = load_config({"teachers": {"mine": {"kind": "m2d", "checkpoint": {**checkpoint, "sha256": sha256}}}} | ONLY)
-    check_data_folder(config, Paths("data", "results/paper"))
+    check_data_folder(config, Paths(config))
 
 
 ONLY = {"table1": {"teachers": ["mine"]}, "table2": None, "fig2": None}

@@ -8,8 +8,8 @@ from project import ROOT, Project
 
 from ssondo.config.loading import load_files
 from ssondo.workflow.estimate import estimate, read_rates
+from ssondo.workflow.experiment import Experiment
 from ssondo.workflow.input_digests import InputDigests
-from ssondo.workflow.plan import Plan
 
 pytestmark = pytest.mark.workflow
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.workflow
 def test_plan_counts_the_jobs_of_a_dry_run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project.make(tmp_path / "project", ROOT / name)
     monkeypatch.chdir(project.folder)
-    plan = Plan(load_files([project.configfile]), InputDigests(tmp_path / "content.json"))
+    plan = Experiment(load_files([project.configfile]), InputDigests(tmp_path / "content.json"))
     counted = {stage.rule: stage.jobs for stage in estimate(plan, read_rates(), n_train=10_000, n_eval=100).stages}
     assert counted == project.planned("all")
 
@@ -33,6 +33,6 @@ def test_plan_counts_the_jobs_of_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
     values["table1"]["baselines"] = ["untrained"]
     project.configfile.write_text(yaml.safe_dump(values))
     monkeypatch.chdir(project.folder)
-    plan = Plan(load_files([project.configfile]), InputDigests(tmp_path / "content.json"))
+    plan = Experiment(load_files([project.configfile]), InputDigests(tmp_path / "content.json"))
     counted = {stage.rule: stage.jobs for stage in estimate(plan, read_rates(), n_train=10, n_eval=1).stages}
     assert counted == project.planned("all")

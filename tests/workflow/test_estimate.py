@@ -14,15 +14,15 @@ from ssondo.errors import SsondoError
 from ssondo.tasks import esc50
 from ssondo.tasks.task import DatasetSize, Remote
 from ssondo.workflow import estimate, verbs
+from ssondo.workflow.experiment import Experiment
 from ssondo.workflow.input_digests import InputDigests
-from ssondo.workflow.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 RATES = estimate.read_rates()
 
 
 def plan_of(folder, **changes):
-    return Plan(load_config(changes), InputDigests(folder / "content.json"))
+    return Experiment(load_config(changes), InputDigests(folder / "content.json"))
 
 
 def paper(folder, **changes):

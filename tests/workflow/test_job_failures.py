@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from ssondo.workflow.job_failures import Failures, reason
+from ssondo.workflow.job_failures import JobFailures, reason
 
 HAD = {"mem_mb": 4000, "runtime": 60}
 OWN_LOG = """\
@@ -84,7 +84,7 @@ def test_a_failed_job_is_one_line_until_it_succeeds(logger, tmp_path, monkeypatc
     slurm.parent.mkdir(parents=True)
     own.write_text(OWN_LOG)
     slurm.write_text(SLURM_LOG)
-    failures, seen = Failures(), Records()
+    failures, seen = JobFailures(), Records()
     logger.addFilter(failures)
     logger.addHandler(seen)
 
@@ -111,7 +111,7 @@ def test_a_failed_job_is_one_line_until_it_succeeds(logger, tmp_path, monkeypatc
 
 
 def test_records_of_other_kinds_pass_as_they_are(logger):
-    failures, seen = Failures(), Records()
+    failures, seen = JobFailures(), Records()
     logger.addFilter(failures)
     logger.addHandler(seen)
     logger.info("Building DAG of jobs...")

@@ -8,13 +8,13 @@ from importlib.metadata import version
 import pytest
 
 from ssondo.errors import SsondoError
-from ssondo.workflow.launch import command, processes
+from ssondo.workflow.launch import processes_per_node, training_command
 
 DISTILL = ["distill", "--epochs", "2", "--log", "a.log"]
 
 
 def launched(gpus=0, nodes=1, gres="", environment=None):
-    return command(DISTILL, gpus=gpus, nodes=nodes, cpus=16, gres=gres, environment=environment or {})
+    return training_command(DISTILL, gpus=gpus, nodes=nodes, cpus=16, gres=gres, environment=environment or {})
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
@@ -50,20 +50,20 @@ def test_several_nodes_without_slurm_are_refused_with_the_way_out():
 
 @pytest.mark.parametrize(("gres", "n"), [("", 3), ("gpu:2", 2), ("gpu:h100:8", 8), ("gpu:mi300.x:1", 1)])
 def test_processes_are_as_many_as_gpus(gres, n):
-    assert processes(3, gres) == n
+    assert processes_per_node(3, gres) == n
 
 
 @pytest.mark.parametrize("gres", ["gpu", "gpu:a100", "shard:4"])
 def test_gres_without_a_number_of_gpus_is_refused(gres):
-    with pytest.raises(SsondoError, match=f"gres: {gres} gives no number of GPUs"):
-        processes(1, gres)
+    with pytest.raises(SsondoError, match=f"gres '{gres}' contains no number of GPUs"):
+        processes_per_node(1, gres)
 
 
 @pytest.mark.slow
 def test_every_process_of_torchrun_gets_the_whole_command_line_and_one_writes_the_log(tmp_path):
-    options = ["--gpus", "2", "--nodes", "1", "--cpus", "2", "--gres", ""]
+    options = ["--gpus", "2", "--nodes", "1", "--cpus", "2", "--gres", "", "--"]
     done = subprocess.run(
-        [sys.executable, "-m", "ssondo.workflow.launch", *options, "inventory", "--version", "--log", "i.log"],
+        [sys.executable, "-m", "ssondo", "launch", *options, "inventory", "--version", "--log", "i.log"],
         capture_output=True,
         text=True,
         check=False,

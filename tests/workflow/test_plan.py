@@ -8,12 +8,13 @@ from ssondo.config import Config
 from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.probe.model_id import ModelId
+from ssondo.workflow.cli_options import to_cli_options
+from ssondo.workflow.experiment import Experiment
 from ssondo.workflow.input_digests import InputDigests
-from ssondo.workflow.launch import processes
-from ssondo.workflow.plan import Plan
-from ssondo.workflow.plan.flags import flags
-from ssondo.workflow.plan.graph import RULE_GRAPH
-from ssondo.workflow.preflight import check, source_of
+from ssondo.workflow.launch import processes_per_node
+from ssondo.workflow.preflight import check_config, source_of
+from ssondo.workflow.rules import RULES, distill, report, tasks
+from ssondo.workflow.rules.graph import RULE_GRAPH
 
 ROOT = Path(__file__).parents[2]
 OWN = {"kind": "table", "path": "mine.csv"}
@@ -21,8 +22,8 @@ ONLY_ESC50 = {"table1": {"tasks": ["esc50"]}, "table2": None, "fig2": None}
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return Plan(Config(), InputDigests(tmp_path / "cache.json"))
+def plan(tmp_path: Path) -> Experiment:
+    return Experiment(Config(), InputDigests(tmp_path / "cache.json"))
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,8 @@ def test_path_that_names_no_model_is_refused() -> None:
         ModelId.parse("students/x")
 
 
-def test_flags_survive_the_shell() -> None:
-    text = flags(
+def test_options_survive_the_shell() -> None:
+    text = to_cli_options(
         name="it's", n=3, rate=8e-4, on=True, off=False, none=None, empty=[], many=[1, 2], spec={"b": 1, "a": "x y"}
     )
     assert shlex.split(text) == [
@@ -53,7 +54,7 @@ def test_flags_survive_the_shell() -> None:
     ]
 
 
-def test_paper_has_the_rows_of_its_tables(plan: Plan) -> None:
+def test_paper_has_the_rows_of_its_tables(plan: Experiment) -> None:
     assert len(plan.targets.table1_models()) == 2 + 3 + 6
     assert len(plan.targets.table2_models()) == 5
     assert [model.n_clusters for model in plan.targets.fig2_models()] == [0, 30, 40, 45, 50, 55, 60]
@@ -63,27 +64,26 @@ def test_paper_has_the_rows_of_its_tables(plan: Plan) -> None:
 
 def test_report_shows_no_password_of_a_proxy_and_nobodys_cookies(tmp_path: Path) -> None:
     source = {"kind": "youtube", "cookies": "/home/me/cookies.txt", "proxies": ["http://me:secret@proxy:80"]}
-    plan = Plan(load_config({"audioset": {"source": source}}), InputDigests(tmp_path / "cache.json"))
-    shown = plan.report.settings("report")["config"]
+    plan = Experiment(load_config({"audioset": {"source": source}}), InputDigests(tmp_path / "cache.json"))
+    shown = plan.job("report").options["config"]
     assert "secret" not in str(shown)
     assert "cookies.txt" not in str(shown)
     assert shown["audioset"]["source"]["requests_per_hour"] == 300
 
 
-def test_stage_has_the_rules_of_its_file(plan: Plan) -> None:
+def test_every_rule_has_its_function_in_the_module_of_its_file() -> None:
     files = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk") if path.stem != "common"}
-    stages = {name: set() for name in files}
-    for rule, stage in plan.stage_of.items():
-        stages[type(stage).__module__.rpartition(".")[2]].add(rule)
-    assert stages == {name: set(re.findall(r"^rule (\w+):", text, re.MULTILINE)) for name, text in files.items()}
-    assert set(plan.stage_of) == {*RULE_GRAPH, "compose", "list_folder", "download", "checkpoint"}
+    rules = {rule: name for name, text in files.items() for rule in re.findall(r"^rule (\w+):", text, re.MULTILINE)}
+    assert {rule: job.__module__.rpartition(".")[2] for rule, job in RULES.items()} == rules
+    assert all(job.__name__ == rule for rule, job in RULES.items())
+    assert set(RULES) == {*RULE_GRAPH, "compose", "list_folder", "download", "checkpoint"}
 
 
-def test_options_of_a_rule_hold_no_other_rules_settings(plan: Plan) -> None:
+def test_options_of_a_rule_hold_no_other_rules_settings(plan: Experiment) -> None:
     options = plan.options("probe", model="teacher/m2d", task="esc50")
     assert "--steps 3000" in options
     assert "--n-clusters" not in options
-    other = Plan(load_config({"distill": {"learning_rate": 0.1}}), plan.audioset.watch)
+    other = Experiment(load_config({"distill": {"learning_rate": 0.1}}), plan.digests)
     assert other.options("probe", model="teacher/m2d", task="esc50") == options
 
 
@@ -99,32 +99,32 @@ def test_options_of_a_rule_hold_no_other_rules_settings(plan: Plan) -> None:
     ],
 )
 def test_setting_that_a_training_has_no_use_for_trains_nothing_again(
-    plan: Plan, setting: dict, loss: str, n_clusters: str, matters: bool
+    plan: Experiment, setting: dict, loss: str, n_clusters: str, matters: bool
 ) -> None:
     wildcards = {"teacher": "m2d", "student": "dymn", "loss": loss, "n_clusters": n_clusters, "seed": "0"}
-    other = Plan(load_config({"distill": setting}), plan.audioset.watch)
+    other = Experiment(load_config({"distill": setting}), plan.digests)
     assert (other.options("distill", **wildcards) != plan.options("distill", **wildcards)) == matters
 
 
-def test_hash_and_licence_of_weights_are_checked_and_get_nothing_again(plan: Plan) -> None:
+def test_hash_and_licence_of_weights_are_checked_and_get_nothing_again(plan: Experiment) -> None:
     config = Config().model_dump()
     config["teachers"]["m2d"]["checkpoint"] |= {"sha256": "1" * 64, "licence": "another"}
-    other = Plan(load_config(config), plan.audioset.watch)
+    other = Experiment(load_config(config), plan.digests)
     of = {"checkpoint": "teacher-m2d", "file": "x"}
     assert other.options("checkpoint", **of) == plan.options("checkpoint", **of)
-    assert shlex.split(other.teacher.expected(**of)) == [
+    assert shlex.split(other.untracked_options("checkpoint", **of)) == [
         *("--sha256", "1" * 64, "--licence", "another", "--config-key", "teachers.m2d.checkpoint")
     ]
 
 
-def test_length_of_a_clip_fetches_nothing_again(plan: Plan) -> None:
-    other = Plan(load_config({"audioset": {"clip_s": 5.0}}), plan.audioset.watch)
+def test_length_of_a_clip_fetches_nothing_again(plan: Experiment) -> None:
+    other = Experiment(load_config({"audioset": {"clip_s": 5.0}}), plan.digests)
     of = {"split": "train", "shard": "0000"}
     assert other.options("fetch", **of) == plan.options("fetch", **of)
     assert other.options("resample", **of) != plan.options("resample", **of)
 
 
-def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Plan) -> None:
+def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Experiment) -> None:
     import dataclasses
     import importlib
     import typing
@@ -155,7 +155,8 @@ def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Plan) -> None:
         hints = typing.get_type_hints(getattr(importlib.import_module(module), verb))
         groups = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
         known = {*hints, *(field.name for group in groups for field in dataclasses.fields(group))}
-        given = set(plan.stage_of[rule].settings(rule, **names))
+        job = plan.job(rule, **names)
+        given = {*job.options, *job.untracked}
         assert given <= known, f"{rule}: {given - known}"
 
 
@@ -187,7 +188,7 @@ def test_what_must_be_there_is_named_with_its_key(section: str, name: str, value
     config = Config().model_dump()
     config[section][name] = values
     with pytest.raises(SsondoError) as error:
-        check(load_config(config))
+        check_config(load_config(config))
     assert str(error.value) == sentence
 
 
@@ -201,7 +202,7 @@ def test_what_must_be_there_is_named_with_its_key(section: str, name: str, value
     ],
 )
 def test_rule_that_the_configuration_lacks_says_so_in_one_line(tmp_path: Path, rule: str, sentence: str) -> None:
-    plan = Plan(load_config({"table2": None, "fig2": None}), InputDigests(tmp_path / "cache.json"))
+    plan = Experiment(load_config({"table2": None, "fig2": None}), InputDigests(tmp_path / "cache.json"))
     with pytest.raises(SsondoError) as error:
         plan.options(rule)
     assert str(error.value) == sentence
@@ -229,16 +230,18 @@ def test_most_shards_that_are_allowed_make_a_command_that_the_system_takes(tmp_p
 
     def allowed(n_shards: int) -> bool:
         try:
-            check(configured(n_shards))
+            check_config(configured(n_shards))
         except SsondoError:
             return False
         return True
 
     most = max(n for n in range(500, 2500, 100) if allowed(n))
-    plan = Plan(configured(most), InputDigests(tmp_path / "cache.json"))
+    plan = Experiment(configured(most), InputDigests(tmp_path / "cache.json"))
     stages = ("audio", "embeddings/matpac")
-    read = [path for split in ("train", "eval") for stage in stages for path in plan.audioset.shard_paths(stage, split)]
-    assert len(" ".join([*read, *plan.distill.label_inputs()["segments"]])) < 2**17 - 8_000
+    read = [path for split in ("train", "eval") for stage in stages for path in plan.paths.shard_paths(stage, split)]
+    names = {"teacher": "matpac", "student": "dymn", "loss": "cosine", "n_clusters": "50", "seed": "0"}
+    segments = plan.inputs("distill", **names)["segments"]
+    assert len(" ".join([*read, *segments])) < 2**17 - 8_000
 
 
 OWN_STUDENT = """
@@ -305,7 +308,7 @@ def test_student_that_cannot_be_built_is_refused_before_anything_runs(
     monkeypatch.syspath_prepend(tmp_path)
     config = load_config({"students": {**Config().model_dump()["students"], "mine": student}})
     with pytest.raises(SsondoError) as error:
-        check(config)
+        check_config(config)
     assert str(error.value) == f"config: students.mine.{sentence.format(folder=tmp_path)}"
 
 
@@ -329,7 +332,7 @@ def test_student_that_may_be_built_is_let_through(
 ) -> None:
     (tmp_path / "own_student.py").write_text(OWN_STUDENT)
     monkeypatch.syspath_prepend(tmp_path)
-    check(load_config({"students": {**Config().model_dump()["students"], "mine": student}}))
+    check_config(load_config({"students": {**Config().model_dump()["students"], "mine": student}}))
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3", "dymn"])
@@ -338,20 +341,20 @@ def test_weights_of_width_one_are_refused_for_another_width(tmp_path: Path, name
     values = Config().model_dump()
     student = values["students"][name]
     student["settings"] = {"width_mult": 1}
-    check(load_config(values))
+    check_config(load_config(values))
     student["settings"] = {"width_mult": 0.4}
     if is_local:
         file = tmp_path / student["pretrained"]["url"].rpartition("/")[2]
         file.touch()
         student["pretrained"] = {"path": str(file)}
     with pytest.raises(SsondoError) as error:
-        check(load_config(values))
+        check_config(load_config(values))
     assert str(error.value) == (
         f"config: students.{name}.pretrained: these weights have width 1.0; "
         "set it to null, or name weights of width 0.4"
     )
     student["pretrained"] = None
-    check(load_config(values))
+    check_config(load_config(values))
 
 
 def test_setting_of_a_users_class_is_not_taken_for_one_of_the_mapping_head(
@@ -369,8 +372,8 @@ def test_setting_of_a_users_class_is_not_taken_for_one_of_the_mapping_head(
     monkeypatch.syspath_prepend(tmp_path)
     mine = {"architecture": "own_hidden:Tiny", "settings": {"hidden": 32, "dropout": 0.0, "add_last": False}}
     config = load_config({"students": {**Config().model_dump()["students"], "mine": mine}})
-    check(config)
-    spec = Plan(config, InputDigests(tmp_path / "cache.json")).distill.student_spec("mine")
+    check_config(config)
+    spec = distill.student_spec(config, "mine")
     student = build_student(spec, n_outputs=4, seed=0)
     assert (student.embedding_dim, student.model.dropout) == (32, 0.0)
     assert (student.settings["hidden"], student.settings["dropout"], student.add_last) == (3, 0.2, False)
@@ -383,26 +386,26 @@ def test_least_window_counts_frames_as_the_students_front_end_does() -> None:
     assert STUDENT.n_frames(round(0.288 * 32_000) - 1) == 16
 
 
-def test_task_without_a_local_copy_is_prepared_from_the_files_that_are_downloaded(plan: Plan) -> None:
-    assert plan.probe.archives("esc50") == ["data/archives/esc50/ESC-50-master.zip"]
-    assert len(plan.probe.archives("fsd50k")) == 9
-    assert plan.probe.task_spec("fsd50k") == {"kind": "fsd50k", "path": "data/archives/fsd50k"}
+def test_task_without_a_local_copy_is_prepared_from_the_files_that_are_downloaded(plan: Experiment) -> None:
+    assert tasks.archives(plan, "esc50") == ["data/archives/esc50/ESC-50-master.zip"]
+    assert len(tasks.archives(plan, "fsd50k")) == 9
+    assert tasks.task_spec(plan, "fsd50k") == {"kind": "fsd50k", "path": "data/archives/fsd50k"}
     # What only checks the file changes no file, so it stands among the resources and not in the options.
     name = "FSD50K.eval_audio.z01"
     address = "https://zenodo.org/records/4060432/files/FSD50K.eval_audio.z01"
     assert shlex.split(plan.options("download", task="fsd50k", file=name)) == ["--url", address]
-    published = shlex.split(plan.probe.published("fsd50k", name))
+    published = shlex.split(plan.untracked_options("download", task="fsd50k", file=name))
     assert published[:4] == ["--md5", "3090670eaeecc013ca1ff84fe4442aeb", "--size", "3221225472"]
     assert published[-1] == "tasks.fsd50k.path"
 
 
 def test_local_copy_is_never_downloaded(tmp_path: Path) -> None:
     config = load_config({"tasks": {"esc50": {"kind": "esc50", "path": "/data/esc"}, "own": OWN}, **ONLY_ESC50})
-    plan = Plan(config, InputDigests(tmp_path / "cache.json"))
-    assert plan.probe.archives("esc50") == plan.probe.archives("own") == []
-    assert plan.probe.task_spec("esc50") == {"kind": "esc50", "path": "/data/esc"}
-    assert "download" not in plan.report.rule_graph()
-    assert plan.report.rule_graph()["prepare_task"] == []
+    plan = Experiment(config, InputDigests(tmp_path / "cache.json"))
+    assert tasks.archives(plan, "esc50") == tasks.archives(plan, "own") == []
+    assert tasks.task_spec(plan, "esc50") == {"kind": "esc50", "path": "/data/esc"}
+    assert "download" not in report.rule_graph(plan)
+    assert report.rule_graph(plan)["prepare_task"] == []
 
 
 @pytest.mark.parametrize("options", [{}, {"audio": "sounds"}], ids=str)
@@ -420,7 +423,7 @@ def test_of_a_table_the_sound_that_it_lists_is_watched_and_nothing_beside_it(
     config = load_config({"tasks": {"barks": table}, "table1": {"tasks": ["barks"]}, "table2": None, "fig2": None})
 
     def watched() -> dict[str, str]:
-        return Plan(config, InputDigests(Path("cache.json"))).probe.content("prepare_task", task="barks")
+        return dict(Experiment(config, InputDigests(Path("cache.json"))).job("prepare_task", task="barks").content)
 
     before = watched()
     assert set(before) == {"data/barks.csv", str(sound)}
@@ -430,20 +433,20 @@ def test_of_a_table_the_sound_that_it_lists_is_watched_and_nothing_beside_it(
     assert set(watched()) == {"data/barks.csv"}
 
 
-def test_graph_in_the_report_has_only_rules_that_run(plan: Plan, tmp_path: Path) -> None:
-    assert {"cluster", "supervise"} <= set(plan.report.rule_graph())
+def test_graph_in_the_report_has_only_rules_that_run(plan: Experiment, tmp_path: Path) -> None:
+    assert {"cluster", "supervise"} <= set(report.rule_graph(plan))
     values = {"table1": {"baselines": ["untrained"], "n_clusters": 0}, "table2": None, "fig2": None}
-    graph = Plan(load_config(values), InputDigests(tmp_path / "cache.json")).report.rule_graph()
+    graph = report.rule_graph(Experiment(load_config(values), InputDigests(tmp_path / "cache.json")))
     assert "initialise" in graph
     assert not {"cluster", "supervise"} & {*graph, *(source for sources in graph.values() for source in sources)}
 
 
 def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
     task = {"kind": "nsynth", "mirror": "https://mirror.example/nsynth/", "verify": False}
-    plan = Plan(load_config({"tasks": {"esc50": task}, **ONLY_ESC50}), InputDigests(tmp_path / "cache.json"))
+    plan = Experiment(load_config({"tasks": {"esc50": task}, **ONLY_ESC50}), InputDigests(tmp_path / "cache.json"))
     options = plan.options("download", task="esc50", file="nsynth-test.jsonwav.tar.gz")
     assert shlex.split(options) == ["--url", "https://mirror.example/nsynth/nsynth-test.jsonwav.tar.gz"]
-    assert "--md5" not in plan.probe.published("esc50", "nsynth-test.jsonwav.tar.gz")
+    assert "--md5" not in plan.untracked_options("download", task="esc50", file="nsynth-test.jsonwav.tar.gz")
 
 
 @pytest.mark.parametrize(
@@ -502,7 +505,7 @@ def test_weights_in_a_package_are_taken_anew_from_another_version_of_it(
         config["teachers"]["m2d"]["checkpoint"] = {"package": "weights_package:model.onnx"}
         with monkeypatch.context() as patch:
             patch.syspath_prepend(tmp_path / site)
-            plan = Plan(load_config(config), InputDigests(tmp_path / "cache.json"))
+            plan = Experiment(load_config(config), InputDigests(tmp_path / "cache.json"))
             return plan.content("checkpoint", checkpoint="teacher-m2d", file="model.onnx")
 
     assert content("here", b"one") == content("elsewhere", b"one") != content("newer", b"two")
@@ -522,9 +525,11 @@ def test_watch_names_a_clip_in_its_own_shard(tmp_path: Path) -> None:
     ("runtime", "on_each_node"),
     [({"gpus": 0}, 1), ({"gpus": 1}, 1), ({"gpus": 4}, 4), ({"gpus": 4, "nodes": 2}, 4), ({"gpus": 0, "nodes": 2}, 1)],
 )
-def test_training_has_a_process_for_each_gpu_that_slurm_gives(plan: Plan, runtime: dict, on_each_node: int) -> None:
-    resources = Plan(load_config({"runtime": runtime}), plan.audioset.watch).distill.training_nodes()
-    assert processes(int(resources["gpu"]), str(resources["gres"])) == on_each_node
+def test_training_has_a_process_for_each_gpu_that_slurm_gives(
+    plan: Experiment, runtime: dict, on_each_node: int
+) -> None:
+    resources = distill.training_resources(load_config({"runtime": runtime}))
+    assert processes_per_node(int(resources["gpu"]), str(resources["gres"])) == on_each_node
     assert resources["nodes"] == runtime.get("nodes", 1)
     # The key alone makes the plugin start the job without srun, so it is there for several nodes only.
     assert ("mpi" in resources) == (resources["nodes"] != 1)
@@ -542,5 +547,5 @@ def test_training_has_a_process_for_each_gpu_that_slurm_gives(plan: Plan, runtim
         ({"gpus": 4, "nodes": 2}, 68_000),
     ],
 )
-def test_training_asks_for_the_memory_of_all_processes_on_a_node(plan: Plan, runtime: dict, mem_mb: int) -> None:
-    assert Plan(load_config({"runtime": runtime}), plan.audioset.watch).distill.training_memory_mb() == mem_mb
+def test_training_asks_for_the_memory_of_all_processes_on_a_node(runtime: dict, mem_mb: int) -> None:
+    assert distill.training_memory_mb(load_config({"runtime": runtime})) == mem_mb

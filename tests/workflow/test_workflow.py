@@ -11,7 +11,7 @@ import pytest
 import yaml
 from project import ROOT, Project
 
-from ssondo.workflow.plan.graph import RULE_GRAPH
+from ssondo.workflow.rules.graph import RULE_GRAPH
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 # Rules that other data use: test_real_sound.py, test_archives.py and test_import.py here run them.
@@ -32,13 +32,13 @@ def test_code_hash_of_each_rule_covers_what_its_command_imported(finished: Proje
 import json, yaml
 from pathlib import Path
 from ssondo.config.loading import load_config
-from ssondo.workflow.plan import Plan
+from ssondo.workflow.experiment import Experiment
 from ssondo.provenance import modules_of
-from ssondo.workflow.input_digests import Watch
+from ssondo.workflow.input_digests import InputDigests
 from snakemake.utils import update_config
 values = yaml.safe_load(Path("config.yaml").read_text())
 update_config(values, yaml.safe_load(Path("tiny.yaml").read_text()))
-plan = Plan(load_config(values), Watch(Path("cache.json")))
+plan = Experiment(load_config(values), InputDigests(Path("cache.json")))
 wildcards = dict(split="train", shard="0000", teacher="yamnet", student="mobilenetv3", task="notes")
 covered = {{}}
 for rule in {sorted(finished.modules())!r}:

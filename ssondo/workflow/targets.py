@@ -6,7 +6,6 @@ from functools import cached_property
 from ssondo.config import Config
 from ssondo.probe.model_id import ModelId
 from ssondo.workflow.paths import Paths
-from ssondo.workflow.plan.audioset import AudioSetStage
 
 TABLES = ("table1", "table2", "fig2")
 
@@ -16,13 +15,11 @@ class Targets:
 
     Args:
         config: checked configuration.
-        paths: of the workflow.
-        audioset: the corpus' jobs.
+        paths: paths of the workflow.
     """
 
-    def __init__(self, config: Config, paths: Paths, audioset: AudioSetStage) -> None:
+    def __init__(self, config: Config, paths: Paths) -> None:
         self.config, self.paths = config, paths
-        self.audioset = audioset
 
     @cached_property
     def tables(self) -> list[str]:
@@ -113,12 +110,8 @@ class Targets:
 
     def all_shards(self) -> list[str]:
         """Every shard that `all` keeps in place, so that one that was deleted is made again."""
-        teachers = list(dict.fromkeys(m.teacher for m in self.models() if m.row_kind == "distilled"))
-        found = []
-        for split in ("train", "eval"):
-            for shard in self.audioset.shards(split):
-                for pattern in (self.paths.fetched, self.paths.audio):
-                    found.append(pattern.format(split=split, shard=shard))
-                for teacher in teachers:
-                    found.append(self.paths.embeddings.format(teacher=teacher, split=split, shard=shard))
-        return found
+        teachers = dict.fromkeys(m.teacher for m in self.models() if m.row_kind == "distilled")
+        stages = ["fetched", "audio", *(f"embeddings/{teacher}" for teacher in teachers)]
+        return [
+            path for split in ("train", "eval") for stage in stages for path in self.paths.shard_paths(stage, split)
+        ]

@@ -9,7 +9,7 @@ rule checkpoint:
     resources:
         mem_mb=growing(2_000),
         runtime=growing(120),
-        expected=lambda wildcards: plan.teacher.expected(**wildcards),
+        untracked=untracked_options("checkpoint"),
     params:
         options=options("checkpoint"),
         code=code("checkpoint"),
@@ -17,17 +17,12 @@ rule checkpoint:
     message:
         "Getting the weights {wildcards.checkpoint}"
     shell:
-        "ssondo checkpoint {params.options} {resources.expected} --out {output.file} --log {log}"
+        "ssondo checkpoint {params.options} {resources.untracked} --out {output.file} --log {log}"
 
 
 rule embed:
     input:
-        audio=ancient(paths.audio),
-        digest=digest(paths.audio),
-        checkpoint=lambda wildcards: ancient(plan.teacher.checkpoint(f"teacher-{wildcards.teacher}")),
-        checkpoint_digest=lambda wildcards: [
-            digest(path) for path in plan.teacher.checkpoint(f"teacher-{wildcards.teacher}")
-        ],
+        **large(audio=paths.audio, checkpoint=inputs("embed", "checkpoint")),
     output:
         embeddings=paths.embeddings,
         digest=digest(paths.embeddings),
@@ -40,16 +35,17 @@ rule embed:
         "../envs/ssondo.yaml"
     threads: 8
     resources:
-        gpu=min(1, plan.config.runtime.gpus),
-        batch_size=plan.config.runtime.embed_batch_size,
+        gpu=min(1, experiment.config.runtime.gpus),
         mem_mb=growing(16_000),
         runtime=growing(120),
+        untracked=untracked_options("embed"),
     params:
+        inputs=input_options("checkpoint"),
         options=options("embed"),
         code=code("embed"),
         content=content("embed"),
-        weights=lambda wildcards, input: f"--checkpoint {input.checkpoint}" if input.checkpoint else "",
     message:
         "Embedding {wildcards.split}-{wildcards.shard} with {wildcards.teacher}"
     shell:
-        "ssondo embed --audio {input.audio} {params.weights} {params.options} --batch-size {resources.batch_size} --out {output.embeddings} --log {log}"
+        "ssondo embed --audio {input.audio} {params.inputs} {params.options} {resources.untracked}"
+        " --out {output.embeddings} --log {log}"

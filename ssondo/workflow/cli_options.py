@@ -1,4 +1,4 @@
-"""Settings as the words of a command line."""
+"""Settings as the options of a command."""
 
 import json
 import shlex
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def flags(**values: Any) -> str:
-    """Settings as command-line options: `--key value`, quoted for the shell, in the given order.
+def to_cli_options(**values: Any) -> str:
+    """Return settings as command-line options, `--key value`, quoted for the shell, in the given order.
 
-    None and empty lists are left out, a mapping becomes JSON.
+    None and empty lists are left out; a mapping becomes a JSON object.
     """
     words: list[str] = []
     for key, value in values.items():
