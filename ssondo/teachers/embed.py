@@ -8,7 +8,7 @@ Threads decode and resample the next clips while the model computes.
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -157,15 +157,9 @@ def embed(
         SsondoError: if the shard or the teacher is missing or unusable, or more than 1 % of the embeddings are not
             finite.
     """
-    started = time.monotonic()
     if dtype not in ("float16", "float32"):
         raise SsondoError(f"dtype is {dtype!r}; it must be float16 or float32")
-    check_precision(precision)
-    if batch_size < 1:
-        raise SsondoError(f"batch_size is {batch_size}; it must be at least 1")
-    torch_device = resolve_device(device)
-    if torch_device.type == "cpu":
-        disable_malloc_trim()
+    torch_device = prepare_device(device, precision, batch_size)
     sha256 = checkpoint_sha256(checkpoint)
     with AudioShard(audio) as shard:
         if not shard.sample_rate:
@@ -173,58 +167,131 @@ def embed(
                 f"{audio}: this shard holds clips as they were fetched; give the output of `resample` instead"
             )
         model = load_teacher_from_config(teacher, checkpoint, str(torch_device))
-        clip_ids = [shard.clip_ids[row] for row in shard.ok]
-        not_finite: list[str] = []
-        settings = {
-            "teacher": {"kind": teacher["kind"], **teacher_options(teacher)},
-            "sample_rate": model.sample_rate,
-            "audio_digest": shard.digest,
-            "clip_list_sha256": clip_list_digest(clip_ids),
-            "n_missing": len(shard) - len(clip_ids),
-            ENVIRONMENT_OF: {"embed": describe_machine(model.device)},
-        }
-        name = f"embed {teacher['kind']} {audio.stem}"
-        with (
-            EmbeddingShardWriter(
-                out,
-                embedding_dim=model.embedding_dim,
-                settings=settings,
-                checkpoint_sha256=sha256,
-                dtype=dtype,
-                producer="embed",
-            ) as writer,
-            progress_bar(len(clip_ids), name) as bar,
-        ):
-            clips = read_waveforms(shard, model.sample_rate, ahead=2 * batch_size)
-            for rows, waveforms in batches(clips, model.sample_rate, batch_size):
-                embeddings = embed_batch(model, waveforms, batch_size, torch_device, precision)
-                finite = writer.is_finite(embeddings)
-                not_finite += [shard.clip_ids[row] for row, kept in zip(rows, finite, strict=True) if not kept]
-                if len(not_finite) > _MAX_NOT_FINITE * len(clip_ids):
-                    finite[:] = True  # The writer raises an error that names the first such clip.
-                written = [shard.clip_ids[row] for row, kept in zip(rows, finite, strict=True) if kept]
-                writer.add(written, embeddings[finite])
-                bar.update(len(rows))
-            if not_finite:
-                omitted = set(not_finite)
-                clip_ids = [clip_id for clip_id in clip_ids if clip_id not in omitted]
-                writer.update_settings(
-                    not_finite=not_finite,
-                    clip_list_sha256=clip_list_digest(clip_ids),
-                    n_missing=len(shard) - len(clip_ids),
-                )
+        write_embeddings(
+            shard,
+            out,
+            lambda waveforms: embed_batch(model, waveforms, batch_size, torch_device, precision),
+            name=f"embed {teacher['kind']} {audio.stem}",
+            sample_rate=model.sample_rate,
+            embedding_dim=model.embedding_dim,
+            settings={
+                "teacher": {"kind": teacher["kind"], **teacher_options(teacher)},
+                "sample_rate": model.sample_rate,
+                ENVIRONMENT_OF: {"embed": describe_machine(model.device)},
+            },
+            checkpoint_sha256=sha256,
+            dtype=dtype,
+            producer="embed",
+            batch_size=batch_size,
+            max_not_finite=_MAX_NOT_FINITE,
+        )
+
+
+def prepare_device(device: str, precision: str, batch_size: int) -> torch.device:
+    """Check the settings of an embedding command and return the device that computes.
+
+    Raises:
+        SsondoError: if the device, the precision or the batch size is invalid.
+    """
+    check_precision(precision)
+    if batch_size < 1:
+        raise SsondoError(f"batch_size is {batch_size}; it must be at least 1")
+    torch_device = resolve_device(device)
+    if torch_device.type == "cpu":
+        disable_malloc_trim()
+    return torch_device
+
+
+def write_embeddings(
+    shard: AudioShard,
+    out: Path,
+    embed_clips: Callable[[list[Tensor]], np.ndarray],
+    *,
+    name: str,
+    sample_rate: int,
+    embedding_dim: int,
+    settings: Mapping[str, Any],
+    checkpoint_sha256: str,
+    dtype: str,
+    producer: str,
+    batch_size: int,
+    group: int = 1,
+    max_not_finite: float = 0.0,
+    extras: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Embed the available clips of an audio shard and write an embedding shard.
+
+    Args:
+        shard: An audio shard.
+        out: Path of the embedding shard that is written.
+        embed_clips: Function from waveforms, each float32 of shape (samples,), to embeddings of shape
+            (n_waveforms, embedding_dim), float32.
+        name: Name in the progress display and in log messages.
+        sample_rate: Sample rate of the waveforms in Hz.
+        embedding_dim: Size of an embedding.
+        settings: Settings that are stored in the shard besides those of the clips.
+        checkpoint_sha256: SHA-256 of the model's checkpoint.
+        dtype: Type of the stored embeddings, "float16" or "float32".
+        producer: Name of the command, which is stored in the shard.
+        batch_size: Number of clips in a batch of the model.
+        group: Number of batches that `embed_clips` receives at once.
+        max_not_finite: Maximum share of the clips that may be omitted because their embedding is not finite.
+        extras: Additional arrays with one row per clip of the audio shard; the rows of available clips are stored.
+
+    Raises:
+        SsondoError: if a clip cannot be decoded or too many embeddings are not finite.
+    """
+    started = time.monotonic()
+    clip_ids = [shard.clip_ids[row] for row in shard.ok]
+    not_finite: list[str] = []
+    of_clips = {
+        "audio_digest": shard.digest,
+        "clip_list_sha256": clip_list_digest(clip_ids),
+        "n_missing": len(shard) - len(clip_ids),
+    }
+    with (
+        EmbeddingShardWriter(
+            out,
+            embedding_dim=embedding_dim,
+            settings={**settings, **of_clips},
+            checkpoint_sha256=checkpoint_sha256,
+            dtype=dtype,
+            producer=producer,
+        ) as writer,
+        progress_bar(len(clip_ids), name) as bar,
+    ):
+        clips = read_waveforms(shard, sample_rate, ahead=2 * batch_size)
+        for rows, waveforms in batches(clips, sample_rate, group * batch_size):
+            embeddings = embed_clips(waveforms)
+            finite = writer.is_finite(embeddings)
+            not_finite += [shard.clip_ids[row] for row, kept in zip(rows, finite, strict=True) if not kept]
+            if len(not_finite) > max_not_finite * len(clip_ids):
+                finite[:] = True  # The writer raises an error that names the first such clip.
+            writer.add(
+                [shard.clip_ids[row] for row, kept in zip(rows, finite, strict=True) if kept], embeddings[finite]
+            )
+            bar.update(len(rows))
+        for extra, values in (extras or {}).items():
+            writer.add_extra(extra, values[shard.ok])
+        if not_finite:
+            omitted = set(not_finite)
+            clip_ids = [clip_id for clip_id in clip_ids if clip_id not in omitted]
+            writer.update_settings(
+                not_finite=not_finite,
+                clip_list_sha256=clip_list_digest(clip_ids),
+                n_missing=len(shard) - len(clip_ids),
+            )
     if not_finite:
         log.warning(
             "%s: %d of %d clips are omitted because their embeddings have a NaN or are too large for %s: %s",
             *(name, len(not_finite), len(not_finite) + len(clip_ids), dtype, ", ".join(not_finite)),
         )
     if not clip_ids:
-        log.warning("%s: none of the %d clips is available, so %s is empty", audio, len(shard), out)
+        log.warning("%s: none of the %d clips is available, so %s is empty", shard.path, len(shard), out)
     seconds = time.monotonic() - started
     log.info(
-        "%s: %d of %d clips, %d-d %s, in %.1f s (%.1f clips/s on %s) -> %s",
-        *(name, len(clip_ids), len(shard), model.embedding_dim, dtype),
-        *(seconds, len(clip_ids) / seconds, torch_device, out),
+        "%s: %d of %d clips, %d-d %s, in %.1f s (%.1f clips/s) -> %s",
+        *(name, len(clip_ids), len(shard), embedding_dim, dtype, seconds, len(clip_ids) / seconds, out),
     )
 
 
