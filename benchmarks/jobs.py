@@ -1,12 +1,12 @@
-"""How fast whole jobs are, from shards on disk to files on disk, and what they wait for.
+"""Measure the speed of complete jobs, from shards on disk to files on disk, and how long the device waits.
 
     python benchmarks/jobs.py --sounds ../shared/data/esc50/audio
     python benchmarks/jobs.py --sounds ../shared/data/esc50/audio --device cuda --batch 120 --clips 4000 --draws 24000
 
-`ssondo embed` with MATPAC++, `ssondo distill` with each student, as the workflow runs them: clips of 10 s of real
-sound, FLAC at 32 kHz, which repeat. Weights and the teacher's embeddings are random: speed does not depend on
-them. Beside `embed` stands how fast its threads decode and resample alone; of `distill` the last epoch counts, the
-first ones compile and warm up. Prints Markdown.
+The jobs are `ssondo embed` with MATPAC++ and `ssondo distill` with each student, as the workflow runs them, on repeated
+clips of 10 s of real sound, FLAC at 32 kHz. Weights and teacher embeddings are random, because speed does not depend on
+them. For `embed`, the speed of decoding and resampling alone is measured, too; for `distill` the last epoch counts,
+because the first ones compile and warm up. The result is printed as Markdown.
 """
 
 import argparse
@@ -33,21 +33,21 @@ from ssondo.teachers.embed import embed, n_workers, read_waveforms
 from ssondo.teachers.vit import Matpac
 
 RATE, CLIP_S, DIM = 32_000, 10.0, 3_840
-MOST_RECORDINGS = 200
+MAX_RECORDINGS = 200
 
 
 def recordings(sounds: Path) -> list[bytes]:
-    """Clips of real sound, two recordings after each other in each, encoded."""
+    """Encode clips of real sound, each of two recordings."""
     waveforms = []
-    for path in sorted(sounds.glob("*.ogg"))[: 2 * MOST_RECORDINGS]:
-        found = decode_file(path.read_bytes())
-        waveforms.append(resample_to(to_mono(found.waveform), found.sample_rate, RATE))
+    for path in sorted(sounds.glob("*.ogg"))[: 2 * MAX_RECORDINGS]:
+        decoded = decode_file(path.read_bytes())
+        waveforms.append(resample_to(to_mono(decoded.waveform), decoded.sample_rate, RATE))
     pairs = zip(waveforms[::2], waveforms[1::2], strict=False)
     return [encode_flac(fit_end(np.concatenate(pair), round(CLIP_S * RATE)), RATE) for pair in pairs]
 
 
 def write_shards(folder: Path, name: str, blobs: list[bytes], n_clips: int) -> tuple[Path, Path]:
-    """An audio shard and one of random embeddings."""
+    """Write an audio shard and a shard of random embeddings."""
     audio, embeddings = folder / f"{name}.audio.h5", folder / f"{name}.embeddings.h5"
     rng = np.random.default_rng(0)
     ids = [f"{name}{row:06d}" for row in range(n_clips)]
@@ -64,7 +64,7 @@ def write_shards(folder: Path, name: str, blobs: list[bytes], n_clips: int) -> t
 
 
 def measure_embed(audio: Path, folder: Path, options: argparse.Namespace) -> None:
-    """Rows of `ssondo embed`: all of it once, and of it what decodes."""
+    """Measure `ssondo embed`, and its decoding alone, and print rows of the table."""
     weights = folder / "matpac.pt"
     torch.manual_seed(0)
     torch.save(Matpac().state_dict(), weights)
@@ -89,16 +89,16 @@ def measure_embed(audio: Path, folder: Path, options: argparse.Namespace) -> Non
 
 
 def measure_distill(
-    name: str, known: tuple[Path, Path], unseen: tuple[Path, Path], options: argparse.Namespace
+    name: str, train: tuple[Path, Path], evaluation: tuple[Path, Path], options: argparse.Namespace
 ) -> None:
-    """A row of `ssondo distill`."""
+    """Measure `ssondo distill` and print a row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         history = Path(folder) / "history.csv"
         distill(
-            audio=[known[0]],
-            embeddings=[known[1]],
-            eval_audio=[unseen[0]],
-            eval_embeddings=[unseen[1]],
+            audio=[train[0]],
+            embeddings=[train[1]],
+            eval_audio=[evaluation[0]],
+            eval_embeddings=[evaluation[1]],
             student={"architecture": name},
             recipe=TrainingConfig(
                 seed=0,
@@ -124,11 +124,11 @@ def measure_distill(
 
 
 def main() -> None:
-    """Write the shards, run the jobs, print a table."""
+    """Write the shards, run the jobs, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sounds", type=Path, required=True, help="a folder of recordings, .ogg")
-    parser.add_argument("--clips", type=int, default=64, help="in the shard")
-    parser.add_argument("--draws", type=int, default=64, help="an epoch")
+    parser.add_argument("--clips", type=int, default=64, help="number of clips in the shard")
+    parser.add_argument("--draws", type=int, default=64, help="number of clips per epoch")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--teacher-batch", type=int, default=32)
@@ -143,14 +143,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         blobs = recordings(options.sounds)
-        known = write_shards(folder, "train", blobs, options.clips)
-        unseen = write_shards(folder, "eval", blobs, max(2, options.clips // 20))
+        train = write_shards(folder, "train", blobs, options.clips)
+        evaluation = write_shards(folder, "eval", blobs, max(2, options.clips // 20))
         print(f"{machine(torch.device(options.device))}. Batches of {options.batch} clips in training.\n")
         print("| job | clips/s | the device waits |\n|---|--:|--:|")
         if not options.no_embed:
-            measure_embed(known[0], folder, options)
+            measure_embed(train[0], folder, options)
         for student in options.students:
-            measure_distill(student, known, unseen, options)
+            measure_distill(student, train, evaluation, options)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Clips a second from encoded files to 32 kHz mono FLAC: a process a file, torchaudio, and `ssondo resample`.
+"""Measure clips per second from encoded files to 32 kHz mono FLAC: ffmpeg, torchaudio, and `ssondo resample`.
 
     python benchmarks/resample.py --sounds ../shared/data/esc50/audio [--clips 384] [--repeats 3]
 
-The clips are made of real recordings: 10 s, stereo, 48 kHz, half of them Opus in WEBM and half AAC in M4A, as
-YouTube has them. All ways run in one run, turn about, on the same files and all cores; the fastest repeat counts.
+The clips are made of real recordings: 10 s, stereo, 48 kHz, half of them Opus in WEBM and half AAC in M4A, the formats
+of YouTube. All methods run alternately in one run, on the same files and all cores; the fastest repeat counts.
 """
 
 import argparse
@@ -29,13 +29,11 @@ from ssondo.storage.clip_location import ClipLocation, file_fingerprint
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
 
 RATE, CLIP_S = 32_000, 10.0
-
-
 _DISTINCT = 64
 
 
-def made(folder: Path, sounds: Path, n_clips: int) -> list[Path]:
-    """Encoded clips of real sound, two recordings end to end in each; after some they repeat under other names."""
+def make_clips(folder: Path, sounds: Path, n_clips: int) -> list[Path]:
+    """Encode clips of two recordings each; after `_DISTINCT` clips they repeat under other names."""
     ffmpeg = ffmpeg_binary()
     assert ffmpeg is not None
     recordings = [path for path in sorted(sounds.iterdir()) if path.suffix == ".ogg"]
@@ -43,8 +41,8 @@ def made(folder: Path, sounds: Path, n_clips: int) -> list[Path]:
     for n in range(min(n_clips, _DISTINCT)):
         parts = []
         for offset in (0, 1):
-            found = decode_file(recordings[(2 * n + offset) % len(recordings)].read_bytes())
-            parts.append(resample_to(to_mono(found.waveform), found.sample_rate, 48_000))
+            decoded = decode_file(recordings[(2 * n + offset) % len(recordings)].read_bytes())
+            parts.append(resample_to(to_mono(decoded.waveform), decoded.sample_rate, 48_000))
         mono = np.resize(np.concatenate(parts), 480_000)
         soundfile.write(folder / "source.wav", np.stack([mono, np.roll(mono, 240_000)], axis=1), 48_000)
         out, codec = (folder / f"{n:05d}.webm", "libopus") if n % 2 else (folder / f"{n:05d}.m4a", "aac")
@@ -59,7 +57,7 @@ def made(folder: Path, sounds: Path, n_clips: int) -> list[Path]:
 
 
 def by_ffmpeg(files: list[Path], out: Path) -> None:
-    """A plain ffmpeg command a file, as many at once as there are cores; a FLAC file a clip."""
+    """Run one ffmpeg command per file, as many at once as there are cores, each writing a FLAC file."""
     ffmpeg = ffmpeg_binary()
     assert ffmpeg is not None
 
@@ -77,18 +75,18 @@ def _by_torchaudio(file: Path) -> int:
     from torchaudio.transforms import Resample
 
     torch.set_num_threads(1)
-    found = decode_file(file.read_bytes())
-    mono = torch.from_numpy(to_mono(found.waveform))
-    if found.sample_rate not in _RESAMPLERS:
-        _RESAMPLERS[found.sample_rate] = Resample(found.sample_rate, RATE, lowpass_filter_width=64)
-    return len(encode_flac(_RESAMPLERS[found.sample_rate](mono).numpy(), RATE))
+    decoded = decode_file(file.read_bytes())
+    mono = torch.from_numpy(to_mono(decoded.waveform))
+    if decoded.sample_rate not in _RESAMPLERS:
+        _RESAMPLERS[decoded.sample_rate] = Resample(decoded.sample_rate, RATE, lowpass_filter_width=64)
+    return len(encode_flac(_RESAMPLERS[decoded.sample_rate](mono).numpy(), RATE))
 
 
 _RESAMPLERS: dict = {}
 
 
 class ByTorchaudio:
-    """As ours, but with torchaudio's resampler (a filter of soxr's quality) in place of soxr."""
+    """The same steps as `ssondo resample`, but with the resampler of torchaudio and a filter of the same quality."""
 
     def __init__(self) -> None:
         self._pool = ProcessPoolExecutor(os.cpu_count(), get_context("forkserver"))
@@ -99,11 +97,11 @@ class ByTorchaudio:
 
 
 def by_ssondo(files: list[Path], out: Path) -> None:
-    """The verb, on a fetched shard that says where the files lie; its worker processes start anew."""
+    """Run the verb on a fetched shard with the locations of the files; its worker processes are started anew."""
     with AudioShardWriter(out / "fetched.h5", sample_rate=0, settings={}, producer="fetch") as shard:
         for file in files:
-            origin = ClipLocation(str(file), "", file_fingerprint(file))
-            shard.add(file.stem, location=origin.to_shard())
+            location = ClipLocation(str(file), "", file_fingerprint(file))
+            shard.add(file.stem, location=location.to_shard())
     resample(
         audio=out / "fetched.h5",
         out=out / "audio.h5",
@@ -116,15 +114,15 @@ def by_ssondo(files: list[Path], out: Path) -> None:
 
 
 def parts(files: list[Path]) -> dict[str, float]:
-    """Milliseconds of one core a clip, of each step in the process."""
+    """Measure milliseconds of processor time per clip of each step within a process."""
     spent = dict.fromkeys(("decoding", "resampling", "FLAC"), 0.0)
     for file in files:
         data = file.read_bytes()
         times = [time.process_time()]
-        found = decode_file(data)
-        mono = to_mono(found.waveform)
+        decoded = decode_file(data)
+        mono = to_mono(decoded.waveform)
         times.append(time.process_time())
-        at_rate = resample_to(mono, found.sample_rate, RATE)
+        at_rate = resample_to(mono, decoded.sample_rate, RATE)
         times.append(time.process_time())
         encode_flac(at_rate, RATE)
         times.append(time.process_time())
@@ -134,13 +132,13 @@ def parts(files: list[Path]) -> dict[str, float]:
 
 
 def children_s() -> float:
-    """Processor seconds of the programs that this one has run."""
+    """Processor seconds of the programs that this process has run."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
-    """Make the clips, run each way, print a table."""
+    """Make the clips, run each method, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sounds", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=384)
@@ -148,11 +146,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = made(folder, options.sounds, options.clips)
+        files = make_clips(folder, options.sounds, options.clips)
         by_torchaudio = ByTorchaudio()
         by_torchaudio(files[: os.cpu_count()], folder)  # its processes import torch once
         ways: dict[str, Callable[[list[Path], Path], None]] = {
-            "`ffmpeg`, a process a file": by_ffmpeg,
+            "`ffmpeg`, one process per file": by_ffmpeg,
             "PyAV, torchaudio's resampler, FLAC": by_torchaudio,
             "`ssondo resample`": by_ssondo,
         }
@@ -163,19 +161,19 @@ def main() -> None:
                 function(files, folder)
                 best[way] = min(best[way], time.perf_counter() - began)
         few = files[:_DISTINCT]
-        steps = min((parts(few) for _ in range(options.repeats)), key=lambda found: sum(found.values()))
+        steps = min((parts(few) for _ in range(options.repeats)), key=lambda spent: sum(spent.values()))
         process_ms = float("inf")
         for _ in range(options.repeats):
             before = children_s()
             by_ffmpeg(few, folder)
             process_ms = min(process_ms, 1000 * (children_s() - before) / len(few))
-    base = best["`ffmpeg`, a process a file"]
+    base = best["`ffmpeg`, one process per file"]
     print(f"{options.clips} clips, {os.cpu_count()} cores, the fastest of {options.repeats} repeats\n")
-    print("| way | clips/s | against `ffmpeg` |\n|---|--:|--:|")
+    print("| method | clips/s | relative to `ffmpeg` |\n|---|--:|--:|")
     for way, seconds in best.items():
         print(f"| {way} | {options.clips / seconds:.1f} | {base / seconds:.2f} |")
     print(
-        f"\nms of processor time a clip: `ffmpeg` {process_ms:.1f}; in the process {sum(steps.values()):.1f}: "
+        f"\nms of processor time per clip: `ffmpeg` {process_ms:.1f}; in the process {sum(steps.values()):.1f}: "
         + ", ".join(f"{step} {ms:.1f}" for step, ms in steps.items())
     )
 
