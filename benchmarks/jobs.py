@@ -100,7 +100,7 @@ def measure_distill(
             eval_audio=[evaluation[0]],
             eval_embeddings=[evaluation[1]],
             student={"architecture": name},
-            recipe=TrainingConfig(
+            config=TrainingConfig(
                 seed=0,
                 epochs=options.epochs,
                 samples_per_epoch=options.draws,

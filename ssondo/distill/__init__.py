@@ -1,4 +1,5 @@
-"""Training of students: distillation from a teacher's embeddings, and the supervised baseline.
+"""Training of students: distillation from a teacher's embeddings, the supervised baseline, untrained students.
 
-Reading order: `distill` (what is trained on what), `training` (the loop), `training_state` (what survives a kill).
+Reading order: `distill` (the verb), `training` (settings, data, model, loop, checkpoint), `trainer` (the loop and
+one training step), `training_state` (what is saved for a restart).
 """

@@ -1,10 +1,10 @@
-"""What every training minimises: the form of a loss, and the loss on labels.
+"""The interface of a loss, and the loss of the supervised baseline.
 
-The losses of distillation stand in `ssondo.distill.losses`, apart: a new one there must not train the
-supervised baseline again.
+The losses of distillation are in the separate module `ssondo.distill.losses`, so that a change there
+does not retrain the supervised baseline.
 
-Every loss is computed in float32 or better, whatever autocast is on, because squares, exponentials
-and sums over thousands of dimensions leave the range of float16.
+Losses are computed in float32 or float64 even under autocast, because squares, exponentials and sums
+over thousands of dimensions exceed the range of float16.
 """
 
 from typing import Protocol
@@ -13,43 +13,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssondo.distill.mixup import Mix
+from ssondo.distill.augment import Mix
 
 
 class Criterion(Protocol):
-    """What the training loop asks of a loss."""
+    """The interface of a loss in the training loop."""
 
     def with_components(
         self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, a scalar, and by name the parts that it is a weighted sum of.
+        """Compute the loss of a batch and its components.
 
-        A part is a scalar without its weight and without a gradient; a loss that is no sum has none.
+        Returns:
+            The loss, a scalar, and the components of which it is a weighted sum, by name: scalars without
+            their weights and without gradients. A loss that is not a sum has no components.
         """
 
 
 class Loss(nn.Module):
-    """Base class: a weighted mean of `per_clip`, over one target or over the two of a mixed batch."""
+    """Base class of losses that are a weighted mean of `per_clip`, over one target or the two of a mixed batch."""
 
     needs_clusters = False
 
+    def __init__(self) -> None:
+        # Without a signature of its own a loss would seem to accept the arguments of `nn.Module`, which are any.
+        super().__init__()
+
     def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Loss of each clip and the weight it has in the mean, both of shape (batch,)."""
+        """Return the loss of each clip and its weight in the mean, both of shape (batch,)."""
         raise NotImplementedError
 
     def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None) -> Tensor:
-        """The loss of a batch, a scalar.
+        """Compute the loss of a batch, a scalar.
 
         Args:
-            output: of the student, shape (batch, dim).
-            target: what it should be, shape (batch, dim).
-            clusters: cluster of each target, shape (batch,), integers; some losses need it.
-            mix: how the student's input was mixed; the loss is then
-                w * L(output, target) + (1 - w) * L(output, target[partner]), clip by clip.
+            output: Outputs of the student, shape (batch, dim).
+            target: Targets, shape (batch, dim).
+            clusters: Cluster of each target, integers, shape (batch,); required by losses with `needs_clusters`.
+            mix: How the student's input was mixed. The loss is then
+                w * L(output, target) + (1 - w) * L(output, target[partner]) for each clip.
         """
         with torch.autocast(output.device.type, enabled=False):
-            exact = torch.promote_types(output.dtype, torch.float32)
-            output, target = output.to(exact), target.to(exact)
+            dtype = torch.promote_types(output.dtype, torch.float32)
+            output, target = output.to(dtype), target.to(dtype)
             loss, weight = self.per_clip(output, target, clusters)
             if mix is None:
                 return (weight * loss).sum() / weight.sum().clamp(min=1e-12)
@@ -68,7 +74,7 @@ class Loss(nn.Module):
 
 
 class BinaryCrossEntropy(Loss):
-    """Binary cross-entropy of logits against multi-hot labels, mean over clips and classes: the supervised baseline.
+    """Binary cross-entropy of logits and multi-hot labels, mean over clips and classes: the supervised baseline.
 
     Shapes: output and target (batch, n_classes).
 

@@ -1,20 +1,21 @@
-"""Clips by number from many shards: their sound, joined with what the student shall learn of each.
+"""Random access to the clips of many shards: their audio and their targets.
 
-    sound = AudioClips(audio_paths)
-    teacher = TeacherEmbeddings(embedding_paths)
-    rows, teacher_rows = common(sound.clip_ids, teacher.clip_ids)
-    sound.read(rows[:8])                  # (8, samples) int16
-    teacher.read(teacher_rows[:8])        # (8, dim) float32
+    train_set = PairedDataset(audio_paths, EmbeddingDataset(embedding_paths), "training")
+    train_set.audio.read(train_set.rows[:8])        # (8, samples) int16
+    train_set.targets(np.arange(8))                 # (8, dim) float32
 
-Clips are drawn in no order from hundreds of files, by several threads. HDF5 has one lock for
-all of them, so it only says where the bytes are; they are read past it.
+Several threads read clips in random order from hundreds of files. The HDF5 library has one global
+lock, so it is used only to find the position of the bytes, which are then read from the file directly.
 """
 
+import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import h5py
 import numpy as np
@@ -24,60 +25,62 @@ from ssondo.errors import SsondoError
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.embedding import EmbeddingShard
 
+log = logging.getLogger(__name__)
 
-class _Dataset:
-    """Rows of a dataset that HDF5 keeps in uncompressed blocks along its first axis."""
+
+class _ChunkedRows:
+    """Rows of an HDF5 dataset that is stored in uncompressed chunks along its first axis."""
 
     def __init__(self, file: h5py.File, name: str) -> None:
         dataset = file[name]
         if dataset.compression is not None:
-            raise SsondoError(f"{file.filename}: {name} is compressed; this ssondo writes it plain, make it again")
+            raise SsondoError(f"{file.filename}: {name} is compressed; make the file again with this version")
         self._path = file.filename
         self._row_bytes = int(dataset.dtype.itemsize * np.prod(dataset.shape[1:], dtype=np.int64))
         if dataset.chunks is None:
-            self._block_rows, offsets = max(dataset.shape[0], 1), [dataset.id.get_offset() or 0]
+            self._chunk_rows, offsets = max(dataset.shape[0], 1), [dataset.id.get_offset() or 0]
         else:
-            self._block_rows = dataset.chunks[0]
-            offsets = [0] * -(-dataset.shape[0] // self._block_rows)
+            self._chunk_rows = dataset.chunks[0]
+            offsets = [0] * -(-dataset.shape[0] // self._chunk_rows)
 
-            def note(block: h5py.h5d.StoreInfo) -> None:
-                offsets[block.chunk_offset[0] // self._block_rows] = block.byte_offset
+            def store_offset(chunk: h5py.h5d.StoreInfo) -> None:
+                offsets[chunk.chunk_offset[0] // self._chunk_rows] = chunk.byte_offset
 
-            dataset.id.chunk_iter(note)
+            dataset.id.chunk_iter(store_offset)
         self._offsets = np.array(offsets, dtype=np.int64)
 
     def read(self, descriptor: int, start: int, stop: int) -> bytes:
-        """Bytes of the rows `start` to `stop`, from a file that is open as `descriptor`."""
-        parts = []
+        """Return the bytes of the rows `start` to `stop` (exclusive) of the file that is open as `descriptor`."""
+        pieces = []
         while start < stop:
-            block, within = divmod(start, self._block_rows)
-            n = min(stop - start, self._block_rows - within)
-            wanted = n * self._row_bytes
-            part = os.pread(descriptor, wanted, int(self._offsets[block]) + within * self._row_bytes)
-            if len(part) != wanted:
-                raise SsondoError(f"{self._path}: changed or was cut while it was read; make it again")
-            parts.append(part)
-            start += n
-        return b"".join(parts)
+            chunk, row = divmod(start, self._chunk_rows)
+            n_rows = min(stop - start, self._chunk_rows - row)
+            n_bytes = n_rows * self._row_bytes
+            piece = os.pread(descriptor, n_bytes, int(self._offsets[chunk]) + row * self._row_bytes)
+            if len(piece) != n_bytes:
+                raise SsondoError(f"{self._path}: changed or was truncated while it was read; make it again")
+            pieces.append(piece)
+            start += n_rows
+        return b"".join(pieces)
 
 
-class _Files:
-    """Descriptors of files, opened when they are first read and kept."""
+class _OpenFiles:
+    """File descriptors, opened at the first access and kept open."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
         self._open: dict[int, int] = {}
         self._lock = threading.Lock()
-        _allow_open_files(2 * len(paths))
+        _raise_open_files_limit(2 * len(paths))
 
     def descriptor(self, number: int) -> int:
-        found = self._open.get(number)
-        if found is None:
+        descriptor = self._open.get(number)
+        if descriptor is None:
             with self._lock:
                 if number not in self._open:
                     self._open[number] = os.open(self._paths[number], os.O_RDONLY)
-                found = self._open[number]
-        return found
+                descriptor = self._open[number]
+        return descriptor
 
     def __del__(self) -> None:
         for descriptor in self._open.values():
@@ -85,34 +88,34 @@ class _Files:
                 os.close(descriptor)
 
 
-def _allow_open_files(n: int) -> None:
-    """Raise this process's own limit of open files towards `n` more than are usual."""
+def _raise_open_files_limit(n: int) -> None:
+    """Raise this process's limit of open files to `n` plus a reserve, if the system allows it."""
     try:
         import resource
     except ImportError:  # not a Unix
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = n + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = n + 256
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 class AudioDataset:
-    """The clips of audio shards that are there, in the order of the shards.
+    """The available clips of audio shards, in the order of the shards.
 
     Args:
-        paths: audio shards, with clips of one sample rate and one length.
+        paths: Audio shards whose clips have one sample rate and one length.
 
     Attributes:
-        clip_ids: names of the clips.
-        sample_rate: in Hz.
-        n_absent: clips that the shards list without sound.
-        digests: content digests of the shards.
+        clip_ids: Ids of the clips.
+        sample_rate: Sample rate in Hz.
+        n_absent: Number of clips that the shards list without audio.
+        digests: Content digests of the shards.
 
     Raises:
-        SsondoError: if a shard is broken, holds clips as fetched, or a clip stands in two.
+        SsondoError: If a shard is broken or holds clips as fetched, or if two shards contain the same clip.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -120,7 +123,7 @@ class AudioDataset:
         self.digests: list[str] = []
         self.n_absent = 0
         self.n_samples: int | None = None
-        self._blobs: list[_Dataset] = []
+        self._blobs: list[_ChunkedRows] = []
         shards, starts, stops, rates = [], [], [], set()
         for number, path in enumerate(paths):
             with AudioShard(path) as shard:
@@ -131,35 +134,47 @@ class AudioDataset:
                 self.n_absent += len(shard) - len(rows)
                 rates.add(shard.sample_rate)
             with h5py.File(path, "r") as file:
-                self._blobs.append(_Dataset(file, "blob"))
+                self._blobs.append(_ChunkedRows(file, "blob"))
             shards.append(np.full(len(rows), number, dtype=np.int32))
             starts.append(offset[rows])
             stops.append(offset[rows + 1])
         if len(rates) != 1 or 0 in rates:
             raise SsondoError(
-                f"audio shards of {', '.join(f'{rate} Hz' for rate in sorted(rates)) or 'no kind'}; give shards of one "
-                "rate that `resample` made (0 Hz means as fetched)"
+                f"the audio shards have clips of {', '.join(f'{rate} Hz' for rate in sorted(rates)) or 'no rate'}; "
+                "give shards of one rate that `resample` wrote (0 Hz means clips as fetched)"
             )
         (self.sample_rate,) = rates
         self._shard = np.concatenate(shards)
         self._start = np.concatenate(starts)
         self._stop = np.concatenate(stops)
-        self._files = _Files(paths)
-        _refuse_twice(self.clip_ids, paths)
+        self._files = _OpenFiles(paths)
+        _check_unique(self.clip_ids, paths)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Decode clips.
 
         Args:
-            rows: positions in `clip_ids`, shape (n,).
+            rows: Positions in `clip_ids`, shape (n,).
 
         Returns:
             int16, shape (n, samples).
 
         Raises:
-            SsondoError: if a clip cannot be decoded or has another length than the rest.
+            SsondoError: If a clip cannot be decoded or its length differs from that of the others.
         """
         return np.stack([self._decode(int(row)) for row in rows])
+
+    def check_sample_rate(self, sample_rate: int) -> None:
+        """Check that the clips have the sample rate of the student.
+
+        Raises:
+            SsondoError: If they do not.
+        """
+        if self.sample_rate != sample_rate:
+            raise SsondoError(
+                f"the clips have {self.sample_rate} Hz and the student takes {sample_rate}; "
+                f"make them with audioset.sample_rate: {sample_rate}"
+            )
 
     def _decode(self, row: int) -> np.ndarray:
         number = int(self._shard[row])
@@ -179,24 +194,28 @@ class AudioDataset:
 
 
 class EmbeddingDataset:
-    """The rows of embedding shards, in the order of the shards, read when they are asked for.
+    """The rows of embedding shards, in the order of the shards, read on demand.
 
     Args:
-        paths: embedding shards of one teacher.
+        paths: Embedding shards of one teacher.
 
     Attributes:
-        clip_ids: names of the clips.
-        embedding_dim: length of an embedding.
-        digests: content digests of the shards.
+        clip_ids: Ids of the clips.
+        embedding_dim: Size of an embedding.
+        digests: Content digests of the shards.
 
     Raises:
-        SsondoError: if a shard is broken, of another size than the others, or a clip stands in two.
+        SsondoError: If a shard is broken, if the shards differ in the size of an embedding, or if two shards
+            contain the same clip.
     """
+
+    noun = "embedding"
+    files = "embedding shards"
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.clip_ids: list[str] = []
         self.digests: list[str] = []
-        self._rows: list[_Dataset] = []
+        self._rows: list[_ChunkedRows] = []
         self._dtypes: list[np.dtype] = []
         shards, positions = [], []
         dims: dict[int, Path] = {}
@@ -207,23 +226,24 @@ class EmbeddingDataset:
                 dims.setdefault(shard.embedding_dim, path)
                 n_rows = len(shard)
             with h5py.File(path, "r") as file:
-                self._rows.append(_Dataset(file, "embedding"))
+                self._rows.append(_ChunkedRows(file, "embedding"))
                 self._dtypes.append(file["embedding"].dtype)
             shards.append(np.full(n_rows, number, dtype=np.int32))
             positions.append(np.arange(n_rows, dtype=np.int64))
         if len(dims) != 1:
-            kinds = ", ".join(f"{dim} ({path})" for dim, path in dims.items())
+            sizes = ", ".join(f"{dim} ({path})" for dim, path in dims.items())
             raise SsondoError(
-                f"embedding shards of different sizes: {kinds or 'none given'}; give one teacher's shards"
+                f"the embedding shards have embeddings of different sizes: {sizes or 'no shards'}; "
+                "give the shards of one teacher"
             )
         (self.embedding_dim,) = dims
         self._shard = np.concatenate(shards)
         self._position = np.concatenate(positions)
-        self._files = _Files(paths)
-        _refuse_twice(self.clip_ids, paths)
+        self._files = _OpenFiles(paths)
+        _check_unique(self.clip_ids, paths)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Embeddings of clips at positions `rows` in `clip_ids`, float32, shape (n, embedding_dim)."""
+        """Return the embeddings of the clips at positions `rows` in `clip_ids`, float32, shape (n, embedding_dim)."""
         out = np.empty((len(rows), self.embedding_dim), dtype=np.float32)
         for i, row in enumerate(rows):
             number, position = int(self._shard[row]), int(self._position[row])
@@ -232,20 +252,76 @@ class EmbeddingDataset:
         return out
 
 
-def _refuse_twice(clip_ids: Sequence[str], paths: Sequence[Path]) -> None:
+class TargetDataset(Protocol):
+    """What a student learns of each clip."""
+
+    clip_ids: list[str]
+    noun: str
+    """Description of one target in messages."""
+    files: str
+    """Description of the files in messages."""
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return the targets of the clips at positions `rows` in `clip_ids`, float32, shape (n, dim)."""
+
+
+class PairedDataset:
+    """The clips that have both audio and a target.
+
+    Args:
+        audio: Audio shards.
+        targets: Targets by clip.
+        split: "training" or "eval", used in messages.
+
+    Attributes:
+        clip_ids: Ids of the clips.
+        audio: All clips with audio.
+        rows: Position of each clip in `audio`, shape (n_clips,).
+        target_rows: Position of each clip in `targets`, shape (n_clips,).
+        offset: Subtracted from each target, shape (dim,); None for no offset.
+
+    Raises:
+        SsondoError: If no clip has both.
+    """
+
+    def __init__(self, audio: Sequence[Path], targets: TargetDataset, split: str) -> None:
+        self.audio = AudioDataset(audio)
+        self.rows, self.target_rows = intersect_ids(self.audio.clip_ids, targets.clip_ids)
+        self.clip_ids = [self.audio.clip_ids[row] for row in self.rows]
+        self.offset: np.ndarray | None = None
+        self._targets = targets
+        counts = (
+            f"{len(self)} {split} clips have sound and an {targets.noun}; "
+            f"{len(self.audio.clip_ids) - len(self)} with sound have no {targets.noun}, "
+            f"{len(targets.clip_ids) - len(self)} with an {targets.noun} have no sound, "
+            f"{self.audio.n_absent} are listed without sound"
+        )
+        if not len(self):
+            raise SsondoError(f"{counts}; give audio shards and {targets.files} of the same clips")
+        log.info("%s", counts)
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def targets(self, clips: np.ndarray) -> np.ndarray:
+        """Return the targets of the clips at positions `clips` in `clip_ids`, float32, shape (n, dim)."""
+        values = self._targets.read(self.target_rows[clips])
+        return values if self.offset is None else values - self.offset
+
+
+def _check_unique(clip_ids: Sequence[str], paths: Sequence[Path]) -> None:
     if len(set(clip_ids)) != len(clip_ids):
-        seen: set[str] = set()
-        twice = next(clip for clip in clip_ids if clip in seen or seen.add(clip))  # type: ignore[func-returns-value]
-        raise SsondoError(f"clip {twice} stands in two of the shards {paths[0]} ...; give each shard once")
+        duplicate = next(clip for clip, count in Counter(clip_ids).items() if count > 1)
+        raise SsondoError(f"clip {duplicate} is in two of the shards {paths[0]} ...; give each shard once")
 
 
 def intersect_ids(first: Sequence[str], second: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Clips that both lists have, in the order of the first.
+    """Find the clips that both lists contain, in the order of the first.
 
     Returns:
         Their positions in `first` and in `second`, both int64, shape (n_common,).
     """
-    where = {clip: position for position, clip in enumerate(second)}
-    pairs = [(i, where[clip]) for i, clip in enumerate(first) if clip in where]
+    position = {clip: row for row, clip in enumerate(second)}
+    pairs = [(row, position[clip]) for row, clip in enumerate(first) if clip in position]
     both = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return both[:, 0], both[:, 1]

@@ -1,9 +1,6 @@
-"""Distillation: a student learns to map clips to where a teacher puts them."""
+"""Distillation: training of a student on the embeddings of a teacher."""
 
-import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +10,31 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssondo.distill import losses
+from ssondo.distill.augment import Mix
 from ssondo.distill.base_loss import BinaryCrossEntropy
-from ssondo.distill.datasets import AudioDataset, EmbeddingDataset, intersect_ids
+from ssondo.distill.datasets import EmbeddingDataset, PairedDataset, intersect_ids
 from ssondo.distill.distributed import init_distributed
-from ssondo.distill.labels import multi_hot, read_classes, read_labels
-from ssondo.distill.mixup import Mix
-from ssondo.distill.prepare_model import to_device
+from ssondo.distill.labels import LabelDataset
 from ssondo.distill.sampler import balanced_weights, uniform_weights
-from ssondo.distill.training import (
-    TrainingData,
-    make_log_mel_cache,
-    predict,
-    save_results,
-    train,
-)
+from ssondo.distill.trainer import Objective
+from ssondo.distill.training import run_training
 from ssondo.distill.training_config import DEFAULT_RUNTIME, Outputs, Runtime, TrainingConfig
-from ssondo.distill.training_log import Row, TrainingLogger
-from ssondo.distill.training_state import fingerprint, resume_path
+from ssondo.distill.training_log import Row
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import array_digest, clip_list_digest, content_digest, file_digest
+from ssondo.storage.atomic_files import array_digest
 from ssondo.storage.shards.clusters import Clusters
 from ssondo.storage.shards.embedding import EmbeddingShard
-from ssondo.students.student import build_student
-from ssondo.system.hardware import describe_machine
-
-log = logging.getLogger(__name__)
+from ssondo.students.student import Student
 
 SAMPLINGS = ("clusters", "uniform")
 SCORES = {
-    "eval_cosine": "cosine",
-    "constant_cosine": "cosine of a constant",
-    "eval_nn_agreement": "same neighbour",
+    "eval_cosine": "eval cosine",
+    "constant_cosine": "cosine of a constant output",
+    "eval_nn_agreement": "nearest-neighbour agreement",
 }
-_ROWS_AT_ONCE = 1024
-# Comparing all pairs of AudioSet's eval clips at each look would cost more than the look itself.
-_MOST_NEIGHBOURS = 5000
+_ROWS_PER_CHUNK = 1024
+# Comparing all pairs of AudioSet's eval clips would take longer than the rest of an evaluation.
+_MAX_NEIGHBOUR_CLIPS = 5000
 
 
 def distill(
@@ -57,7 +44,7 @@ def distill(
     eval_audio: list[Path],
     eval_embeddings: list[Path],
     student: dict[str, Any],
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     outputs: Outputs,
     clusters: Path | None = None,
     segments: list[Path] | None = None,
@@ -73,224 +60,126 @@ def distill(
     center: bool = False,
     runtime: Runtime = DEFAULT_RUNTIME,
 ) -> None:
-    """Train a student to put clips where the teacher puts them.
+    """Train a student to map clips to the embeddings of a teacher.
 
-    Killed at any moment and started again, it goes on from its last checkpoint and ends with the
+    If it is interrupted at any moment and started again, it resumes from its last saved state and ends with the
     same weights. Under torchrun it trains on several GPUs.
 
     Args:
-        audio: audio shards of the training clips.
-        embeddings: the teacher's embeddings of them; clips that lack either are left out.
-        eval_audio: audio shards of the eval clips, on which the student is judged.
-        eval_embeddings: the teacher's embeddings of them.
-        student: architecture, window_s and settings of the architecture, e.g. width_mult.
-        recipe: how the student is optimised.
-        outputs: the files to write.
-        clusters: clusters of the training clips; needed if n_clusters is above 0.
-        segments: segment lists with the training clips' labels; needed if prediction_weight is above 0.
-        classes: the list of classes, index,mid,display_name; needed then, too.
-        pretrained: pretrained weights of the backbone.
-        loss: name of the loss, a key of ssondo.distill.losses.LOSSES.
-        loss_options: further options of that loss.
-        temperature: of losses that have one.
-        masking: correct or published, of losses that leave pairs out.
-        prediction_weight: of a binary cross-entropy on labels, from 0 (none) to 1 (nothing else); the
-            loss has the rest. The mapping head then also has an output for each class, after the others.
-        n_clusters: number of clusters; 0 for none.
-        sampling: draw evenly over clusters, or uniform over clips; without clusters it is uniform.
-        center: subtract the teacher's mean embedding over the training clips.
-        runtime: how the training is run.
+        audio: Audio shards of the training clips.
+        embeddings: Embedding shards of the training clips; clips that lack audio or an embedding are not used.
+        eval_audio: Audio shards of the eval clips, on which the student is evaluated.
+        eval_embeddings: Embedding shards of the eval clips.
+        student: Architecture, window_s and settings of the architecture such as width_mult, as JSON.
+        config: Settings of the optimisation.
+        outputs: Files that are written.
+        clusters: Path of the clusters of the training clips; required if n_clusters is above 0.
+        segments: Segment lists with the labels of the training clips; required if prediction_weight is above 0.
+        classes: Class list with the columns index, mid and display_name; required if prediction_weight is above 0.
+        pretrained: Path of pretrained weights of the backbone; without it the weights are random.
+        loss: Name of the loss, a key of ssondo.distill.losses.LOSSES.
+        loss_options: Further options of the loss, as JSON.
+        temperature: Temperature of the losses that have one.
+        masking: Masking of excluded pairs in losses that exclude pairs: correct or published.
+        prediction_weight: Weight of a binary cross-entropy on the labels, from 0 to 1; the distillation loss has the
+            remaining weight. Above 0 the mapping head has an additional output for each class.
+        n_clusters: Number of clusters; 0 for no clusters.
+        sampling: Sampling of training clips: clusters (all clusters equally often) or uniform. Without clusters it
+            is uniform.
+        center: Whether the mean of the training embeddings is subtracted from all embeddings.
+        runtime: Use of the machine.
+
+    Raises:
+        SsondoError: If a setting or a file cannot be used, or the loss is not finite.
+        TransientError: After SIGTERM, once the state is saved.
     """
     if sampling not in SAMPLINGS:
         raise SsondoError(f"sampling is {sampling!r}; it must be one of {', '.join(SAMPLINGS)}")
     options = losses.supported_options(loss, temperature=temperature, masking=masking) | (loss_options or {})
-    loss_function = losses.build(loss, **options)
-    if loss_function.needs_clusters and not n_clusters:
-        raise SsondoError(f"loss {loss!r} compares clusters; set n_clusters above 0")
-    combined = losses.Combined(BinaryCrossEntropy(), loss_function, prediction_weight)
+    distillation_loss = losses.build(loss, **options)
+    if distillation_loss.needs_clusters and not n_clusters:
+        raise SsondoError(f"loss {loss!r} needs clusters; set n_clusters above 0")
+    combined = losses.Combined(BinaryCrossEntropy(), distillation_loss, prediction_weight)
     if prediction_weight and (not segments or classes is None):
         raise SsondoError(
-            f"prediction_weight is {prediction_weight:g}, which needs labels; give --segments and --classes"
+            f"prediction_weight is {prediction_weight:g}, which needs labels; add --segments and --classes"
         )
-    with init_distributed(runtime.device) as job:
-        known, unseen = PairedDataset(audio, embeddings, "training"), PairedDataset(eval_audio, eval_embeddings, "eval")
-        if known.teacher.embedding_dim != unseen.teacher.embedding_dim:
+    with init_distributed(runtime.device) as context:
+        teacher, eval_teacher = EmbeddingDataset(embeddings), EmbeddingDataset(eval_embeddings)
+        dim = teacher.embedding_dim
+        if dim != eval_teacher.embedding_dim:
             raise SsondoError(
-                f"training embeddings have {known.teacher.embedding_dim} values, eval embeddings "
-                f"{unseen.teacher.embedding_dim}; give one teacher's shards"
+                f"training embeddings have {dim} values, eval embeddings {eval_teacher.embedding_dim}; "
+                "give the shards of one teacher"
             )
+        train_set = PairedDataset(audio, teacher, "training")
+        eval_set = PairedDataset(eval_audio, eval_teacher, "eval")
         if center:
-            known.mean = unseen.mean = known.mean_embedding()
-        labels = _clusters_of(known.clip_ids, clusters, n_clusters) if n_clusters else None
-        if labels is not None and sampling == "clusters":
-            weights = balanced_weights(labels)
+            train_set.offset = eval_set.offset = _mean_embedding(train_set)
+        cluster_of = _read_clusters(clusters, n_clusters, train_set.clip_ids) if n_clusters else None
+        if cluster_of is not None and sampling == "clusters":
+            weights = balanced_weights(cluster_of)
         else:
-            weights = uniform_weights(len(known))
-        classified = _Labels(known.clip_ids, segments, classes) if prediction_weight and segments and classes else None
-        dim = known.teacher.embedding_dim
-        n_outputs = dim if classified is None else dim + classified.n_classes
+            weights = uniform_weights(len(train_set))
+        targets: Callable[[np.ndarray], np.ndarray] = train_set.targets
+        n_classes, labels_digest = 0, None
+        if prediction_weight and segments and classes:
+            labels = LabelDataset(segments, classes)
+            label_rows = _rows_of(train_set.clip_ids, labels)
+            targets = _concatenated(train_set.targets, lambda clips: labels.read(label_rows[clips]))
+            n_classes, labels_digest = labels.n_classes, labels.digest(label_rows)
+        eval_targets = torch.from_numpy(eval_set.targets(np.arange(len(eval_set))))
+        constant_cosine = _cosine(torch.from_numpy(_mean_direction(train_set))[None], eval_targets)
 
-        built = to_device(build_student(student, n_outputs=n_outputs, seed=recipe.seed, pretrained=pretrained), job)
-        name = f"distill {_teacher_name(embeddings[0])} -> {built.settings['architecture']}"
-        serve = partial(make_log_mel_cache, student=built, job=job, runtime=runtime, name=name)
-        examples = TrainingData(
-            inputs=serve(known.audio, known.rows, weights=weights),
-            targets=known.targets if classified is None else classified.beside(known.targets),
-            weights=weights,
-            clusters=labels if loss_function.needs_clusters else None,
-        )
-        eval_inputs = serve(unseen.audio, unseen.rows, beside=examples.inputs)
-        wanted = torch.from_numpy(unseen.targets(np.arange(len(unseen))))
-        constant_cosine = _cosine(torch.from_numpy(known.mean_direction())[None], wanted)
-
-        def evaluate() -> Row:
-            outputs = predict(built, eval_inputs, batch_size=recipe.batch_size, runtime=runtime, job=job)[:, :dim]
+        def evaluate(student: Student, predictions: Tensor) -> Row:
+            mapped = predictions[:, :dim]
             return {
-                "eval_cosine": _cosine(outputs, wanted),
+                "eval_cosine": _cosine(mapped, eval_targets),
                 "constant_cosine": constant_cosine,
-                "eval_nn_agreement": nearest_neighbour_agreement(outputs.to(job.device), wanted.to(job.device)),
+                "eval_nn_agreement": nearest_neighbour_agreement(
+                    mapped.to(context.device), eval_targets.to(context.device)
+                ),
             }
 
-        told = {
-            "loss": {"name": loss, **options},
-            "sampling": sampling,
-            "n_clusters": n_clusters,
-            "center": center,
-            "pretrained": None if pretrained is None else file_digest(pretrained),
-            "clusters": None if labels is None else array_digest(labels),
-            "prediction_weight": prediction_weight,
-            "labels": None if classified is None else classified.digest(),
-            "audio": known.audio.digests,
-            "embeddings": known.teacher.digests,
-        }
-        rows = train(
-            built,
-            loss_function if classified is None else SplitOutputLoss(combined, dim),
-            examples,
-            evaluate,
-            recipe,
-            job=job,
-            runtime=runtime,
-            running=resume_path(outputs.out),
-            identity=fingerprint(built, recipe, __name__, **told),
-            journal=TrainingLogger(outputs, name=name, n_epochs=recipe.epochs, scores=SCORES),
-        )
-        if not job.first:
-            return
-        save_results(
-            built,
-            rows,
+        run_training(
+            "distill",
+            Objective(
+                loss=SplitOutputLoss(combined, dim) if n_classes else distillation_loss,
+                n_outputs=dim + n_classes,
+                targets=targets,
+                weights=weights,
+                evaluate=evaluate,
+                scores=SCORES,
+                clusters=cluster_of if distillation_loss.needs_clusters else None,
+            ),
+            train_set,
+            eval_set,
+            student=student,
+            pretrained=pretrained,
+            config=config,
             outputs=outputs,
-            provenance={
-                "verb": "distill",
-                "recipe": asdict(recipe),
-                **told,
-                "clip_list_sha256": clip_list_digest(known.clip_ids),
-                "center": None if known.mean is None else known.mean.tolist(),
-                "environment": describe_machine(str(job.device), job.world_size),
+            runtime=runtime,
+            context=context,
+            module=__name__,
+            name=f"distill {_teacher_name(embeddings[0])} ->",
+            summary=f"{loss}, k={n_clusters}",
+            settings={
+                "loss": {"name": loss, **options},
+                "sampling": sampling,
+                "n_clusters": n_clusters,
+                "center": center,
+                "clusters": None if cluster_of is None else array_digest(cluster_of),
+                "prediction_weight": prediction_weight,
+                "labels": labels_digest,
+                "embeddings": teacher.digests,
             },
-            title=f"{name}, {loss}, k={n_clusters}, seed {recipe.seed}",
-            scores=SCORES,
+            # The mean, which an application needs to compare outputs with the teacher, replaces the setting.
+            provenance={"center": None if train_set.offset is None else train_set.offset.tolist()},
         )
-        last = rows[-1]
-        log.info(
-            "%s: %s, k=%d, seed %d, %d steps, eval cosine %.3f (constant %.3f), the teacher's nearest neighbour for "
-            "%.0f %% of clips, %.0f s -> %s",
-            name,
-            loss,
-            n_clusters,
-            recipe.seed,
-            last["step"],
-            last["eval_cosine"],
-            last["constant_cosine"],
-            100 * (last["eval_nn_agreement"] or 0),
-            last["seconds"],
-            outputs.out,
-        )
-
-
-class PairedDataset:
-    """Clips that have both sound and an embedding.
-
-    Attributes:
-        clip_ids: their names.
-        rows: their positions in `audio`.
-        mean: subtracted from each embedding, or None.
-    """
-
-    def __init__(self, audio: list[Path], embeddings: list[Path], what: str) -> None:
-        self.audio, self.teacher = AudioDataset(audio), EmbeddingDataset(embeddings)
-        self.rows, self._teacher_rows = intersect_ids(self.audio.clip_ids, self.teacher.clip_ids)
-        self.clip_ids = [self.audio.clip_ids[row] for row in self.rows]
-        self.mean: np.ndarray | None = None
-        counts = (
-            f"{len(self)} {what} clips have sound and an embedding; {len(self.audio.clip_ids) - len(self)} with sound "
-            f"have no embedding, {len(self.teacher.clip_ids) - len(self)} with an embedding have no sound, "
-            f"{self.audio.n_absent} are listed without sound"
-        )
-        if not len(self):
-            raise SsondoError(f"{counts}; give the audio and embedding shards of one clip list")
-        log.info("%s", counts)
-
-    def __len__(self) -> int:
-        return len(self.clip_ids)
-
-    def targets(self, clips: np.ndarray) -> np.ndarray:
-        """The teacher's embeddings of clips, centred if there is a mean; float32, shape (n, dim)."""
-        found = self.teacher.read(self._teacher_rows[clips])
-        return found if self.mean is None else found - self.mean
-
-    def _blocks(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self), _ROWS_AT_ONCE):
-            yield self.targets(np.arange(start, min(start + _ROWS_AT_ONCE, len(self))))
-
-    def mean_embedding(self) -> np.ndarray:
-        """Mean of the embeddings, float32, shape (dim,)."""
-        return (sum(block.sum(axis=0, dtype=np.float64) for block in self._blocks()) / len(self)).astype(np.float32)
-
-    def mean_direction(self) -> np.ndarray:
-        """The output that has the highest mean cosine with the embeddings if it is the same for every clip.
-
-        That is the mean of the embeddings' directions; float32, shape (dim,).
-        """
-        return sum(
-            (block / np.linalg.norm(block, axis=1, keepdims=True).clip(1e-12)).sum(axis=0, dtype=np.float64)
-            for block in self._blocks()
-        ).astype(np.float32)
-
-
-class _Labels:
-    """Classes of the training clips, for the part of the loss that is on labels."""
-
-    def __init__(self, clip_ids: list[str], segments: list[Path], classes: Path) -> None:
-        mids = read_classes(classes)
-        listed = read_labels(segments, mids)
-        without = [clip for clip in clip_ids if clip not in listed]
-        if without:
-            raise SsondoError(
-                f"{len(without)} training clips stand in no segment list (the first is {without[0]}); "
-                "give the lists that their shards were made from"
-            )
-        self._clip_ids = clip_ids
-        self._classes = [listed[clip] for clip in clip_ids]
-        self.n_classes = len(mids)
-
-    def beside(self, targets: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-        """`targets` with the multi-hot labels after them: shape (n, dim + n_classes)."""
-
-        def both(clips: np.ndarray) -> np.ndarray:
-            labels = multi_hot([self._classes[clip] for clip in clips], self.n_classes)
-            return np.concatenate([targets(clips), labels], axis=1)
-
-        return both
-
-    def digest(self) -> str:
-        """Digest of all clips' labels."""
-        return content_digest({c: str(classes) for c, classes in zip(self._clip_ids, self._classes, strict=True)})
 
 
 class SplitOutputLoss:
-    """A combined loss of outputs whose first `dim` are the teacher's, and the rest a logit for each class."""
+    """Combined loss of outputs whose first `dim` values are an embedding and whose others are logits of classes."""
 
     def __init__(self, combined: losses.Combined, dim: int) -> None:
         self._combined = combined
@@ -299,25 +188,46 @@ class SplitOutputLoss:
     def with_components(
         self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Criterion`; output and target are (batch, dim + n_classes)."""
+        """See `Criterion`; output and target have the shape (batch, dim + n_classes)."""
         (mapped, logits), (teacher, labels) = ((x[:, : self._dim], x[:, self._dim :]) for x in (output, target))
         return self._combined.with_components(logits, labels, mapped, teacher, clusters, mix)
 
 
-def _clusters_of(clip_ids: list[str], path: Path | None, n_clusters: int) -> np.ndarray:
-    """Cluster of each clip, int64, shape (n_clips,)."""
-    if path is None:
-        raise SsondoError(f"n_clusters is {n_clusters}, but no clusters were given; add --clusters, or set it to 0")
-    with Clusters(path) as found:
-        if len(found.centroids) != n_clusters:
-            raise SsondoError(
-                f"{path}: has {len(found.centroids)} clusters, n_clusters is {n_clusters}; give the right file"
-            )
-        cluster_of = dict(zip(found.clip_ids, found.cluster.tolist(), strict=True))
-    without = [clip for clip in clip_ids if clip not in cluster_of]
-    if without:
+def _rows_of(clip_ids: list[str], labels: LabelDataset) -> np.ndarray:
+    """Return the position of each clip in `labels`, shape (n_clips,)."""
+    _, rows = intersect_ids(clip_ids, labels.clip_ids)
+    if len(rows) < len(clip_ids):
+        missing = sorted(set(clip_ids) - set(labels.clip_ids), key=clip_ids.index)
         raise SsondoError(
-            f"{path}: {len(without)} training clips have no cluster (the first is {without[0]}); "
+            f"{len(missing)} training clips are in no segment list (the first is {missing[0]}); "
+            "give the lists from which their shards were made"
+        )
+    return rows
+
+
+def _concatenated(
+    first: Callable[[np.ndarray], np.ndarray], second: Callable[[np.ndarray], np.ndarray]
+) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda clips: np.concatenate([first(clips), second(clips)], axis=1)
+
+
+def _read_clusters(path: Path | None, n_clusters: int, clip_ids: list[str]) -> np.ndarray:
+    """Return the cluster of each clip, int64, shape (n_clips,)."""
+    if path is None:
+        raise SsondoError(
+            f"n_clusters is {n_clusters}, but there is no file of clusters; add --clusters, or set it to 0"
+        )
+    with Clusters(path) as file:
+        if len(file.centroids) != n_clusters:
+            raise SsondoError(
+                f"{path}: has {len(file.centroids)} clusters, but n_clusters is {n_clusters}; give the file with "
+                f"{n_clusters} clusters"
+            )
+        cluster_of = dict(zip(file.clip_ids, file.cluster.tolist(), strict=True))
+    missing = [clip for clip in clip_ids if clip not in cluster_of]
+    if missing:
+        raise SsondoError(
+            f"{path}: {len(missing)} training clips have no cluster (the first is {missing[0]}); "
             "make the clusters again from the same embeddings"
         )
     return np.array([cluster_of[clip] for clip in clip_ids], dtype=np.int64)
@@ -328,27 +238,49 @@ def _teacher_name(embeddings: Path) -> str:
         return str(shard.settings.get("teacher", {}).get("kind", "teacher"))
 
 
+def _target_chunks(dataset: PairedDataset) -> Iterator[np.ndarray]:
+    for start in range(0, len(dataset), _ROWS_PER_CHUNK):
+        yield dataset.targets(np.arange(start, min(start + _ROWS_PER_CHUNK, len(dataset))))
+
+
+def _mean_embedding(dataset: PairedDataset) -> np.ndarray:
+    """Return the mean of the embeddings, float32, shape (dim,)."""
+    total = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in _target_chunks(dataset))
+    return (total / len(dataset)).astype(np.float32)
+
+
+def _mean_direction(dataset: PairedDataset) -> np.ndarray:
+    """Return the sum of the normalised embeddings, float32, shape (dim,).
+
+    Of all outputs that are equal for every clip, it has the highest mean cosine with the embeddings.
+    """
+    return sum(
+        (chunk / np.linalg.norm(chunk, axis=1, keepdims=True).clip(1e-12)).sum(axis=0, dtype=np.float64)
+        for chunk in _target_chunks(dataset)
+    ).astype(np.float32)
+
+
 def _cosine(outputs: Tensor, targets: Tensor) -> float:
     return float(F.cosine_similarity(outputs, targets, dim=1).double().mean())
 
 
 def nearest_neighbour_agreement(outputs: Tensor, targets: Tensor) -> float:
-    """Share of clips whose nearest other clip, by cosine, is the same for student and teacher.
+    """Return the fraction of clips whose nearest other clip, by cosine, is the same for student and teacher.
 
     Args:
-        outputs: of the student, shape (n_clips, dim), at least two clips; the first 5,000 count.
-        targets: of the teacher, shape (n_clips, dim).
+        outputs: Outputs of the student for at least two clips, shape (n_clips, dim); only the first 5,000 are used.
+        targets: Embeddings of the teacher, shape (n_clips, dim).
 
     Returns:
-        In [0, 1]; chance is 1 / (n_clips - 1).
+        Fraction in [0, 1]; chance level is 1 / (n_clips - 1).
     """
-    nearest = []
+    neighbours = []
     for vectors in (outputs, targets):
-        unit = F.normalize(vectors[:_MOST_NEIGHBOURS], dim=1)
-        found = []
-        for start in range(0, len(unit), _ROWS_AT_ONCE):
-            similarity = unit[start : start + _ROWS_AT_ONCE] @ unit.T
+        unit = F.normalize(vectors[:_MAX_NEIGHBOUR_CLIPS], dim=1)
+        chunks = []
+        for start in range(0, len(unit), _ROWS_PER_CHUNK):
+            similarity = unit[start : start + _ROWS_PER_CHUNK] @ unit.T
             similarity.diagonal(start).fill_(-torch.inf)
-            found.append(similarity.argmax(dim=1))
-        nearest.append(torch.cat(found))
-    return float((nearest[0] == nearest[1]).double().mean())
+            chunks.append(similarity.argmax(dim=1))
+        neighbours.append(torch.cat(chunks))
+    return float((neighbours[0] == neighbours[1]).double().mean())

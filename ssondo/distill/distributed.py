@@ -1,8 +1,8 @@
-"""The processes that train one student together, and their devices.
+"""Training on several processes: one process per GPU, started by torchrun.
 
-with started_job("auto") as job:      # joins the processes that torchrun started, if it did
-    own = job.part(rows)              # this process's share of a batch
-    outputs = job.gather(student(own))
+with init_distributed("auto") as context:       # joins the processes that torchrun started, if any
+    own_rows = context.local_slice(rows)        # this process's slice of a batch
+    outputs = context.gather(student(own_rows))
 """
 
 import logging
@@ -25,80 +25,79 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process's place among those that train one student together."""
+    """Device and rank of this process, and the exchange with the other processes of the training."""
 
     device: torch.device
     rank: int = 0
     world_size: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this process writes files and messages."""
+    def is_main(self) -> bool:
+        """Whether this process writes the files and log messages."""
         return self.rank == 0
 
-    def part(self, rows: np.ndarray) -> np.ndarray:
-        """This process's share of a batch."""
+    def local_slice(self, rows: np.ndarray) -> np.ndarray:
+        """Return this process's slice of a batch."""
         return np.array_split(rows, self.world_size)[self.rank]
 
     def gather(self, outputs: Tensor) -> Tensor:
-        """All processes' outputs, end to end; only this one's carry a gradient."""
+        """Concatenate the outputs of all processes; gradients flow only into those of this process."""
         if self.world_size == 1:
             return outputs
-        parts = [torch.empty_like(outputs) for _ in range(self.world_size)]
-        dist.all_gather(parts, outputs.detach().contiguous())
-        parts[self.rank] = outputs
-        return torch.cat(parts)
+        slices = [torch.empty_like(outputs) for _ in range(self.world_size)]
+        dist.all_gather(slices, outputs.detach().contiguous())
+        slices[self.rank] = outputs
+        return torch.cat(slices)
 
     @torch.no_grad()
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Give every process the sum of all processes' gradients.
+        """Replace each gradient by its sum over all processes.
 
-        Not by DistributedDataParallel: it puts gradients together in the order in which they were ready when it began,
-        and three or more numbers are not the same in any order. A training that goes on would end with other bits.
+        DistributedDataParallel is not used: it fixes the order of its buckets in the first step, and
+        floating-point sums depend on the order, so a resumed training would not be bit-identical.
         """
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self.world_size == 1 or not gradients:
             return
         total = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(total)
-        parts = total.split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+        for gradient, values in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(values.view_as(gradient))
 
-    def share(self, model: nn.Module) -> None:
-        """Give every process the first one's weights and statistics."""
+    def broadcast_weights(self, model: nn.Module) -> None:
+        """Copy the main process's weights and buffers to all processes."""
         if self.world_size > 1:
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, 0)
 
     def broadcast_object(self, make: Callable[[], T]) -> T:
-        """What `make` gives in the first process, in all of them; the others need not see its files."""
+        """Return the main process's result of `make` in all processes; the others need not see its files."""
         if self.world_size == 1:
             return make()
-        shared = [make() if self.first else None]
+        shared = [make() if self.is_main else None]
         dist.broadcast_object_list(shared, src=0, device=self.device)
         return cast(T, shared[0])
 
     def barrier(self) -> None:
-        """Wait for the other processes."""
+        """Wait until all processes have reached this call."""
         if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
 def init_distributed(device: str) -> Iterator[DistributedContext]:
-    """Join the other processes that torchrun started, if it did, and choose the device.
+    """Join the processes that torchrun started, if any, and select the device.
 
     Args:
-        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1".
+        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:1".
 
     Raises:
-        SsondoError: if there is no such device.
+        SsondoError: If the device cannot be used.
     """
     world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    shared = False
+    gpus_are_shared = False
     if world_size > 1 and device in ("auto", "cuda") and (n_gpus := torch.cuda.device_count()):
-        shared = n_gpus < int(os.environ["LOCAL_WORLD_SIZE"])
+        gpus_are_shared = n_gpus < int(os.environ["LOCAL_WORLD_SIZE"])
         device = f"cuda:{int(os.environ['LOCAL_RANK']) % n_gpus}"
     chosen = resolve_device(device)
     if chosen.type == "cuda":
@@ -112,9 +111,9 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
         yield DistributedContext(chosen)
         return
     if rank > 0:
-        logging.getLogger(__package__).setLevel(logging.WARNING)
+        logging.getLogger("ssondo").setLevel(logging.WARNING)
     # NCCL refuses two processes on one GPU.
-    dist.init_process_group("nccl" if chosen.type == "cuda" and not shared else "gloo")
+    dist.init_process_group("nccl" if chosen.type == "cuda" and not gpus_are_shared else "gloo")
     try:
         yield DistributedContext(chosen, rank, world_size)
     finally:
@@ -122,9 +121,9 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
 
 
 def use_deterministic_algorithms() -> None:
-    """Let two trainings on one kind of GPU end with the same bits; call it before the first product of matrices."""
-    # cuBLAS reads it when it starts; without it two runs may differ in the last bits.
+    """Make two trainings on GPUs of one kind bit-identical. Call it before the first matrix product."""
+    # cuBLAS reads this variable when it starts; without it two runs may differ in the last bits.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Nothing here reads memory that it has not written, so none has to be filled first.
+    # The code reads no uninitialised memory, so filling it would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

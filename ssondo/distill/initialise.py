@@ -1,4 +1,4 @@
-"""Students that have learned nothing: the floor that trained ones are compared with."""
+"""Untrained students: the baseline with random weights."""
 
 import logging
 from collections.abc import Iterator
@@ -13,29 +13,10 @@ from ssondo.distill.sampler import Sampler, uniform_weights
 from ssondo.distill.update_bn import update_bn
 from ssondo.errors import SsondoError
 from ssondo.students.checkpoint import save_student
-from ssondo.students.student import Student, build_student
+from ssondo.students.student import build_student
 from ssondo.system.hardware import describe_machine
 
 log = logging.getLogger(__name__)
-
-
-def _measure_statistics(student: Student, audio: list[Path], n_batches: int, batch_size: int, seed: int) -> None:
-    """Measure what batch norms divide by, on training clips drawn evenly; the weights stay random."""
-    clips = AudioDataset(audio)
-    if clips.sample_rate != student.sample_rate:
-        raise SsondoError(
-            f"the clips have {clips.sample_rate} Hz and the student takes {student.sample_rate}; "
-            f"make them with audioset.sample_rate: {student.sample_rate}"
-        )
-    sampler = Sampler(uniform_weights(len(clips.clip_ids)), seed=seed, batch_size=batch_size)
-
-    def log_mels() -> Iterator[Tensor]:
-        for step in range(n_batches):
-            waveforms = torch.from_numpy(clips.read(sampler.draw(0, step)))
-            yield student.log_mel(waveforms.float() / 32768)
-
-    with torch.no_grad():
-        update_bn(student, log_mels())
 
 
 def initialise(
@@ -49,30 +30,40 @@ def initialise(
     bn_update_batches: int = 0,
     batch_size: int = 64,
 ) -> None:
-    """Write a student that has learned nothing: the floor row of the tables.
+    """Write an untrained student: the random baseline of the tables.
 
-    Where trained students have their batch norms' statistics measured at the end, this one has too:
-    without, a deep network of random weights puts all clips in one place and the floor is no floor.
+    If the statistics of batch normalisation are recomputed at the end of trainings, they must be computed here
+    too: without them a deep network with random weights maps all clips to one point.
 
     Args:
-        student: architecture, window_s and settings of the architecture, e.g. width_mult.
-        seed: of the weights; distill and supervise start from the same ones.
-        out: the student's checkpoint.
-        n_outputs: size of the mapping head's output, which nothing downstream sees.
-        pretrained: pretrained weights of the backbone.
-        audio: audio shards of the training clips; needed if bn_update_batches is above 0.
-        bn_update_batches: batches of training clips that batch norms are measured on; 0 for none.
-        batch_size: clips in such a batch.
+        student: Architecture, window_s and settings of the architecture such as width_mult, as JSON.
+        seed: Seed of the weights; distill and supervise start from the same weights.
+        out: Path of the student checkpoint that is written.
+        n_outputs: Number of outputs of the mapping head, which embeddings do not depend on.
+        pretrained: Path of pretrained weights of the backbone; without it the weights are random.
+        audio: Audio shards of the training clips; required if bn_update_batches is above 0.
+        bn_update_batches: Number of batches of training clips on which the statistics of batch normalisation are
+            computed; 0 for none.
+        batch_size: Number of clips in such a batch.
 
     Raises:
-        SsondoError: if the student's settings are not known, or there are no clips to measure on, or they have another
-            sample rate than the student.
+        SsondoError: If a setting of the student does not exist, if the audio shards are missing, or if their sample
+            rate is not that of the student.
     """
-    built = build_student(student, n_outputs=n_outputs, seed=seed, pretrained=pretrained)
+    model = build_student(student, n_outputs=n_outputs, seed=seed, pretrained=pretrained)
     if bn_update_batches:
         if not audio:
-            raise SsondoError(f"initialise: bn_update_batches {bn_update_batches} needs audio shards, give --audio")
-        _measure_statistics(built, audio, bn_update_batches, batch_size, seed)
+            raise SsondoError(f"bn_update_batches is {bn_update_batches}, which needs audio shards; add --audio")
+        clips = AudioDataset(audio)
+        clips.check_sample_rate(model.sample_rate)
+        sampler = Sampler(uniform_weights(len(clips.clip_ids)), seed=seed, batch_size=batch_size)
+
+        def log_mels() -> Iterator[Tensor]:
+            for step in range(bn_update_batches):
+                waveforms = torch.from_numpy(clips.read(sampler.draw(0, step)))
+                yield model.log_mel(waveforms.float() / 32768)
+
+        update_bn(model, log_mels())
     provenance = {
         "verb": "initialise",
         "seed": seed,
@@ -80,11 +71,6 @@ def initialise(
         "bn_update_batches": bn_update_batches,
         "environment": describe_machine(),
     }
-    save_student(out, built, provenance)
-    log.info(
-        "initialise %s: %s parameters, seed %d -> %s",
-        built.settings["architecture"],
-        f"{built.n_parameters:,}",
-        seed,
-        out,
-    )
+    save_student(out, model, provenance)
+    architecture = model.settings["architecture"]
+    log.info("initialise %s: %s parameters, seed %d -> %s", architecture, f"{model.n_parameters:,}", seed, out)

@@ -1,4 +1,4 @@
-"""Labels of clips, as segment lists have them: for training on them."""
+"""Labels of clips, as the segment lists contain them, as targets of a training."""
 
 import csv
 from collections.abc import Sequence
@@ -7,64 +7,73 @@ from pathlib import Path
 import numpy as np
 
 from ssondo.errors import SsondoError
+from ssondo.storage.atomic_files import content_digest
+from ssondo.storage.segments import read_segments
 
 
-def read_classes(path: Path) -> list[str]:
-    """Mids of the classes, by index.
+class LabelDataset:
+    """The labels of the clips in segment lists, as multi-hot vectors.
+
+    Args:
+        segments: Segment lists that `index` wrote.
+        classes: Class list with the columns index, mid and display_name.
+
+    Attributes:
+        clip_ids: Ids of the listed clips.
+        n_classes: Number of classes.
+        labels: Classes of each clip, ascending.
 
     Raises:
-        SsondoError: if the list is missing, broken or empty.
+        SsondoError: If a list is missing or broken, or has a label that is not a class.
+    """
+
+    noun = "entry in the segment lists"
+    files = "segment lists"
+
+    def __init__(self, segments: Sequence[Path], classes: Path) -> None:
+        mids = _read_mids(classes)
+        index_of = {mid: index for index, mid in enumerate(mids)}
+        labels_of: dict[str, list[int]] = {}
+        for path in segments:
+            for segment in read_segments(path):
+                unknown = [mid for mid in segment.labels if mid not in index_of]
+                if unknown:
+                    raise SsondoError(
+                        f"{path}: clip {segment.ytid} has the label {unknown[0]}, which is not in the class list "
+                        f"{classes}; make both lists again from one source"
+                    )
+                labels_of[segment.ytid] = sorted({index_of[mid] for mid in segment.labels})
+        self.n_classes = len(mids)
+        self.clip_ids = list(labels_of)
+        self.labels = list(labels_of.values())
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return the labels of the clips at positions `rows` in `clip_ids`, float32, 0 or 1, shape (n, n_classes)."""
+        multi_hot = np.zeros((len(rows), self.n_classes), dtype=np.float32)
+        for out, row in zip(multi_hot, rows, strict=True):
+            out[self.labels[row]] = 1
+        return multi_hot
+
+    def digest(self, rows: np.ndarray) -> str:
+        """Return a digest of the labels of the clips at positions `rows`."""
+        return content_digest({self.clip_ids[row]: str(self.labels[row]) for row in rows})
+
+
+def _read_mids(path: Path) -> list[str]:
+    """Return the mids of the classes by index.
+
+    Raises:
+        SsondoError: If the list is missing, broken or empty.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [(int(row["index"]), row["mid"]) for row in csv.DictReader(file)]
     except FileNotFoundError:
-        raise SsondoError(f"{path}: no such class list; make it with: snakemake {path}") from None
+        raise SsondoError(f"{path}: this class list does not exist; make it with: snakemake {path}") from None
     except (KeyError, TypeError, ValueError, csv.Error):
-        raise SsondoError(f"{path}: not a class list; expected lines index,mid,display_name") from None
+        raise SsondoError(f"{path}: not a class list; expected the columns index,mid,display_name") from None
     if not rows or sorted(index for index, _ in rows) != list(range(len(rows))):
-        raise SsondoError(f"{path}: has no classes numbered from 0; a corpus without labels cannot be supervised")
+        raise SsondoError(
+            f"{path}: has no classes with indices from 0; a training on labels needs a corpus with labels"
+        )
     return [mid for _, mid in sorted(rows)]
-
-
-def read_labels(segments: Sequence[Path], mids: Sequence[str]) -> dict[str, list[int]]:
-    """Classes of each clip that stands in a list, ascending.
-
-    Args:
-        segments: lists that `index` wrote.
-        mids: of the classes, by index.
-
-    Raises:
-        SsondoError: if a list is missing or broken, or has a label that is no class.
-    """
-    class_of = {mid: index for index, mid in enumerate(mids)}
-    found: dict[str, list[int]] = {}
-    for path in segments:
-        for clip, labels in _rows(path):
-            unknown = [mid for mid in labels if mid not in class_of]
-            if unknown:
-                raise SsondoError(
-                    f"{path}: clip {clip} has the label {unknown[0]}, which is not in the class list; "
-                    "make the lists again from one source"
-                )
-            found[clip] = sorted({class_of[mid] for mid in labels})
-    return found
-
-
-def _rows(path: Path) -> list[tuple[str, list[str]]]:
-    # Not index.read_segments: an edit of how lists are made must not train every student again.
-    try:
-        with path.open(encoding="ascii", newline="") as file:
-            return [(row["ytid"], [mid for mid in row["labels"].split(";") if mid]) for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        raise SsondoError(f"{path}: no such segment list; make it with: snakemake {path}") from None
-    except (KeyError, AttributeError, ValueError, csv.Error):
-        raise SsondoError(f"{path}: not a segment list of this project; make it with: snakemake {path}") from None
-
-
-def multi_hot(labels: Sequence[Sequence[int]], n_classes: int) -> np.ndarray:
-    """1 where a clip has a class, else 0; float32, shape (len(labels), n_classes)."""
-    found = np.zeros((len(labels), n_classes), dtype=np.float32)
-    for row, classes in enumerate(labels):
-        found[row, list(classes)] = 1
-    return found

@@ -1,28 +1,28 @@
-"""Losses between a student's output and its teacher's embedding, one class each.
+"""Losses between the output of a student and the embedding of its teacher.
 
-All take the same arguments, so the training loop knows only one:
+All have the same interface:
 
     loss = build("cosine")
     mapped = student(log_mel)             # (batch, dim)
     loss(mapped, teacher).backward()      # teacher: (batch, dim)
 """
 
-import inspect
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssondo.distill.augment import Mix
 from ssondo.distill.base_loss import Loss
-from ssondo.distill.mixup import Mix
 from ssondo.errors import SsondoError
+from ssondo.registry import check_options, parameters_of, unknown_name
 
 MASKINGS = ("correct", "published")
 
 
 class Cosine(Loss):
-    """Mean of 1 - cos(output, target): the paper's choice (S-SONDO, section 2.2).
+    """Mean of 1 - cos(output, target): the loss that the paper uses (S-SONDO, section 2.2).
 
     Shapes: output and target (batch, dim).
 
@@ -72,7 +72,7 @@ class MeanAbsoluteError(Loss):
 class KullbackLeibler(Loss):
     """KL(softmax(target / T) || softmax(output / T)) * T^2, mean over all elements (Hinton et al., 2015).
 
-    The published code divides by the number of elements, not of clips; so does this.
+    The mean is over elements and not over clips, as in the published code.
     Shapes: output and target (batch, dim).
 
         loss = KullbackLeibler(temperature=4.0)
@@ -95,8 +95,8 @@ class KullbackLeibler(Loss):
 class Contrastive(Loss):
     """Symmetric cross-entropy over cosine similarities: the paper's 'CLAP' loss.
 
-    After Radford et al., 2021, and Wu et al., 2023. Each clip has to find its own target among
-    those of the batch, and each target its clip.
+    After Radford et al., 2021, and Wu et al., 2023. Each clip is classified as its own target among
+    those of the batch, and each target as its own clip.
     Shapes: output and target (batch, dim).
 
         loss = Contrastive(temperature=0.1)
@@ -118,12 +118,13 @@ class Contrastive(Loss):
 
 
 class DecoupledContrastive(Loss):
-    """Decoupled contrastive loss: the positive is not in the denominator (Yeh et al., 2022); student to teacher only.
+    """Decoupled contrastive loss (Yeh et al., 2022), from student to teacher only.
 
-    A batch of one clip has no negatives and gives 0.
+    The positive is not part of the denominator. The loss of a batch of one clip, which has no
+    negatives, is 0.
     Shapes: output and target (batch, dim).
 
-        loss = RealContrastive(temperature=0.1)
+        loss = DecoupledContrastive(temperature=0.1)
         value = loss(student(log_mel), teacher)
         value.backward()
     """
@@ -141,13 +142,14 @@ class DecoupledContrastive(Loss):
 
 
 class ContrastiveNegClusters(Loss):
-    """InfoNCE whose negatives come from other clusters only (S-SONDO's cluster ablation).
+    """InfoNCE with negatives from other clusters only (S-SONDO's cluster ablation).
 
-    -log(e^p / (e^p + sum of e^n)), p the clip's own target, n the targets of other clusters. A
-    clip without any such negative is left out of the mean; a batch of one cluster gives 0.
+    The loss of a clip is -log(e^p / (e^p + sum of e^n)), where p is the logit of its own target and n
+    are those of the targets of other clusters. Clips without such negatives are excluded from the
+    mean; the loss of a batch of one cluster is 0.
 
-    `masking="published"` repeats the published code, where an excluded logit is multiplied by 0
-    and so adds e^0 = 1 to the sum.
+    `masking="published"` reproduces the published code, in which an excluded logit is multiplied by 0
+    and therefore adds e^0 = 1 to the sum.
     Shapes: output and target (batch, dim), clusters (batch,).
 
         loss = ContrastiveNegClusters(temperature=0.1)
@@ -176,13 +178,13 @@ class ContrastiveNegClusters(Loss):
 class SupervisedContrastive(Loss):
     """Supervised contrastive loss with clusters as labels (after Khosla et al., 2020), both directions.
 
-    -log(P / (P + N)), P the sum of e^logit over the other clips of the cluster, N over the clips
-    of other clusters; a clip's own target is in neither. A clip that lacks positives or negatives
-    is left out of the mean. `masking="published"` as in `ContrastiveNegClusters`; no clip lacks
-    anything there, since every excluded entry adds 1.
+    The loss of a clip is -log(P / (P + N)), where P is the sum of e^logit over the other clips of its
+    cluster and N the sum over the clips of other clusters; its own target is in neither. Clips
+    without positives or without negatives are excluded from the mean. `masking="published"` works as
+    in `ContrastiveNegClusters`; no clip is excluded then, since every excluded logit adds 1.
     Shapes: output and target (batch, dim), clusters (batch,).
 
-        loss = ClusterAware(temperature=0.1)
+        loss = SupervisedContrastive(temperature=0.1)
         value = loss(student(log_mel), teacher, clusters)
         value.backward()
     """
@@ -198,20 +200,21 @@ class SupervisedContrastive(Loss):
         """See `Loss`."""
         logits = _similarities(output, target, self.temperature)
         same = _same_cluster(clusters)
-        mates = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+        others_of_cluster = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
         directions = []
         for scores in (logits, logits.T):
-            positives, has_positives = _log_sum(scores, mates, self.masking)
+            positives, has_positives = _log_sum(scores, others_of_cluster, self.masking)
             negatives, has_negatives = _log_sum(scores, ~same, self.masking)
-            counted = has_positives & has_negatives  # the same in both directions: the masks are symmetric
+            counted = has_positives & has_negatives  # equal in both directions, since the masks are symmetric
             directions.append(torch.where(counted, torch.logaddexp(positives, negatives) - positives, 0.0))
         return (directions[0] + directions[1]) / 2, counted.to(logits.dtype)
 
 
 class CrossClusterGuidance(Loss):
-    """Minus the cosine between the student's and the teacher's centroid of a cluster, mean over the batch's clusters.
+    """Negative cosine between the student's and the teacher's centroid of a cluster, mean over clusters.
 
-    Centroids are means of unit vectors, of the clips in the batch (a part of S-SONDO's hybrid loss).
+    Centroids are means of the unit vectors of the clips in the batch (a component of S-SONDO's hybrid
+    loss).
     Shapes: output and target (batch, dim), clusters (batch,).
 
         loss = CrossClusterGuidance()
@@ -222,16 +225,16 @@ class CrossClusterGuidance(Loss):
     needs_clusters = True
 
     def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See `Loss`: a clip has its cluster's loss, and 1 / size of the cluster as its weight."""
+        """See `Loss`: each clip has the loss of its cluster and the weight 1 / size of the cluster."""
         same = _same_cluster(clusters).to(output.dtype)
-        # The sum of a cluster's unit vectors points where their mean does.
+        # The sum of the unit vectors of a cluster has the direction of their mean.
         student = F.normalize(same @ F.normalize(output, dim=1), dim=1)
         teacher = F.normalize(same @ F.normalize(target, dim=1), dim=1)
         return -(student * teacher).sum(dim=1), 1 / same.sum(dim=1)
 
 
 class Hybrid(Loss):
-    """Weighted sum of `Cosine`, `ClusterAware` and `CrossClusterGuidance` (S-SONDO's cluster ablation).
+    """Weighted sum of `Cosine`, `SupervisedContrastive` and `CrossClusterGuidance` (S-SONDO's cluster ablation).
 
     Shapes: output and target (batch, dim), clusters (batch,).
 
@@ -251,7 +254,7 @@ class Hybrid(Loss):
         masking: str = "correct",
     ) -> None:
         super().__init__()
-        self.parts = nn.ModuleList([Cosine(), SupervisedContrastive(temperature, masking), CrossClusterGuidance()])
+        self.components = nn.ModuleList([Cosine(), SupervisedContrastive(temperature, masking), CrossClusterGuidance()])
         self.weights = {
             "alignment": alignment_weight,
             "contrastive": contrastive_weight,
@@ -265,19 +268,19 @@ class Hybrid(Loss):
     def with_components(
         self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Criterion`; the parts are alignment, contrastive and cross_cluster."""
-        terms, parts = [], {}
-        for (name, weight), part in zip(self.weights.items(), self.parts, strict=True):
-            value = part(output, target, clusters, mix)
+        """See `Criterion`; the components are alignment, contrastive and cross_cluster."""
+        terms, components = [], {}
+        for (name, weight), component in zip(self.weights.items(), self.components, strict=True):
+            value = component(output, target, clusters, mix)
             terms.append(weight * value)
-            parts[name] = value.detach()
-        return torch.stack(terms).sum(), parts
+            components[name] = value.detach()
+        return torch.stack(terms).sum(), components
 
 
 class Combined(nn.Module):
     """`prediction_weight` * prediction loss + (1 - `prediction_weight`) * distillation loss (Hinton et al., 2015).
 
-    A weight of 0 is plain distillation, of 1 the supervised baseline; the term without weight is not computed.
+    A weight of 0 is plain distillation, a weight of 1 the supervised baseline; a term of weight 0 is not computed.
     Shapes: predictions and labels (batch, n_classes), output and teacher (batch, dim), clusters (batch,).
 
         loss = Combined(BinaryCrossEntropy(), Cosine(), prediction_weight=0.5)
@@ -302,7 +305,7 @@ class Combined(nn.Module):
         clusters: Tensor | None = None,
         mix: Mix | None = None,
     ) -> Tensor:
-        """The loss of a batch, a scalar; see the class for the shapes."""
+        """Compute the loss of a batch, a scalar; see the class for the shapes."""
         return self.with_components(predictions, labels, output, teacher, clusters, mix)[0]
 
     def with_components(
@@ -314,17 +317,17 @@ class Combined(nn.Module):
         clusters: Tensor | None = None,
         mix: Mix | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and its parts as `Criterion` has them: prediction, distillation and what that consists of."""
-        terms, parts = [], {}
+        """See `Criterion`; the components are prediction, distillation and the components of the latter."""
+        terms, components = [], {}
         if self.prediction_weight > 0:
             prediction = self.prediction(predictions, labels, None, mix)
             terms.append(self.prediction_weight * prediction)
-            parts["prediction"] = prediction.detach()
+            components["prediction"] = prediction.detach()
         if self.prediction_weight < 1:
-            distillation, its_parts = self.distillation.with_components(output, teacher, clusters, mix)
+            distillation, nested = self.distillation.with_components(output, teacher, clusters, mix)
             terms.append((1 - self.prediction_weight) * distillation)
-            parts |= {"distillation": distillation.detach(), **its_parts}
-        return torch.stack(terms).sum(), parts
+            components |= {"distillation": distillation.detach(), **nested}
+        return torch.stack(terms).sum(), components
 
 
 LOSSES: dict[str, type[Loss]] = {
@@ -342,27 +345,25 @@ LOSSES: dict[str, type[Loss]] = {
 
 
 def supported_options(name: str, **options: Any) -> dict[str, Any]:
-    """Those of `options` that the loss `name` has."""
-    known = inspect.signature(LOSSES[name]).parameters if name in LOSSES else {}
-    return {key: value for key, value in options.items() if key in known}
+    """Return those of `options` that the loss `name` has; none for an unknown loss."""
+    parameters = parameters_of(LOSSES[name]) if name in LOSSES else {}
+    return {key: value for key, value in options.items() if key in parameters}
 
 
 def build(name: str, **options: Any) -> Loss:
-    """Make the distillation loss `name`.
+    """Build a distillation loss.
 
     Args:
-        name: a key of `LOSSES`.
-        options: of that loss, e.g. `temperature`.
+        name: A key of `LOSSES`.
+        options: Options of that loss, e.g. `temperature`.
 
     Raises:
-        SsondoError: if there is no such loss, or it has no such option.
+        SsondoError: If there is no such loss, or if it has no such option.
     """
     if name not in LOSSES:
-        raise SsondoError(f"there is no loss {name!r}; choose one of {', '.join(LOSSES)}")
-    try:
-        return LOSSES[name](**options)
-    except TypeError as error:
-        raise SsondoError(f"loss {name!r}: {str(error).partition('() ')[2] or error}") from None
+        raise SsondoError(unknown_name("loss", name, LOSSES))
+    check_options(f"loss {name!r}", options, parameters_of(LOSSES[name]))
+    return LOSSES[name](**options)
 
 
 def _positive(name: str, value: float) -> float:
@@ -378,21 +379,21 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 
 def _similarities(output: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """Cosine of each output (rows) with each target (columns), divided by the temperature."""
+    """Return the cosine of each output (rows) and each target (columns), divided by the temperature."""
     return F.normalize(output, dim=1) @ F.normalize(target, dim=1).T / temperature
 
 
 def _same_cluster(clusters: Tensor | None) -> Tensor:
     if clusters is None:
-        raise SsondoError("this loss compares clusters, and none were given; set n_clusters above 0")
+        raise SsondoError("this loss needs clusters, but none were given; set n_clusters above 0")
     return clusters[:, None] == clusters[None, :]
 
 
 def _log_sum(logits: Tensor, kept: Tensor, masking: str) -> tuple[Tensor, Tensor]:
-    """Log of the sum of e^logit over the kept entries of each row, and which rows have any."""
+    """Return the log of the sum of e^logit over the kept entries of each row, and which rows have such entries."""
     if masking == "published":
         return torch.logsumexp(logits * kept, dim=1), torch.ones_like(kept[:, 0])
     any_kept = kept.any(dim=1)
-    # A row without entries would be log(0), whose gradient is NaN even when the row is left out after.
+    # A row without entries would give log(0), whose gradient is NaN even if the row is excluded afterwards.
     safe = kept | ~any_kept[:, None]
     return torch.logsumexp(logits.masked_fill(~safe, -torch.inf), dim=1), any_kept

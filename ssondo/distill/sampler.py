@@ -1,7 +1,7 @@
-"""Which clips make up a batch: sampling weights, and draws that are pure functions of their arguments.
+"""Sampling of the clips of each batch.
 
-A draw depends on (seed, epoch, step) alone and a rank takes its part of it, so a training that
-is resumed, or that runs on another number of devices, sees the same clips in the same batches.
+A batch depends only on the seed, the epoch and the step, and each process takes its slice of it. So a
+training that is resumed, or that runs on a different number of devices, sees the same batches.
 """
 
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ import numpy as np
 
 
 def uniform_weights(n_clips: int) -> np.ndarray:
-    """The same probability for each of `n_clips` clips, shape (n_clips,), float64."""
+    """Return the same probability for each of `n_clips` clips, float64, shape (n_clips,)."""
     if n_clips < 1:
-        raise ValueError("there are no clips to draw from")
+        raise ValueError("there are no clips to sample")
     return np.full(n_clips, 1 / n_clips)
 
 
 def balanced_weights(clusters: np.ndarray) -> np.ndarray:
-    """Sampling weight of each clip, inverse to the size of its cluster.
+    """Return sampling weights that are inverse to the size of a clip's cluster.
 
-    Every cluster that has clips is drawn equally often in expectation (Balanced Data Sampling,
+    In expectation all clusters that contain clips are drawn equally often (Balanced Data Sampling,
     S-SONDO section 2.3).
 
     Args:
-        clusters: cluster of each clip, shape (n_clips,), integers from 0.
+        clusters: Cluster of each clip, integers from 0, shape (n_clips,).
 
     Returns:
-        Probabilities, shape (n_clips,), float64, summing to 1.
+        Probabilities that sum to 1, float64, shape (n_clips,).
 
     Raises:
-        ValueError: if `clusters` is empty or has a negative entry.
+        ValueError: If `clusters` is empty or has a negative entry.
     """
     clusters = np.asarray(clusters)
     if not clusters.size or clusters.min() < 0:
@@ -39,18 +39,18 @@ def balanced_weights(clusters: np.ndarray) -> np.ndarray:
 
 
 def class_balanced_weights(labels: Sequence[Sequence[int]], n_classes: int, offset: float = 100) -> np.ndarray:
-    """Sampling weight of each clip: the sum over its labels of 1000 / (offset + count of the label).
+    """Return the sum over a clip's labels of 1000 / (offset + number of clips with the label).
 
-    The supervised baseline's sampler (EfficientAT, Schmid et al., 2023). The weights are relative:
-    they do not sum to 1, and a clip without labels has none.
+    This is the sampler of the supervised baseline (EfficientAT, Schmid et al., 2023). The weights are
+    relative: they do not sum to 1, and a clip without labels has weight 0.
 
     Args:
-        labels: classes of each clip, integers in [0, n_classes).
-        n_classes: number of classes.
-        offset: added to each count, so that the rarest classes do not dominate.
+        labels: Classes of each clip, integers in [0, n_classes).
+        n_classes: Number of classes.
+        offset: Added to each count, so that the rarest classes do not dominate.
 
     Returns:
-        Shape (n_clips,), float64.
+        Weights, float64, shape (n_clips,).
     """
     counts = np.zeros(n_classes)
     for classes in labels:
@@ -60,15 +60,15 @@ def class_balanced_weights(labels: Sequence[Sequence[int]], n_classes: int, offs
 
 
 class Sampler:
-    """Draws with replacement: which clips each step of the training sees.
+    """Draws the clips of each batch, with replacement.
 
     Args:
-        weights: relative probability of each clip, shape (n_clips,), at least one above 0.
-        seed: of the training.
-        batch_size: clips a step, over all ranks together.
+        weights: Relative probability of each clip, shape (n_clips,); at least one must be above 0.
+        seed: Seed of the training.
+        batch_size: Number of clips in a batch, over all processes together.
 
     Raises:
-        ValueError: if no clip can be drawn, or a weight is negative or not finite.
+        ValueError: If no clip can be drawn, or if a weight is negative or not finite.
     """
 
     def __init__(self, weights: np.ndarray, *, seed: int, batch_size: int) -> None:
@@ -81,19 +81,19 @@ class Sampler:
         self._batch_size = batch_size
 
     def draw(self, epoch: int, step: int, *, rank: int = 0, world_size: int = 1) -> np.ndarray:
-        """Clips of one step, or the part of them that one rank takes.
+        """Draw the clips of one batch, or one process's slice of them.
 
         Args:
-            epoch: counted from 0.
-            step: within the epoch, from 0.
-            rank: of the process, in [0, world_size).
-            world_size: number of processes; the ranks' parts, end to end, are the whole batch.
+            epoch: Number of the epoch, counted from 0.
+            step: Number of the step within the epoch, counted from 0.
+            rank: Rank of the process, in [0, world_size).
+            world_size: Number of processes; their slices in order of rank are the whole batch.
 
         Returns:
-            Row numbers, int64, shape (about batch_size / world_size,); (batch_size,) for one process.
+            Row numbers, int64, shape (batch_size,) for one process, else about batch_size / world_size of them.
         """
         uniform = np.random.default_rng([self._seed, epoch, step]).random(self._batch_size)
         rows = np.searchsorted(self._edges, uniform * self._edges[-1], side="right")
-        first, stop = (self._batch_size * part // world_size for part in (rank, rank + 1))
-        # Rounding may put the largest draws past the last edge.
-        return np.minimum(rows, self._last)[first:stop]
+        start, stop = (self._batch_size * number // world_size for number in (rank, rank + 1))
+        # Rounding may place the largest draws beyond the last edge.
+        return np.minimum(rows, self._last)[start:stop]

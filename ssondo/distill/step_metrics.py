@@ -1,4 +1,4 @@
-"""Numbers of each step, on their way from the device to the log."""
+"""Metrics of each step on their way from the device to the log, without a wait for the device."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,69 +11,84 @@ from torch import Tensor
 
 from ssondo.distill.distributed import DistributedContext
 
-_NO_PARTS: Mapping[str, float] = MappingProxyType({})
+_NO_COMPONENTS: Mapping[str, float] = MappingProxyType({})
 
 
-class Reading(NamedTuple):
-    """A step's number, loss, norm of the gradient, clips, and by name the parts of the loss."""
+class StepResult(NamedTuple):
+    """Metrics of one step.
+
+    Attributes:
+        step: Number of the step.
+        loss: Loss of the batch.
+        gradient_norm: Norm of the gradient before clipping.
+        clips: Clips of the batch.
+        components: Components of the loss by name.
+    """
 
     step: int
     loss: float
-    norm: float
+    gradient_norm: float
     clips: np.ndarray
-    parts: Mapping[str, float] = _NO_PARTS
+    components: Mapping[str, float] = _NO_COMPONENTS
 
 
 class StepMetrics:
-    """Loss and its parts, gradient norm and wish to stop of each step, on their way from the device.
+    """Delivers the metrics of each step one step late.
 
-    A step's numbers are looked at when the next step has been launched, so that a GPU never waits for Python to ask.
+    The values of a step are read after the next step has been launched, so a GPU never waits for Python.
 
     Attributes:
-        stop: whether any process wished to stop at the step before the last one pushed. All
-            processes see the same, and so stop after the same step.
+        stop: Whether a process asked to stop in the step before the last one pushed. The value is the
+            same in all processes, so they stop after the same step.
     """
 
-    def __init__(self, job: DistributedContext) -> None:
-        self._job = job
+    def __init__(self, context: DistributedContext) -> None:
+        self._context = context
         self._pending: tuple[int, Tensor, torch.cuda.Event | None, np.ndarray, list[str]] | None = None
-        self._wish = False
+        self._stop_requested = False
         self.stop = False
 
     def push(
-        self, step: int, loss: Tensor, parts: Mapping[str, Tensor], norm: Tensor, stop: bool, clips: np.ndarray
-    ) -> Reading | None:
-        """Take a step's numbers; return those of the step before."""
-        before = self.flush()
-        # Not at once in flush: the first process alone looks early, when it is about to save.
-        self.stop, self._wish = self._wish, False
-        wish = torch.tensor(float(stop), device=loss.device)
-        if self._job.world_size > 1:
-            dist.all_reduce(wish, dist.ReduceOp.MAX)
-        numbers = torch.stack([number.detach().double() for number in (loss, norm, wish, *parts.values())])
+        self,
+        step: int,
+        loss: Tensor,
+        components: Mapping[str, Tensor],
+        gradient_norm: Tensor,
+        stop: bool,
+        clips: np.ndarray,
+    ) -> StepResult | None:
+        """Take the values of a step, and whether this process asks to stop; return the metrics of the step before."""
+        previous = self.flush()
+        # Not set in `flush`: the main process flushes before it saves a state, the others do not.
+        self.stop, self._stop_requested = self._stop_requested, False
+        stop_requested = torch.tensor(float(stop), device=loss.device)
+        if self._context.world_size > 1:
+            dist.all_reduce(stop_requested, dist.ReduceOp.MAX)
+        scalars = (loss, gradient_norm, stop_requested, *components.values())
+        values = torch.stack([scalar.detach().double() for scalar in scalars])
         event = None
         if loss.device.type == "cuda":
-            host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
-            host.copy_(numbers, non_blocking=True)
+            host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            host.copy_(values, non_blocking=True)
             event = torch.cuda.Event()
             event.record()
-            numbers = host
-        self._pending = (step, numbers, event, clips, list(parts))
-        return before
+            values = host
+        self._pending = (step, values, event, clips, list(components))
+        return previous
 
-    def flush(self) -> Reading | None:
-        """Numbers of the step that has not been looked at yet."""
+    def flush(self) -> StepResult | None:
+        """Return the metrics of the last step, if they have not been returned yet."""
         if self._pending is None:
             return None
-        step, numbers, event, clips, names = self._pending
+        step, values, event, clips, names = self._pending
         self._pending = None
         if event is not None:
             event.synchronize()
-        loss, norm, wish, *parts = numbers.tolist()
-        self._wish = wish > 0
-        return Reading(step, loss, norm, clips, dict(zip(names, parts, strict=True)))
+        loss, gradient_norm, stop_requested, *components = values.tolist()
+        self._stop_requested = stop_requested > 0
+        return StepResult(step, loss, gradient_norm, clips, dict(zip(names, components, strict=True)))
 
     def device_is_busy(self) -> bool:
-        """Whether the device still works on the last step pushed; a CPU does not, it is what asks."""
+        """Return whether a GPU is still computing the last step pushed; a CPU never is."""
         event = self._pending[2] if self._pending else None
         return event is not None and not event.query()

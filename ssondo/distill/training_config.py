@@ -1,37 +1,39 @@
-"""The settings that every training has, distillation or not: options of both commands, in one place."""
+"""Settings that distillation and the supervised baseline share: options of both commands."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssondo.distill.lr_schedule import lr_lambda, schedule_of
+from ssondo.distill.lr_schedule import lr_lambda
 from ssondo.errors import SsondoError
 from ssondo.system.device import check_precision
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a student is optimised. Everything here changes the weights that come out.
+    """Settings of the optimisation. Each of them changes the trained weights.
 
     Attributes:
-        seed: of weights, draws, augmentation and dropout.
-        epochs: how many.
-        samples_per_epoch: clips drawn in an epoch, with replacement; whole batches only.
-        batch_size: clips a step, over all GPUs.
-        learning_rate: of Adam, at its peak.
-        schedule: of the learning rate: published (constant within an epoch), linear, or constant.
-        warmup_epochs: length of its ramp up.
-        decay_start_epoch: where its ramp down begins.
-        decay_epochs: length of the ramp down.
-        final_lr_fraction: share of the learning rate after it.
-        max_grad_norm: largest norm of the gradient.
-        mixup_alpha: of the Beta distribution, 0.3 in the supervised baseline; not given, no mixup.
-        freq_mask: SpecAugment, widest mask in mel bands; 0 is off.
-        time_mask: SpecAugment, widest mask in frames; 0 is off.
-        precision: of matrix products and convolutions: auto, float32, bf16 or fp16; auto is 16 bit on
+        seed: Seed of weight initialisation, clip sampling, augmentation and dropout.
+        epochs: Number of epochs.
+        samples_per_epoch: Number of clips drawn in one epoch, with replacement; an incomplete last batch is dropped.
+        batch_size: Number of clips in a batch, over all GPUs together.
+        learning_rate: Peak learning rate of Adam.
+        schedule: Learning-rate schedule: published (constant within an epoch), linear or constant.
+        warmup_epochs: Length of the warm-up in epochs.
+        decay_start_epoch: Epoch at which the learning rate starts to decay.
+        decay_epochs: Length of the decay in epochs.
+        final_lr_fraction: Learning rate after the decay, as a fraction of the peak.
+        max_grad_norm: Norm to which larger gradients are clipped.
+        mixup_alpha: Parameter of the Beta distribution from which mixup weights are drawn, 0.3 in the
+            supervised baseline. Without it there is no mixup.
+        freq_mask: Maximum width of SpecAugment's frequency mask in mel bands; 0 disables the mask.
+        time_mask: Maximum width of SpecAugment's time mask in frames; 0 disables the mask.
+        precision: Precision of matrix products and convolutions: auto, float32, bf16 or fp16. auto is 16 bit on
             a GPU and float32 on a CPU.
-        bn_update_batches: batches on which batch norms are measured before the student is judged or
-            saved, for short trainings; 0 keeps the running statistics.
+        bn_update_batches: Number of training batches on which the statistics of batch normalisation are
+            recomputed before the student is evaluated or saved, which short trainings need. 0 keeps the
+            running statistics.
     """
 
     seed: int
@@ -56,39 +58,43 @@ class TrainingConfig:
             if getattr(self, name) < 1:
                 raise SsondoError(f"{name} is {getattr(self, name)}; it must be at least 1")
         check_precision(self.precision)
+        self.lr_lambda()
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch, at least one."""
+        """Number of whole batches in an epoch, at least 1."""
         return max(1, self.samples_per_epoch // self.batch_size)
 
     def lr_lambda(self) -> Callable[[int], float]:
-        """The factor of the learning rate at each step.
+        """Return the factor of the learning rate as a function of the step.
 
         Raises:
-            SsondoError: if there is no such schedule.
+            SsondoError: If there is no such schedule.
         """
-        schedule = schedule_of(
-            self.schedule,
-            warmup_epochs=self.warmup_epochs,
-            decay_start_epoch=self.decay_start_epoch,
-            decay_epochs=self.decay_epochs,
-            final_lr_fraction=self.final_lr_fraction,
-        )
-        return lr_lambda(schedule, steps_per_epoch=self.steps_per_epoch)
+        options = {
+            "warmup_epochs": self.warmup_epochs,
+            "decay_start_epoch": self.decay_start_epoch,
+            "decay_epochs": self.decay_epochs,
+            "final_lr_fraction": self.final_lr_fraction,
+        }
+        if self.schedule == "constant":
+            options = {}
+        return lr_lambda(self.schedule, steps_per_epoch=self.steps_per_epoch, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How a training is run. Nothing here changes the weights beyond float error.
+    """Use of the machine. None of these settings changes the trained weights beyond rounding.
 
     Attributes:
-        device: auto, cpu, cuda.
-        num_workers: threads that read and decode, for each GPU.
-        cache_mb: memory in MB for log-mels, for each GPU: of the clips that are drawn most often. The rest is decoded.
-        compile: use torch.compile.
-        checkpoint_minutes: between two checkpoints of the running training.
-        validate_every: epochs between two looks at the eval clips; the last is always looked at.
+        device: Device that trains: auto (a GPU if there is one), cpu or cuda.
+        num_workers: Number of threads per GPU that read and decode clips.
+        cache_mb: Memory per GPU process for log-mels, in MB. It holds the clips that are drawn most often; the
+            others are decoded each time.
+        compile: Whether the student is compiled with torch.compile.
+        checkpoint_minutes: Interval in minutes at which the state of the training is saved for a restart.
+        validate_every: Interval in epochs at which the student is evaluated on the eval clips; the last epoch
+            is always evaluated.
     """
 
     device: str = "auto"
@@ -108,13 +114,14 @@ DEFAULT_RUNTIME = Runtime()
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """The files that a training leaves.
+    """Files that a training writes.
 
     Attributes:
-        out: the student's checkpoint.
-        history: CSV with a line for each epoch.
-        curves: PNG of it.
-        events: TensorBoard's file of it; needs tfevents in its name.
+        out: Path of the student checkpoint that is written.
+        history: Path of the CSV file that is written, with one row per epoch.
+        curves: Path of the PNG file that is written, with the loss and the scores over the epochs.
+        events: Path of the TensorBoard file that is written; its name must contain tfevents. Without it no such
+            file is written.
     """
 
     out: Path

@@ -1,12 +1,14 @@
-"""What a training says of each epoch: in the log, a CSV, TensorBoard's file and a picture."""
+"""Reports on a training: log messages, a CSV file, a TensorBoard file and a figure of the curves."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import pandas as pd
+
 from ssondo.distill.training_config import Outputs
-from ssondo.storage.atomic_files import atomic_write, write_text
+from ssondo.storage.atomic_files import atomic_write, save_figure, write_csv
 
 if TYPE_CHECKING:
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -14,63 +16,55 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Row = dict[str, float | int | None]
-"""An epoch's numbers by column; None is what was not measured."""
-LOSS_PART = "loss_"
-"""Columns of what the loss is a weighted sum of begin so; a part has no weight in it."""
+"""Metrics of an epoch by column; None for what was not measured."""
+LOSS_COMPONENT = "loss_"
+"""Prefix of the columns with the components of the loss, without their weights."""
 
 
-def _loss_parts(row: Row) -> dict[str, str]:
-    """Columns of a row that hold parts of the loss, each with its name in words."""
-    return {key: key.removeprefix(LOSS_PART).replace("_", " ") for key in row if key.startswith(LOSS_PART)}
+def _component_names(columns: Sequence[str]) -> dict[str, str]:
+    """Return the columns with components of the loss, each with its name for humans."""
+    return {c: c.removeprefix(LOSS_COMPONENT).replace("_", " ") for c in columns if c.startswith(LOSS_COMPONENT)}
 
 
 def write_history(path: Path, history: Sequence[Row]) -> None:
-    """Write a CSV with a line for each epoch; what was not measured is empty."""
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    lines = [",".join(columns)]
-    for row in history:
-        values = (row.get(key) for key in columns)
-        lines.append(",".join("" if v is None else str(v) if isinstance(v, int) else f"{v:.6g}" for v in values))
-    write_text(path, "\n".join(lines) + "\n")
+    """Write the history as CSV with one row per epoch; missing values are empty."""
+    write_csv(path, pd.DataFrame(list(history)), float_format="%.6g")
 
 
 def write_curves(path: Path, history: Sequence[Row], title: str, scores: Mapping[str, str]) -> None:
-    """Draw the loss with its parts, and beside it some scores, over the epochs, as a PNG.
+    """Draw the loss and its components, and beside them the scores, over the epochs.
 
     Args:
-        path: the PNG.
-        history: of the training.
-        title: of the picture.
-        scores: columns of the history, each with its name in the legend.
+        path: Path of the PNG file.
+        history: One row per epoch.
+        title: Title of the figure.
+        scores: Columns of the history with scores, each with its name in the legend.
     """
     from matplotlib.figure import Figure
 
+    table = pd.DataFrame(list(history)).set_index("epoch")
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
-    epochs = [row["epoch"] for row in history]
-    left.plot(epochs, [row["loss"] for row in history], marker=".", label="loss")
-    parts = _loss_parts(history[-1])
-    for column, name in parts.items():
-        left.plot(epochs, [row[column] for row in history], marker=".", linestyle="--", label=name)
-    if parts:
+    left.plot(table["loss"], marker=".", label="loss")
+    components = _component_names(list(history[-1]))
+    for column, name in components.items():
+        left.plot(table[column], marker=".", linestyle="--", label=name)
+    if components:
         left.legend()
     figure.suptitle(title)
     left.set(xlabel="epoch", ylabel="training loss")
-    for column, label in scores.items():
-        judged = [row for row in history if row.get(column) is not None]
-        right.plot([row["epoch"] for row in judged], [row[column] for row in judged], marker=".", label=label)
+    for column, name in scores.items():
+        right.plot(table[column].dropna(), marker=".", label=name)
     right.set(xlabel="epoch", ylabel="on eval clips")
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    with atomic_write(path) as temporary:
-        # The name of the program in it would make pictures of two versions differ.
-        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+    save_figure(path, figure)
 
 
 def write_events(path: Path, history: Sequence[Row]) -> None:
-    """Write the history as a TensorBoard event file; the time of an event is that since the training began."""
+    """Write the history as a TensorBoard file; the time of an event is the time since the training began."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         writer = _record_writer(file)
         writer.write(_event(file_version="brain.Event:2", wall_time=0))
@@ -79,7 +73,7 @@ def write_events(path: Path, history: Sequence[Row]) -> None:
 
 
 def _append_event(path: Path, row: Row) -> None:
-    """Add an epoch to an event file: in place, since TensorBoard reads on in a file that it has opened."""
+    """Append an epoch to a TensorBoard file, in place, since TensorBoard keeps the file open."""
     with path.open("ab") as file:
         _record_writer(file).write(_event_of(row))
 
@@ -108,42 +102,38 @@ def _event_of(row: Row) -> bytes:
 
 
 class TrainingLogger:
-    """Says of each epoch how it went while the training runs: in the log, in the CSV and to TensorBoard.
+    """Reports each epoch while the training runs, in the log, the CSV file and the TensorBoard file.
 
     Args:
-        outputs: where.
-        name: of the training.
-        n_epochs: how many there will be.
-        scores: columns of the history that tell how good the student is, each with its name.
-
-    Attributes:
-        name, scores: as above.
+        outputs: Files that are written.
+        name: Name of the training in log messages.
+        n_epochs: Number of epochs of the training.
+        scores: Columns of the history with scores, each with its name in log messages.
     """
 
     def __init__(self, outputs: Outputs, *, name: str, n_epochs: int, scores: Mapping[str, str]) -> None:
-        self.name, self.scores = name, scores
-        self._outputs, self._n_epochs = outputs, n_epochs
+        self.name = name
+        self._scores, self._outputs, self._n_epochs = scores, outputs, n_epochs
 
     def begin(self, history: Sequence[Row]) -> None:
-        """Write the epochs before a restart; what was written then may end in the middle of a line."""
+        """Write the epochs before a restart; an interruption may have truncated the TensorBoard file."""
         write_history(self._outputs.history, history)
         if self._outputs.events is not None:
             write_events(self._outputs.events, history)
 
     def add(self, history: Sequence[Row]) -> None:
-        """Write the last epoch of `history`, which `begin` or `add` had without it."""
+        """Report the last epoch of `history`; `begin` or `add` has reported the ones before it."""
         write_history(self._outputs.history, history)
         if self._outputs.events is not None:
             _append_event(self._outputs.events, history[-1])
         row = history[-1]
-        parts = [f"{name} {row[key]:.4g}" for key, name in _loss_parts(row).items()]
-        judged = [f"{label} {row[key]:.3f}" for key, label in self.scores.items() if row.get(key) is not None]
-        log.info(
-            "%s: epoch %d of %d: loss %.4g%s, learning rate %.2g, gradient norm %.3g, %s%.0f clips/s, "
-            "the device waited for data %.0f %% of the time",
-            *(self.name, row["epoch"], self._n_epochs, row["loss"], f" ({', '.join(parts)})" if parts else ""),
-            row["learning_rate"],
-            float("nan") if row["gradient_norm"] is None else row["gradient_norm"],
-            "".join(f"{text}, " for text in judged),
-            *(row["clips_per_s"], 100 * (row["wait_share"] or 0)),
-        )
+        components = ", ".join(f"{name} {row[key]:.4g}" for key, name in _component_names(list(row)).items())
+        metrics = [
+            f"loss {row['loss']:.4g}{f' ({components})' if components else ''}",
+            f"learning rate {row['learning_rate']:.2g}",
+            *([] if row["gradient_norm"] is None else [f"gradient norm {row['gradient_norm']:.3g}"]),
+            *(f"{name} {row[key]:.3f}" for key, name in self._scores.items() if row.get(key) is not None),
+            f"{row['clips_per_s']:.0f} clips/s",
+            f"the device waited for data {100 * (row['wait_share'] or 0):.0f} % of the time",
+        ]
+        log.info("%s: epoch %d of %d: %s", self.name, row["epoch"], self._n_epochs, ", ".join(metrics))

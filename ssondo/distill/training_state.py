@@ -1,4 +1,4 @@
-"""The state of a running training: what survives a kill, so that the same command goes on from it."""
+"""State of a training in progress: what is saved, so that the same command resumes after an interruption."""
 
 import inspect
 import json
@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ssondo.distill.distributed import DistributedContext
+from ssondo.distill.step_metrics import StepResult
 from ssondo.distill.training_config import TrainingConfig
-from ssondo.distill.training_log import Row
+from ssondo.distill.training_log import LOSS_COMPONENT, Row
 from ssondo.provenance import code_hash
 from ssondo.storage.atomic_files import atomic_write, content_digest, file_digest
 from ssondo.students.student import Student
@@ -27,128 +29,162 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingState:
-    """Where a training stands, besides weights and optimiser.
+    """Progress of a training, apart from weights and optimiser.
 
     Attributes:
-        step: steps made.
-        history: a row for each epoch that is over.
-        loss_sum: of the epoch's steps, `n_losses` of them.
-        part_sums: likewise of each part of the loss, by name.
-        norm_sum: norms of the gradient, of the `n_norms` steps in which it was finite.
-        n_overflows: steps in a row, up to the last one, in which it was not.
-        seconds: that the training took so far, in all its parts.
+        step: Number of completed steps.
+        history: One row per completed epoch.
+        seconds: Duration of the training, over all its runs.
+        n_overflows: Number of consecutive steps, up to the last one, whose gradient was not finite.
+        loss_sum: Sum of the losses of the `n_losses` steps of the current epoch.
+        component_sums: Sums of the components of the loss, by name.
+        norm_sum: Sum of the gradient norms of the `n_norms` steps of the epoch in which it was finite.
     """
 
     step: int = 0
     history: list[Row] = field(default_factory=list)
-    loss_sum: float = 0.0
-    norm_sum: float = 0.0
-    n_losses: int = 0
-    n_norms: int = 0
-    n_overflows: int = 0
     seconds: float = 0.0
-    part_sums: dict[str, float] = field(default_factory=dict)
+    n_overflows: int = 0
+    loss_sum: float = 0.0
+    n_losses: int = 0
+    component_sums: dict[str, float] = field(default_factory=dict)
+    norm_sum: float = 0.0
+    n_norms: int = 0
+
+    def add(self, result: StepResult) -> None:
+        """Add the metrics of a step to the sums of the epoch."""
+        self.loss_sum += result.loss
+        self.n_losses += 1
+        for name, value in result.components.items():
+            self.component_sums[name] = self.component_sums.get(name, 0.0) + value
+        if np.isfinite(result.gradient_norm):
+            self.norm_sum += result.gradient_norm
+            self.n_norms += 1
+            self.n_overflows = 0
+        else:
+            self.n_overflows += 1
+
+    def end_epoch(self, epoch: int, learning_rate: float) -> Row:
+        """Return the mean metrics of an epoch as a row of the history, and reset the sums."""
+        row: Row = {
+            "epoch": epoch,
+            "step": self.step,
+            "loss": self.loss_sum / self.n_losses,
+            **{f"{LOSS_COMPONENT}{name}": total / self.n_losses for name, total in self.component_sums.items()},
+            "learning_rate": learning_rate,
+            "gradient_norm": self.norm_sum / self.n_norms if self.n_norms else None,
+            "seconds": self.seconds,
+        }
+        self.loss_sum, self.component_sums, self.norm_sum, self.n_losses, self.n_norms = 0.0, {}, 0.0, 0, 0
+        return row
 
 
 def resume_path(out: Path) -> Path:
-    """Where the state of the training that makes `out` is kept: no output of a rule, so a workflow leaves it alone."""
+    """Return the path of the state of the training that writes `out`; no rule has it as output."""
     return out.with_name(f".{out.name}.running.pt")
 
 
-def save(
+def save_state(
     path: Path,
-    identity: str,
+    fingerprint: str,
     student: Student,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    at: TrainingState,
+    state: TrainingState,
 ) -> None:
-    """Keep all that the next step reads, in one step: the old file or the new one.
+    """Write everything that the next step depends on, atomically.
 
-    There is no state of random numbers in it, since every step draws its own from its number.
+    No random state is saved: each step seeds its random numbers with its own number.
     """
-    state = {
-        "identity": identity,
+    content = {
+        "fingerprint": fingerprint,
         "student": student.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
-        "progress": vars(at),
+        "progress": vars(state),
     }
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        torch.save(state, file)
+        torch.save(content, file)
 
 
-def resume(
+def load_state(
     path: Path,
-    identity: str,
+    fingerprint: str,
     student: Student,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    job: DistributedContext,
+    context: DistributedContext,
 ) -> TrainingState | None:
-    """Load a state that `save` kept, if there is one of the same training; all processes have the first one's."""
-    state = job.broadcast_object(lambda: _read(path, identity))
-    if state is None:
+    """Load the state that `save_state` wrote into the student, the optimiser and the scaler.
+
+    The main process reads it for all processes.
+
+    Returns:
+        The state, or None if there is none of this training.
+    """
+    content = context.broadcast_object(lambda: _read(path, fingerprint))
+    if content is None:
         return None
-    # The code of a user's own student may have changed where no digest sees it.
-    if _shapes(state["student"]) != _shapes(student.state_dict()):
-        log.warning("%s: of a student with other layers; starting anew", path)
+    # The code of a student outside this package may have changed in a module that the fingerprint does not cover.
+    if _shapes(content["student"]) != _shapes(student.state_dict()):
+        log.warning("%s: belongs to a student with other layers; the training starts from the beginning", path)
         return None
-    student.load_state_dict(state["student"])
-    optimizer.load_state_dict(state["optimizer"])
-    # Empty if it was saved by a GPU that has bfloat16, which needs no scale; one that has not begins with torch's own.
-    if state["scaler"]:
-        scaler.load_state_dict(state["scaler"])
-    return TrainingState(**state["progress"])
+    student.load_state_dict(content["student"])
+    optimizer.load_state_dict(content["optimizer"])
+    # Empty if a GPU with bfloat16 wrote it, which needs no scale; a GPU without then starts with torch's default.
+    if content["scaler"]:
+        scaler.load_state_dict(content["scaler"])
+    return TrainingState(**content["progress"])
 
 
 def _shapes(weights: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in weights.items()}
 
 
-def _read(path: Path, identity: str) -> dict[str, Any] | None:
+def _read(path: Path, fingerprint: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        log.warning("%s: cannot be read (%s); starting anew", path, str(error).splitlines()[0])
+        reason = str(error).splitlines()[0]
+        log.warning("%s: cannot be read (%s); the training starts from the beginning", path, reason)
         return None
-    if state.get("identity") != identity:
-        log.info("%s: of a training with other settings, data or code; starting anew", path)
+    if content.get("fingerprint") != fingerprint:
+        log.info("%s: belongs to other settings, data or code; the training starts from the beginning", path)
         return None
-    return dict(state)
+    return dict(content)
 
 
 @contextmanager
 def catch_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, in place of ending the program: SLURM warns so before the time is up."""
+    """Set an event on SIGTERM instead of ending the process; SLURM sends SIGTERM before the time limit."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    previous = signal.signal(signal.SIGTERM, lambda *_: event.set())
     try:
         yield event
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
-def fingerprint(student: Student, recipe: TrainingConfig, *modules: str, **parts: Any) -> str:
-    """Digest of all that determines the weights a training ends with, but the number of processes and threads.
+def fingerprint(student: Student, config: TrainingConfig, *modules: str, **settings: Any) -> str:
+    """Return a digest of everything that determines the trained weights, except the number of processes and threads.
 
     Args:
-        student: its settings and architecture count, its weights come from the recipe's seed.
-        recipe: of the training.
-        modules: of this project, whose code computes the result, with all that they import.
-        parts: plain values: digests of the data, the loss and its options.
+        student: Only its settings and its architecture count; the initial weights follow from the seed.
+        config: Settings of the optimisation.
+        modules: Modules of this project that compute the result; the modules that they import count too.
+        settings: Further plain values, e.g. digests of the data, and the loss with its options.
     """
-    kind = type(student.model)
-    if kind.__module__.startswith(f"{__package__}."):
-        modules = (*modules, kind.__module__)
+    architecture = type(student.model)
+    if architecture.__module__.startswith("ssondo."):
+        modules = (*modules, architecture.__module__)
     else:
-        parts["student_code"] = file_digest(Path(inspect.getfile(kind)))
-    settings = {"student": student.settings, "recipe": asdict(recipe), **parts}
+        settings["student_code"] = file_digest(Path(inspect.getfile(architecture)))
+    settings = {"student": student.settings, "config": asdict(config), **settings}
     return content_digest(
         {
             "settings": json.dumps(settings, sort_keys=True),

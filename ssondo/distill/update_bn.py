@@ -1,4 +1,4 @@
-"""Batch normalisation: statistics for evaluation that a short training leaves wrong."""
+"""Recomputation of the statistics of batch normalisation, which a short training leaves inaccurate."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def _measuring_batchnorm(model: nn.Module) -> Iterator[list[nn.modules.batchnorm._BatchNorm]]:
-    """Reset all batch norms of `model` and let them, and nothing else, be in training mode."""
+def _cumulative_statistics(model: nn.Module) -> Iterator[list[nn.modules.batchnorm._BatchNorm]]:
+    """Reset the statistics of all batch norms of `model`, and put these layers alone into training mode."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     modes = {module: module.training for module in model.modules()}
@@ -29,26 +29,27 @@ def _measuring_batchnorm(model: nn.Module) -> Iterator[list[nn.modules.batchnorm
 
 @torch.no_grad()
 def update_bn(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Compute the running statistics of all batch norms anew, as the plain average over batches.
+    """Recompute the running statistics of all batch norms as the plain average over batches.
 
-    With a momentum of 0.01 they mean something after some 500 steps only; a model that was trained
-    for less is wrong in evaluation mode. Dropout is off meanwhile; the weights stay as they are.
+    With a momentum of 0.01 running statistics are accurate only after some 500 steps, so the evaluation
+    mode of a model that was trained for fewer steps is inaccurate. Dropout is disabled meanwhile, and the
+    weights do not change.
 
     Args:
-        model: changed in place; its mode is kept.
-        batches: inputs of `model`, e.g. log-mels of training clips; a batch counts once whatever its size.
+        model: Changed in place; its mode is restored.
+        batches: Inputs of `model`, e.g. log-mels of training clips. All batches have the same weight.
 
     Returns:
         Number of batches.
 
     Raises:
-        ValueError: if there is no batch; the old statistics are then lost.
+        ValueError: If there is no batch; the old statistics are lost in this case.
     """
     n_batches = 0
-    with _measuring_batchnorm(model):
+    with _cumulative_statistics(model):
         for batch in batches:
             model(batch)
             n_batches += 1
     if n_batches == 0:
-        raise ValueError("no batches to estimate statistics of batch normalisation from")
+        raise ValueError("the statistics of batch normalisation need at least one batch")
     return n_batches

@@ -1,4 +1,4 @@
-"""Log-mels from memory and from disk."""
+"""Log-mels from the cache and from disk."""
 
 import logging
 
@@ -25,7 +25,7 @@ def frames(waveforms):
 
 
 class Counting(AudioDataset):
-    """Clips that note which of them are read from disk."""
+    """Clips that record which of them are read from disk."""
 
     def read(self, rows):
         self.decoded.extend(self.clip_ids[row] for row in rows)
@@ -42,39 +42,39 @@ def audio(tmp_path):
     return clips
 
 
-def inputs_of(audio, cache_mb, **arguments):
+def cache_of(audio, cache_mb, **arguments):
     settings = {"device": CPU, "num_workers": 0, "name": "test", **arguments}
     return LogMelCache(audio, np.arange(4), frames, cache_mb=cache_mb, **settings)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("n_kept", [0, 1, 2, 4])
-def test_inputs_are_the_front_end_s_output_wherever_they_come_from(audio, n_kept, num_workers):
-    inputs = inputs_of(audio, n_kept * CLIP_MB, num_workers=num_workers)
-    assert inputs.clip_ids == ["a", "b", "c", "d"]
-    assert inputs.n_kept == n_kept
-    assert inputs.kept_mb == pytest.approx(n_kept * CLIP_MB)
-    found = inputs.on_device(inputs.read(np.array([3, 0, 2, 0])))
+@pytest.mark.parametrize("n_cached", [0, 1, 2, 4])
+def test_log_mels_are_the_output_of_the_front_end_for_cached_and_decoded_clips(audio, n_cached, num_workers):
+    cache = cache_of(audio, n_cached * CLIP_MB, num_workers=num_workers)
+    assert cache.clip_ids == ["a", "b", "c", "d"]
+    assert cache.n_cached == n_cached
+    assert cache.cached_mb == pytest.approx(n_cached * CLIP_MB)
+    log_mel = cache.to_device(cache.read(np.array([3, 0, 2, 0])))
     expected = np.stack([sound(number) for number in (3, 0, 2, 0)]) / 32768 * 2
-    np.testing.assert_array_equal(found.reshape(4, -1).numpy(), expected.astype(np.float32))
+    np.testing.assert_array_equal(log_mel.reshape(4, -1).numpy(), expected.astype(np.float32))
 
 
-def test_memory_is_a_bound_and_what_does_not_fit_is_decoded_each_time(audio, caplog):
+def test_cache_is_bounded_and_other_clips_are_decoded_each_time(audio, caplog):
     with caplog.at_level(logging.INFO):
-        inputs = inputs_of(audio, 2.99 * CLIP_MB)
-    assert inputs.n_kept == 2
+        cache = cache_of(audio, 2.99 * CLIP_MB)
+    assert cache.n_cached == 2
     assert (
-        "log-mels of 2 of 4 clips are kept in memory (0 MB), 50.0 % of what is drawn; the rest is decoded"
+        "the log-mels of 2 of 4 clips are cached in memory (0 MB), 50.0 % of the draws; the others are decoded"
         in caplog.text
     )
     audio.decoded.clear()
     for _ in range(2):
-        inputs.read(np.array([0, 1, 2]))
+        cache.read(np.array([0, 1, 2]))
     assert audio.decoded == ["c", "c"]
 
 
-def test_clips_that_are_drawn_most_often_are_the_ones_in_memory(audio):
-    inputs = inputs_of(audio, 2 * CLIP_MB, weights=np.array([0.1, 0.5, 0.1, 0.3]))
+def test_cache_holds_the_clips_that_are_drawn_most_often(audio):
+    cache = cache_of(audio, 2 * CLIP_MB, weights=np.array([0.1, 0.5, 0.1, 0.3]))
     audio.decoded.clear()
-    inputs.read(np.array([0, 1, 2, 3]))
+    cache.read(np.array([0, 1, 2, 3]))
     assert audio.decoded == ["a", "c"]

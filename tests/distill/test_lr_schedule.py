@@ -3,33 +3,37 @@ import pytest
 from ssondo.distill import lr_schedule
 from ssondo.errors import SsondoError
 
-SHORT = {"name": "linear", "warmup_epochs": 1, "decay_start_epoch": 1, "decay_epochs": 3, "final_lr_fraction": 0.1}
+SHORT = {"warmup_epochs": 1, "decay_start_epoch": 1, "decay_epochs": 3, "final_lr_fraction": 0.1}
 
 
-def test_linear_schedule_rises_and_falls_step_by_step():
-    factor = lr_schedule.lr_lambda(SHORT, steps_per_epoch=2)
-    # Middles of the steps: epochs 0.25, 0.75, 1.25 ... 3.75; the fall is 0.9 over 3 epochs.
+def test_linear_schedule_changes_with_every_step():
+    factor = lr_schedule.lr_lambda("linear", steps_per_epoch=2, **SHORT)
+    # The middles of the steps are at epochs 0.25, 0.75, ..., 3.75; the decay is 0.9 over 3 epochs.
     expected = [0.25, 0.75, 0.925, 0.775, 0.625, 0.475, 0.325, 0.175]
     assert [factor(step) for step in range(8)] == pytest.approx(expected)
 
 
 def test_linear_schedule_stays_at_its_final_factor():
-    assert lr_schedule.lr_lambda(SHORT, steps_per_epoch=2)(100) == pytest.approx(0.1)
+    assert lr_schedule.lr_lambda("linear", steps_per_epoch=2, **SHORT)(100) == pytest.approx(0.1)
 
 
-def test_schedule_without_ramps_is_constant():
-    factor = lr_schedule.lr_lambda({"warmup_epochs": 0, "decay_start_epoch": 99, "decay_epochs": 0}, steps_per_epoch=10)
+def test_schedule_without_warmup_and_decay_is_constant():
+    factor = lr_schedule.lr_lambda(
+        "published", steps_per_epoch=10, warmup_epochs=0, decay_start_epoch=99, decay_epochs=0
+    )
     assert {factor(step) for step in range(900)} == {1.0}
-    assert lr_schedule.lr_lambda({"name": "constant"}, steps_per_epoch=10)(3) == 1.0
+    assert lr_schedule.lr_lambda("constant", steps_per_epoch=10)(3) == 1.0
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    ("name", "options", "text"),
     [
-        ({"name": "cosine"}, "schedule: 'cosine' is not known; choose one of published, linear, constant"),
-        ({"name": "linear", "warm_up": 1}, "schedule 'linear' has no option 'warm_up'; it has warmup_epochs, "),
+        ("cosine", {}, "schedule 'cosine' does not exist; choose one of published, linear, constant"),
+        ("lineal", {}, r"published, linear, constant \(did you mean 'linear'\?\)"),
+        ("linear", {"warm_up": 1}, "schedule 'linear' has no option 'warm_up'; its options are warmup_epochs, "),
+        ("constant", {"warmup_epochs": 1}, "schedule 'constant' has no option 'warmup_epochs'; it has no options"),
     ],
 )
-def test_unknown_schedule_or_option_is_named(options, text):
+def test_unknown_schedule_or_option_is_refused(name, options, text):
     with pytest.raises(SsondoError, match=text):
-        lr_schedule.lr_lambda(options, steps_per_epoch=1)
+        lr_schedule.lr_lambda(name, steps_per_epoch=1, **options)

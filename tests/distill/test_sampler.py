@@ -19,13 +19,13 @@ def test_uniform_weights_sum_to_one():
 def test_draws_follow_the_weights():
     sampler_ = sampler.Sampler(WEIGHTS, seed=3, batch_size=100)
     rows = np.concatenate([sampler_.draw(0, step) for step in range(400)])
-    share = np.bincount(rows, minlength=6) / len(rows)
-    # Four standard errors of a share of 1/2 in 40,000 draws.
-    np.testing.assert_allclose(share, WEIGHTS, atol=0.01)
-    assert not share[[0, 2, 5]].any()
+    fraction = np.bincount(rows, minlength=6) / len(rows)
+    # 0.01 is four standard errors of a fraction of 1/2 in 40,000 draws.
+    np.testing.assert_allclose(fraction, WEIGHTS, atol=0.01)
+    assert not fraction[[0, 2, 5]].any()
 
 
-def test_same_arguments_give_the_same_draw_whatever_was_drawn_before():
+def test_draw_does_not_depend_on_earlier_draws():
     first = sampler.Sampler(WEIGHTS, seed=3, batch_size=8)
     second = sampler.Sampler(WEIGHTS, seed=3, batch_size=8)
     for step in range(5):
@@ -34,7 +34,7 @@ def test_same_arguments_give_the_same_draw_whatever_was_drawn_before():
 
 
 @pytest.mark.parametrize("other", [{"seed": 4}, {"epoch": 1}, {"step": 1}])
-def test_seed_epoch_and_step_each_change_the_draw(other):
+def test_draw_depends_on_seed_epoch_and_step(other):
     def draw(seed=3, epoch=0, step=0):
         return sampler.Sampler(np.ones(1000), seed=seed, batch_size=50).draw(epoch, step).tolist()
 
@@ -42,11 +42,11 @@ def test_seed_epoch_and_step_each_change_the_draw(other):
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 8])
-def test_ranks_take_parts_of_one_batch(world_size):
+def test_slices_of_all_ranks_are_one_batch(world_size):
     sampler_ = sampler.Sampler(np.ones(1000), seed=0, batch_size=26)
-    parts = [sampler_.draw(2, 5, rank=rank, world_size=world_size) for rank in range(world_size)]
-    assert np.concatenate(parts).tolist() == sampler_.draw(2, 5).tolist()
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    slices = [sampler_.draw(2, 5, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert np.concatenate(slices).tolist() == sampler_.draw(2, 5).tolist()
+    assert max(map(len, slices)) - min(map(len, slices)) <= 1
 
 
 def test_clip_without_labels_is_never_drawn():
@@ -67,6 +67,6 @@ def test_clip_without_labels_is_never_drawn():
         lambda: sampler.Sampler(np.array([1.0, np.nan]), seed=0, batch_size=1),
     ],
 )
-def test_weights_that_say_nothing_are_refused(call):
+def test_invalid_weights_are_refused(call):
     with pytest.raises(ValueError):
         call()

@@ -1,7 +1,8 @@
-"""The training loop: that it repeats itself to the bit, and what it says of each epoch."""
+"""The training loop: reproducibility, gradients, precision and the history."""
 
 import logging
 import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,12 +11,12 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from toy_corpus import STUDENT, arguments, digest, history, run
 
-from ssondo.distill import training
+from ssondo.distill import trainer
 from ssondo.distill.datasets import AudioDataset
 from ssondo.distill.distributed import DistributedContext
 from ssondo.distill.losses import Hybrid
 from ssondo.distill.prepare_model import to_device
-from ssondo.distill.step_metrics import Reading
+from ssondo.distill.step_metrics import StepResult
 from ssondo.distill.training_state import TrainingState
 from ssondo.errors import SsondoError
 from ssondo.students import mobilenetv3
@@ -25,34 +26,34 @@ from ssondo.students.student import build_student
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_same_seed_gives_bit_identical_weights_and_another_seed_others(corpus, tmp_path):
+def test_equal_seeds_give_bit_identical_weights_and_different_seeds_different_ones(corpus, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run("distill", **arguments(corpus, tmp_path / name, seed=seed, mixup_alpha=0.3, freq_mask=20, time_mask=2))
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
     assert digest(tmp_path / "a") != digest(tmp_path / "c")
 
 
-def test_reading_threads_do_not_change_the_weights(corpus, tmp_path):
+def test_number_of_reading_threads_does_not_change_the_weights(corpus, tmp_path):
     for name, num_workers in (("a", 0), ("b", 3)):
         run("distill", **arguments(corpus, tmp_path / name, num_workers=num_workers, cache_mb=0))
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
 
 
-def test_looking_at_eval_clips_does_not_change_the_training(corpus, tmp_path):
+def test_evaluations_do_not_change_the_training(corpus, tmp_path):
     for name, validate_every in (("a", 1), ("b", 2)):
         run("distill", **arguments(corpus, tmp_path / name, validate_every=validate_every, bn_update_batches=2))
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
     assert [row["eval_cosine"] != "" for row in history(tmp_path / "b")] == [False, True]
 
 
-def test_gradient_is_clipped_before_each_step_and_the_history_has_its_norm_before(corpus, tmp_path):
+def test_gradient_is_clipped_before_each_step_and_the_history_has_its_norm_before_clipping(corpus, tmp_path):
     norms = []
 
-    def note(optimizer, *_):
+    def record_norm(optimizer, *_):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
         norms.append(torch.stack([gradient.norm() for gradient in gradients]).norm().item())
 
-    hook = register_optimizer_step_pre_hook(note)
+    hook = register_optimizer_step_pre_hook(record_norm)
     try:
         run("distill", **arguments(corpus, tmp_path, epochs=1, max_grad_norm=0.5))
     finally:
@@ -61,33 +62,62 @@ def test_gradient_is_clipped_before_each_step_and_the_history_has_its_norm_befor
     assert float(history(tmp_path)[0]["gradient_norm"]) > 1
 
 
-def test_fp16_steps_whose_gradient_overflows_are_left_out(corpus, tmp_path, monkeypatch):
-    """The first scale of the loss, 65,536, is too much for a loss of this size; a smaller one is found."""
-    losses = {}
-    for precision in ("fp16", "float32"):
-        out = tmp_path / precision
-        run("distill", **arguments(corpus, out, epochs=10, loss="mse", center=True, precision=precision))
-        losses[precision] = [float(row["loss"]) for row in history(out)]
-    assert losses["fp16"][-1] == pytest.approx(losses["float32"][-1], rel=0.2)
-    assert losses["fp16"][-1] < 0.9 * losses["fp16"][0]
+def test_fp16_step_whose_gradient_overflows_changes_no_weight_and_halves_the_scale(corpus, tmp_path, monkeypatch):
+    steps, counts = [], []
+    step, accumulate, grad_scaler = trainer.Trainer._step, trainer.Trainer._accumulate, torch.amp.GradScaler
+    # With this scale the first gradients are far outside the range of float16, which ends at 65,504.
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(grad_scaler, init_scale=2.0**40))
+
+    def record(self, batch, number):
+        before = torch.cat([p.detach().flatten().clone() for p in self.student.parameters()])
+        scale = self.scaler.get_scale()
+        loss, components, norm = step(self, batch, number)
+        after = torch.cat([p.detach().flatten() for p in self.student.parameters()])
+        steps.append((bool(norm.isfinite()), torch.equal(before, after), self.scaler.get_scale() / scale))
+        return loss, components, norm
+
+    def count(self, result):
+        accumulate(self, result)
+        if result is not None:
+            counts.append(self.state.n_overflows)
+
+    monkeypatch.setattr(trainer.Trainer, "_step", record)
+    monkeypatch.setattr(trainer.Trainer, "_accumulate", count)
+    run("distill", **arguments(corpus, tmp_path, epochs=12, precision="fp16"))
+    finite, unchanged, factors = zip(*steps, strict=True)
+    # The smallest gradient that matters is above 2**-24 of the largest, so the scale must fall by at least 2**8.
+    assert not any(finite[:8])
+    assert any(finite)
+    for is_finite, is_unchanged, factor in zip(finite, unchanged, factors, strict=True):
+        assert is_unchanged != is_finite
+        assert factor == (1.0 if is_finite else 0.5)
+    # After each step, the number of overflows in a row up to that step.
+    assert counts[: finite.index(True) + 1] == [*range(1, finite.index(True) + 1), 0]
+    assert np.isfinite(float(history(tmp_path)[-1]["gradient_norm"]))
+    assert history(tmp_path)[0]["gradient_norm"] == ""
 
 
-def test_gradient_that_overflows_whatever_its_scale_stops_the_training():
-    examples = SimpleNamespace(inputs=SimpleNamespace(clip_ids=["a", "b"]))
-    at = TrainingState()
-    overflow = Reading(7, 0.5, np.inf, np.array([1]))
+def test_gradient_that_overflows_at_every_scale_stops_the_training():
+    accumulate = trainer.Trainer._accumulate
+    loop = SimpleNamespace(
+        state=TrainingState(),
+        amp_dtype=torch.float16,
+        data=SimpleNamespace(log_mels=SimpleNamespace(clip_ids=["a", "b"])),
+    )
+    overflow = StepResult(7, 0.5, np.inf, np.array([1]))
     for _ in range(40):
-        training._accumulate(at, overflow, examples, torch.float16)
-    with pytest.raises(SsondoError, match=r"at step 7 the loss is 0.5 .*look at the clips of that batch: b$"):
-        training._accumulate(at, overflow, examples, torch.float16)
-    training._accumulate(at, Reading(8, 0.5, 1.0, np.array([1])), examples, torch.float16)
-    assert at.n_overflows == 0
+        accumulate(loop, overflow)
+    with pytest.raises(SsondoError, match=r"in step 7 the loss is 0.5 .*check the clips of this batch: b$"):
+        accumulate(loop, overflow)
+    accumulate(loop, StepResult(8, 0.5, 1.0, np.array([1])))
+    assert loop.state.n_overflows == 0
+    loop.amp_dtype = torch.bfloat16
     with pytest.raises(SsondoError, match="norm of its gradient inf"):
-        training._accumulate(at, overflow, examples, torch.bfloat16)
+        accumulate(loop, overflow)
 
 
 @pytest.mark.parametrize(("name", "channels_last"), [("mobilenetv3", True), ("dymn", False)])
-def test_student_is_placed_in_the_layout_that_its_training_is_fastest_in(name, channels_last):
+def test_student_has_the_memory_layout_in_which_it_trains_fastest(name, channels_last):
     student = build_student({"architecture": name, "width_mult": 0.1}, n_outputs=2, seed=0)
     convolution = to_device(student, DistributedContext(torch.device("cpu"))).model.get_submodule(
         "features.0.0" if name == "mobilenetv3" else "in_c.0"
@@ -98,23 +128,23 @@ def test_student_is_placed_in_the_layout_that_its_training_is_fastest_in(name, c
 
 
 @pytest.mark.slow
-def test_temperature_of_dymn_is_lowered_in_training_and_kept_in_its_checkpoint(corpus, tmp_path):
+def test_temperature_of_dymn_is_lowered_in_training_and_saved_in_its_checkpoint(corpus, tmp_path):
     student = {"architecture": "dymn", "window_s": 0.128, "width_mult": 0.1, "temperature": 3.0, "anneal": True}
     run("distill", **arguments(corpus, tmp_path, student=student, epochs=2))
-    # The second epoch is one below the first.
+    # The second epoch has a temperature one below that of the first.
     assert load_student(tmp_path / "student.ckpt").model.temperature == 2.0
 
 
 @pytest.mark.slow
-def test_a_short_training_needs_its_batch_norms_measured_anew(corpus, tmp_path):
-    """With a momentum of 0.01 the running statistics are still those of the start after some ten steps."""
+def test_short_training_needs_recomputed_statistics_of_batch_normalisation(corpus, tmp_path):
+    """With a momentum of 0.01 the running statistics hardly change in a hundred steps."""
     cosines = {}
     for n_batches in (0, 10):
         out = tmp_path / str(n_batches)
         run("distill", **arguments(corpus, out, epochs=25, center=True, bn_update_batches=n_batches))
         cosines[n_batches] = float(history(out)[-1]["eval_cosine"])
     assert cosines[10] > cosines[0] + 0.2
-    # The same weights: only the statistics differ.
+    # The weights are equal; only the statistics differ.
     states = [load_student(tmp_path / str(n) / "student.ckpt").state_dict() for n in (0, 10)]
     for key, value in states[0].items():
         if "running" not in key and "num_batches" not in key:
@@ -134,7 +164,7 @@ def test_history_has_a_row_for_each_epoch_with_the_learning_rate_and_the_speed(c
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_history_of_a_loss_without_parts_has_the_columns_that_it_always_had(corpus, tmp_path):
+def test_columns_of_the_history_for_a_loss_without_components(corpus, tmp_path):
     run("distill", **arguments(corpus, tmp_path, epochs=1))
     assert list(history(tmp_path)[0]) == [
         *("epoch", "step", "loss", "learning_rate", "gradient_norm", "seconds", "clips_per_s", "wait_share"),
@@ -142,36 +172,36 @@ def test_history_of_a_loss_without_parts_has_the_columns_that_it_always_had(corp
     ]
 
 
-def test_telling_the_parts_of_the_loss_leaves_the_training_as_it_is_to_the_bit(corpus, tmp_path, monkeypatch):
+def test_reporting_the_components_of_the_loss_does_not_change_the_training(corpus, tmp_path, monkeypatch):
     settings = {"loss": "hybrid", "temperature": 0.5, "mixup_alpha": 0.3}
-    run("distill", **arguments(corpus, tmp_path / "told", **settings))
+    run("distill", **arguments(corpus, tmp_path / "reported", **settings))
     with monkeypatch.context() as patch:
         with_components = Hybrid.with_components
         patch.setattr(Hybrid, "with_components", lambda *args: (with_components(*args)[0], {}))
-        run("distill", **arguments(corpus, tmp_path / "untold", **settings))
-    told, untold = history(tmp_path / "told"), history(tmp_path / "untold")
-    assert {column for column in told[0] if column.startswith("loss")} - set(untold[0]) == {
+        run("distill", **arguments(corpus, tmp_path / "unreported", **settings))
+    reported, unreported = history(tmp_path / "reported"), history(tmp_path / "unreported")
+    assert {column for column in reported[0] if column.startswith("loss")} - set(unreported[0]) == {
         *("loss_alignment", "loss_contrastive", "loss_cross_cluster"),
     }
-    assert [row["loss"] for row in told] == [row["loss"] for row in untold]
-    assert digest(tmp_path / "told") == digest(tmp_path / "untold")
+    assert [row["loss"] for row in reported] == [row["loss"] for row in unreported]
+    assert digest(tmp_path / "reported") == digest(tmp_path / "unreported")
 
 
-def test_each_epoch_is_told_in_the_log_with_the_share_of_waiting(corpus, tmp_path, caplog):
+def test_each_epoch_is_logged_with_the_fraction_of_time_spent_waiting(corpus, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         run("distill", **arguments(corpus, tmp_path))
-    told = [line for line in caplog.messages if "epoch " in line]
-    assert [line.partition(": loss")[0] for line in told] == [
+    lines = [line for line in caplog.messages if "epoch " in line]
+    assert [line.partition(": loss")[0] for line in lines] == [
         f"distill toy -> mobilenetv3: epoch {epoch} of 2" for epoch in (1, 2)
     ]
     row = history(tmp_path)[-1]
-    for part in ("learning rate 0.003", "gradient norm ", "cosine ", "same neighbour ", " clips/s, "):
-        assert part in told[-1]
-    assert told[-1].endswith(f"the device waited for data {100 * float(row['wait_share']):.0f} % of the time")
+    for text in ("learning rate 0.003", "gradient norm ", "eval cosine ", "nearest-neighbour agreement ", " clips/s, "):
+        assert text in lines[-1]
+    assert lines[-1].endswith(f"the device waited for data {100 * float(row['wait_share']):.0f} % of the time")
 
 
-def test_log_mels_that_are_kept_in_part_train_the_same_student(corpus, tmp_path):
-    # 48 clips of 9 frames: the memory holds about half of them.
+def test_partial_cache_of_log_mels_trains_the_same_student(corpus, tmp_path):
+    # 0.1 MB holds about half of the 48 clips of 9 frames.
     for name, cache_mb in (("none", 0), ("half", 0.1), ("all", 10)):
         run("distill", **arguments(corpus, tmp_path / name, cache_mb=cache_mb, center=True))
     none, half, every = (
@@ -182,17 +212,17 @@ def test_log_mels_that_are_kept_in_part_train_the_same_student(corpus, tmp_path)
         torch.testing.assert_close(every[key], value, rtol=1e-3, atol=1e-4)
 
 
-def test_16_bit_training_works_on_a_cpu_when_it_is_asked_for(corpus, tmp_path):
-    # Not of toy windows: oneDNN's 16-bit gradient of a kernel wider than the picture reads what nobody wrote.
+def test_16_bit_training_works_on_a_cpu(corpus, tmp_path):
+    # Not with the short windows of STUDENT: oneDNN's 16-bit gradient of a kernel wider than its input is undefined.
     student = {**STUDENT, "window_s": 1.28}
     run("distill", **arguments(corpus, tmp_path, epochs=1, precision="bf16", student=student))
     assert np.isfinite(float(history(tmp_path)[0]["loss"]))
 
 
-def test_loss_that_is_no_number_stops_the_training_and_names_the_clips(corpus, tmp_path):
-    with pytest.raises(SsondoError, match="at step ") as fault:
+def test_loss_that_is_not_finite_stops_the_training_and_names_the_clips(corpus, tmp_path):
+    with pytest.raises(SsondoError, match="in step ") as error:
         run("distill", **arguments(corpus, tmp_path, loss="mse", learning_rate=1e30, epochs=20))
-    text = str(fault.value)
+    text = str(error.value)
     assert "lower learning_rate" in text
     names = text.rpartition(": ")[2].split()
     assert len(names) == 8
@@ -204,10 +234,10 @@ def test_loss_that_is_no_number_stops_the_training_and_names_the_clips(corpus, t
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_training_computes_the_same_loss(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    # A block of each kind: the compiler takes its time for each.
+    # One block of each kind, because compilation takes long.
     kinds = [(16, 3, 16, 16, False, False), (16, 5, 64, 80, True, False), (80, 3, 200, 160, False, True)]
     monkeypatch.setattr(mobilenetv3, "_BLOCKS", (*kinds, (160, 5, 960, 160, True, True)))
-    # Dropout, too: the compiler would draw it from numbers of its own.
+    # With dropout, which the compiler would by default draw from another generator.
     plain = {"student": {**STUDENT, "dropout": 0.5}, "epochs": 1}
     for name, compiled in (("plain", False), ("compiled", True)):
         run("distill", **arguments(corpus, tmp_path / name, compile=compiled, **plain))

@@ -1,4 +1,4 @@
-"""That no kill can spoil a training: it goes on to the weights of an uninterrupted one."""
+"""Resuming a training: an interrupted training ends with the weights of an uninterrupted one."""
 
 import importlib
 import logging
@@ -14,53 +14,55 @@ import pytest
 import torch
 from toy_corpus import arguments, digest, history, killed_at, run, started, until
 
-from ssondo.distill import training, training_state
+from ssondo.distill import trainer, training_state
 from ssondo.distill.distributed import DistributedContext
 from ssondo.distill.training_state import resume_path
 from ssondo.errors import TransientError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-PARTS = ("", "_prediction", "_distillation", "_alignment", "_contrastive", "_cross_cluster")
+COMPONENTS = ("", "_prediction", "_distillation", "_alignment", "_contrastive", "_cross_cluster")
 
 
 @pytest.mark.parametrize("step", [1, 4, 6])
-def test_training_that_dies_goes_on_to_bit_identical_weights(corpus, tmp_path, monkeypatch, step):
+def test_resumed_training_gives_bit_identical_weights(corpus, tmp_path, monkeypatch, step):
     # Step 4 is the end of the first of two epochs.
     settings = {"mixup_alpha": 0.3, "freq_mask": 20, "time_mask": 2, "bn_update_batches": 2}
     run("distill", **arguments(corpus, tmp_path / "whole", **settings))
-    broken = arguments(corpus, tmp_path / "broken", checkpoint_minutes=0, **settings)
+    resumed = arguments(corpus, tmp_path / "resumed", checkpoint_minutes=0, **settings)
     with monkeypatch.context() as patch, killed_at(patch, step):
-        run("distill", **broken)
-    assert not (tmp_path / "broken" / "student.ckpt").exists()
-    run("distill", **broken)
-    assert digest(tmp_path / "broken") == digest(tmp_path / "whole")
+        run("distill", **resumed)
+    assert not (tmp_path / "resumed" / "student.ckpt").exists()
+    run("distill", **resumed)
+    assert digest(tmp_path / "resumed") == digest(tmp_path / "whole")
     measured = {"seconds", "clips_per_s", "wait_share"}
-    for left, right in zip(history(tmp_path / "broken"), history(tmp_path / "whole"), strict=True):
+    for left, right in zip(history(tmp_path / "resumed"), history(tmp_path / "whole"), strict=True):
         assert {k: v for k, v in left.items() if k not in measured} == {
             k: v for k, v in right.items() if k not in measured
         }
 
 
 @pytest.mark.parametrize("step", [4, 6])
-def test_parts_of_the_loss_go_on_after_a_kill_as_the_loss_does(corpus, tmp_path, monkeypatch, step):
+def test_resumed_training_has_the_same_components_of_the_loss_in_its_history(corpus, tmp_path, monkeypatch, step):
     labels = {"segments": [corpus / "one.csv", corpus / "two.csv"], "classes": corpus / "classes.csv"}
     settings = {"loss": "hybrid", "temperature": 0.5, "prediction_weight": 0.25, "mixup_alpha": 0.3, **labels}
     run("distill", **arguments(corpus, tmp_path / "whole", **settings))
-    broken = arguments(corpus, tmp_path / "broken", checkpoint_minutes=0, **settings)
+    resumed = arguments(corpus, tmp_path / "resumed", checkpoint_minutes=0, **settings)
     with monkeypatch.context() as patch, killed_at(patch, step):
-        run("distill", **broken)
-    run("distill", **broken)
-    assert digest(tmp_path / "broken") == digest(tmp_path / "whole")
-    columns = [f"loss{part}" for part in PARTS]
-    found = [[[row[column] for column in columns] for row in history(tmp_path / name)] for name in ("broken", "whole")]
-    assert found[0] == found[1]
-    for row in history(tmp_path / "broken"):
+        run("distill", **resumed)
+    run("distill", **resumed)
+    assert digest(tmp_path / "resumed") == digest(tmp_path / "whole")
+    columns = [f"loss{component}" for component in COMPONENTS]
+    values = [
+        [[row[column] for column in columns] for row in history(tmp_path / name)] for name in ("resumed", "whole")
+    ]
+    assert values[0] == values[1]
+    for row in history(tmp_path / "resumed"):
         loss, prediction, distillation, alignment, contrastive, cross_cluster = (float(row[name]) for name in columns)
         assert distillation == pytest.approx(alignment + 0.5 * contrastive + 0.25 * cross_cluster, rel=1e-4)
         assert loss == pytest.approx(0.25 * prediction + 0.75 * distillation, rel=1e-4)
 
 
-def test_state_of_the_running_training_is_gone_after_it(corpus, tmp_path):
+def test_state_is_removed_at_the_end_of_the_training(corpus, tmp_path):
     run("distill", **arguments(corpus, tmp_path, checkpoint_minutes=0))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "curves.png",
@@ -82,12 +84,12 @@ def test_state_of_another_training_is_not_resumed(corpus, tmp_path, monkeypatch,
         run("distill", **arguments(corpus, tmp_path / "a", checkpoint_minutes=0))
     with caplog.at_level(logging.INFO):
         run("distill", **arguments(corpus, tmp_path / "a", **change))
-    assert "of a training with other settings, data or code; starting anew" in caplog.text
+    assert "belongs to other settings, data or code; the training starts from the beginning" in caplog.text
     run("distill", **arguments(corpus, tmp_path / "b", **change))
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
 
 
-def test_state_that_cannot_be_read_is_left_aside(corpus, tmp_path, caplog):
+def test_unreadable_state_is_ignored(corpus, tmp_path, caplog):
     state = resume_path(tmp_path / "a" / "student.ckpt")
     state.parent.mkdir()
     state.write_bytes(b"PK\x03\x04 no checkpoint")
@@ -98,20 +100,22 @@ def test_state_that_cannot_be_read_is_left_aside(corpus, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
-def test_a_gpu_with_bfloat16_and_one_without_go_on_from_each_others_state(tmp_path, before, after):
-    def parts(scales):
+def test_state_can_be_resumed_by_a_gpu_with_and_one_without_bfloat16(tmp_path, before, after):
+    def components(scales):
         model = torch.nn.Linear(2, 2)
         return model, torch.optim.Adam(model.parameters()), torch.amp.GradScaler("cpu", enabled=scales)
 
-    training_state.save(tmp_path / "state.pt", "one", *parts(before), training_state.TrainingState(step=3))
-    at = training_state.resume(tmp_path / "state.pt", "one", *parts(after), DistributedContext(torch.device("cpu")))
-    assert at is not None
-    assert at.step == 3
+    training_state.save_state(tmp_path / "state.pt", "one", *components(before), training_state.TrainingState(step=3))
+    state = training_state.load_state(
+        tmp_path / "state.pt", "one", *components(after), DistributedContext(torch.device("cpu"))
+    )
+    assert state is not None
+    assert state.step == 3
 
 
-def test_sigterm_saves_the_state_and_asks_to_be_run_again(corpus, tmp_path, monkeypatch):
+def test_sigterm_saves_the_state_and_ends_with_a_transient_error(corpus, tmp_path, monkeypatch):
     run("distill", **arguments(corpus, tmp_path / "whole"))
-    read, calls = training._read, []
+    read, calls = trainer.TrainingData.read, []
 
     def read_and_terminate(*args):
         calls.append(args)
@@ -121,8 +125,8 @@ def test_sigterm_saves_the_state_and_asks_to_be_run_again(corpus, tmp_path, monk
 
     stopped = arguments(corpus, tmp_path / "stopped")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_read", read_and_terminate)
-        with pytest.raises(TransientError, match=r"stopped by SIGTERM at step \d of 8; the same command goes on"):
+        patch.setattr(trainer.TrainingData, "read", read_and_terminate)
+        with pytest.raises(TransientError, match=r"stopped by SIGTERM at step \d of 8; the same command resumes"):
             run("distill", **stopped)
     assert resume_path(stopped["out"]).is_file()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -132,15 +136,15 @@ def test_sigterm_saves_the_state_and_asks_to_be_run_again(corpus, tmp_path, monk
 
 @pytest.fixture
 def start(monkeypatch):
-    """Start a training in a process of its own, without the seconds in which Python loads torch."""
+    """Start trainings in processes of their own that have already imported torch."""
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
     )
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("forkserver")
-    # The first optimiser of a process loads torch._dynamo: kills would fall there and seldom in the training.
+    # The first optimiser of a process imports torch._dynamo; most kills would fall into this import.
     context.set_forkserver_preload(["toy_corpus", "torch._dynamo"])
-    first = context.Process(target=time.sleep, args=(0,))  # the server loads torch before anything is timed
+    first = context.Process(target=time.sleep, args=(0,))  # the server imports torch before anything is timed
     first.start()
     first.join()
 
@@ -153,7 +157,7 @@ def start(monkeypatch):
 
 
 def processor_seconds(process):
-    """What a process has used until now, which measures its work however busy the machine is; 0 after its end."""
+    """Processor time of a process, which measures its progress on a busy machine too; 0 after its end."""
     try:
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -162,7 +166,9 @@ def processor_seconds(process):
 
 
 @pytest.mark.slow
-def test_killed_ten_times_at_random_moments_it_ends_with_the_weights_of_an_uninterrupted_run(corpus, tmp_path, start):
+def test_training_that_is_killed_ten_times_at_random_moments_gives_the_weights_of_an_uninterrupted_one(
+    corpus, tmp_path, start
+):
     settings = {"epochs": 16, "checkpoint_minutes": 1e-9, "bn_update_batches": 2, "mixup_alpha": 0.3}
     whole, seconds = start(arguments(corpus, tmp_path / "whole", **settings)), 0.0
     while whole.is_alive():
@@ -170,18 +176,18 @@ def test_killed_ten_times_at_random_moments_it_ends_with_the_weights_of_an_unint
         time.sleep(0.01)
     killed = arguments(corpus, tmp_path / "killed", **settings)
     state = resume_path(killed["out"])
-    chance = random.Random(0)
+    generator = random.Random(0)
 
     def being_written():
-        """Over an older state, by the process that runs now: earlier ones were killed in the middle of theirs."""
+        """Whether the running process replaces an older state; files of earlier processes may be left over."""
         return state.is_file() and any(state.parent.glob(f".{state.name}.*.{process.pid}.partial"))
 
     for number in range(10):
         process = start(killed)
-        if number in (3, 7):  # for certain in the middle of writing a checkpoint, which the others are by chance
+        if number in (3, 7):  # kill it while it writes a state; the others do so only by chance
             until(being_written, process)
         else:
-            moment = chance.uniform(0, seconds / 4)
+            moment = generator.uniform(0, seconds / 4)
             until(lambda process=process, moment=moment: processor_seconds(process) >= moment, process)
         assert process.is_alive(), "the training was over before it was killed"
         process.kill()
@@ -198,7 +204,7 @@ def test_killed_ten_times_at_random_moments_it_ends_with_the_weights_of_an_unint
 
 
 @pytest.mark.slow
-def test_command_that_is_terminated_exits_with_75(corpus, tmp_path):
+def test_terminated_command_exits_with_75(corpus, tmp_path):
     settings = arguments(corpus, tmp_path, epochs=400, checkpoint_minutes=1e-9)
     process = started(settings)
     until(resume_path(settings["out"]).is_file, process)
@@ -208,7 +214,7 @@ def test_command_that_is_terminated_exits_with_75(corpus, tmp_path):
     assert "stopped by SIGTERM at step" in output.decode().splitlines()[-1]
 
 
-OWN_STUDENT = """
+CUSTOM_STUDENT = """
 from torch import nn
 
 from ssondo.students.backbone import Backbone
@@ -225,15 +231,15 @@ class Own(Backbone):
 """
 
 
-def test_a_state_of_an_own_student_is_not_resumed_after_its_code_changed(corpus, tmp_path, monkeypatch, caplog):
+def test_state_of_a_custom_student_is_not_resumed_after_a_change_of_its_code(corpus, tmp_path, monkeypatch, caplog):
     monkeypatch.syspath_prepend(tmp_path)
 
     def trained(folder, channels, reduce):
-        code = OWN_STUDENT.replace("CHANNELS", str(channels)).replace("REDUCE", reduce)
-        (tmp_path / "own_student.py").write_text(code)
+        code = CUSTOM_STUDENT.replace("CHANNELS", str(channels)).replace("REDUCE", reduce)
+        (tmp_path / "custom_student.py").write_text(code)
         importlib.invalidate_caches()
-        sys.modules.pop("own_student", None)
-        student = {"architecture": "own_student:Own", "window_s": 0.128}
+        sys.modules.pop("custom_student", None)
+        student = {"architecture": "custom_student:Own", "window_s": 0.128}
         return arguments(corpus, tmp_path / folder, checkpoint_minutes=0, student=student)
 
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -241,12 +247,12 @@ def test_a_state_of_an_own_student_is_not_resumed_after_its_code_changed(corpus,
         run("distill", **trained("a", 4, "mean"))
     with caplog.at_level(logging.INFO), monkeypatch.context() as patch, killed_at(patch, 3):
         run("distill", **trained("a", 4, "amax"))
-    assert "other settings, data or code; starting anew" in caplog.text
-    # What the student imports is in no digest.
+    assert "other settings, data or code; the training starts from the beginning" in caplog.text
+    # The fingerprint does not cover what the student's module imports.
     monkeypatch.setattr(training_state, "file_digest", lambda path: "the same")
     with monkeypatch.context() as patch, killed_at(patch, 3):
         run("distill", **trained("b", 4, "mean"))
     run("distill", **trained("b", 6, "mean"))
-    assert "of a student with other layers; starting anew" in caplog.text
+    assert "belongs to a student with other layers; the training starts from the beginning" in caplog.text
     run("distill", **trained("c", 6, "mean"))
     assert digest(tmp_path / "b") == digest(tmp_path / "c")

@@ -1,4 +1,4 @@
-"""Statistics of batch normalisation."""
+"""Recomputation of the statistics of batch normalisation."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from ssondo.distill.update_bn import update_bn
 from ssondo.students.student import Student
 
 
-def test_reestimated_statistics_are_the_plain_average_over_batches():
+def test_statistics_are_the_plain_average_over_batches():
     model = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm1d(3, momentum=0.01))
     batches = [2 + 3 * noise(50, 3, seed=i) for i in range(4)]
     model.train()
@@ -24,7 +24,7 @@ def test_reestimated_statistics_are_the_plain_average_over_batches():
 
 @torch.no_grad()
 def _offset(student: Student, log_mel: torch.Tensor) -> float:
-    """How far the channels' means are from 0 on average, in the batch norm where they are farthest."""
+    """Mean absolute channel mean after batch normalisation, in the layer where it is largest."""
     means = []
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     hooks = [
@@ -41,15 +41,15 @@ def _offset(student: Student, log_mel: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_reestimated_student_normalises_what_it_was_shown(name):
+def test_student_with_recomputed_statistics_normalises_these_clips(name):
     student = small(name)
     log_mel = student.log_mel(noise(6, WINDOW, seed=4))
     assert _offset(student, log_mel) > 0.5
     update_bn(student, [log_mel])
-    # Not 0: the statistics hold the unbiased variance, with which later layers see a little less.
+    # Not exactly 0, because the statistics contain the unbiased variance.
     assert _offset(student, log_mel) < 0.1
 
 
-def test_reestimation_without_batches_is_an_error():
-    with pytest.raises(ValueError, match="no batches"):
+def test_update_without_batches_is_an_error():
+    with pytest.raises(ValueError, match="at least one batch"):
         update_bn(small(), [])

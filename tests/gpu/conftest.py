@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-# Read when CUDA starts: else convolutions in float32 multiply in TF32, with ten bits after the point.
+# CUDA reads this when it starts; otherwise float32 convolutions would use TF32, with 10 bits of mantissa.
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 

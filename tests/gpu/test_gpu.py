@@ -1,4 +1,4 @@
-"""What only a GPU shows: that training there is training, whatever its precision, and survives the same."""
+"""Training and embedding on a GPU."""
 
 import os
 import subprocess
@@ -27,8 +27,8 @@ def losses(out):
     return [float(row["loss"]) for row in history(out)]
 
 
-def differing_least(left, right):
-    """Cosine of the ways that two trainings moved all weights."""
+def cosine_of_updates(left, right):
+    """Cosine between the changes of all weights in two trainings."""
     moves = []
     states = [load_student(path / "student.ckpt") for path in (left, right)]
     start = build_student(
@@ -44,7 +44,7 @@ def differing_least(left, right):
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_training_on_a_gpu_in_float32_has_the_losses_of_one_on_a_cpu(corpus, tmp_path, name):
+def test_float32_training_on_a_gpu_has_the_losses_of_one_on_a_cpu(corpus, tmp_path, name):
     settings = {
         "student": STUDENTS[name] | PLAIN,
         "precision": "float32",
@@ -58,41 +58,41 @@ def test_training_on_a_gpu_in_float32_has_the_losses_of_one_on_a_cpu(corpus, tmp
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", STUDENTS)
-def test_training_in_16_bit_begins_as_in_float32(corpus, tmp_path, name, precision):
+def test_first_loss_in_16_bit_is_near_that_in_float32(corpus, tmp_path, name, precision):
     settings = {"student": STUDENTS[name] | PLAIN, "device": "cuda", "epochs": 1, "samples_per_epoch": 8}
     for kind in ("float32", precision):
         run("distill", **arguments(corpus, tmp_path / kind, **settings, precision=kind))
-    # bf16 has 8 bits after the point, and a new student's values are small differences.
+    # bf16 has 8 bits of mantissa, and the outputs of an untrained student are differences of similar values.
     assert losses(tmp_path / precision) == pytest.approx(losses(tmp_path / "float32"), rel=0.1)
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_training_in_the_precision_that_auto_chooses_learns(corpus, tmp_path, name):
+def test_training_with_automatic_precision_learns(corpus, tmp_path, name):
     run("distill", **arguments(corpus, tmp_path, student=STUDENTS[name] | PLAIN, device="cuda", epochs=6))
     assert losses(tmp_path)[-1] < 0.5 * losses(tmp_path)[0]
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_training_that_dies_goes_on_to_bit_identical_weights(corpus, tmp_path, monkeypatch, name):
+def test_resumed_training_gives_bit_identical_weights(corpus, tmp_path, monkeypatch, name):
     settings = {"student": STUDENTS[name], "mixup_alpha": 0.3, "freq_mask": 20, "time_mask": 2, "device": "cuda"}
     with warnings.catch_warnings():
-        # torch says of each operation on a GPU that is not deterministic.
+        # torch warns of every operation that is not deterministic on a GPU.
         warnings.filterwarnings("error", message=".*deterministic.*")
         run("distill", **arguments(corpus, tmp_path / "whole", **settings))
-        broken = arguments(corpus, tmp_path / "broken", checkpoint_minutes=0, **settings)
+        resumed = arguments(corpus, tmp_path / "resumed", checkpoint_minutes=0, **settings)
         with monkeypatch.context() as patch, killed_at(patch, 4):
-            run("distill", **broken)
-        run("distill", **broken)
-    assert digest(tmp_path / "broken") == digest(tmp_path / "whole")
+            run("distill", **resumed)
+        run("distill", **resumed)
+    assert digest(tmp_path / "resumed") == digest(tmp_path / "whole")
 
 
-def test_threads_and_clips_in_memory_change_nothing(corpus, tmp_path):
+def test_threads_and_cache_do_not_change_the_losses(corpus, tmp_path):
     for name, settings in {"plain": {"cache_mb": 0}, "other": {"num_workers": 4, "cache_mb": 1}}.items():
         run("distill", **arguments(corpus, tmp_path / name, **{"device": "cuda"} | settings))
     assert losses(tmp_path / "other") == pytest.approx(losses(tmp_path / "plain"), rel=1e-3)
 
 
-def test_compiled_training_has_the_losses_of_the_plain_one(corpus, tmp_path, monkeypatch):
+def test_compiled_training_has_the_losses_of_eager_training(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     settings = {"student": STUDENT | PLAIN, "device": "cuda", "precision": "float32", "learning_rate": 1e-4}
     for name, compiled in (("plain", False), ("compiled", True)):
@@ -101,14 +101,14 @@ def test_compiled_training_has_the_losses_of_the_plain_one(corpus, tmp_path, mon
 
 
 @pytest.mark.parametrize("verb", ["distill", "supervise"])
-def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb):
-    """With torch's SyncBatchNorm; on one GPU they speak through gloo, because NCCL wants a GPU for each."""
-    of = {"distill": arguments, "supervise": supervise_arguments}[verb]
+def test_two_processes_train_the_same_student_as_one(corpus, tmp_path, verb):
+    """With torch's SyncBatchNorm, and with gloo on one GPU, because NCCL needs one GPU per process."""
+    arguments_of = {"distill": arguments, "supervise": supervise_arguments}[verb]
     settings = {"mixup_alpha": 0.3, "learning_rate": 1e-4, "device": "cuda", "precision": "float32"}
-    run(verb, **of(corpus, tmp_path / "one", **settings))
+    run(verb, **arguments_of(corpus, tmp_path / "one", **settings))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     found = subprocess.run(
-        [*torchrun, *command(of(corpus, tmp_path / "two", **settings), verb)[2:]],
+        [*torchrun, *command(arguments_of(corpus, tmp_path / "two", **settings), verb)[2:]],
         env={**os.environ, "OMP_NUM_THREADS": "1", "SSONDO_PROGRESS_LINES": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -118,7 +118,7 @@ def test_two_processes_train_the_student_that_one_trains(corpus, tmp_path, verb)
     )
     assert found.returncode == 0, found.stdout
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-3)
-    assert differing_least(tmp_path / "one", tmp_path / "two") > 0.98
+    assert cosine_of_updates(tmp_path / "one", tmp_path / "two") > 0.98
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What is said of a GPU that computed."""
+"""The description of a GPU in the provenance."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Numbers of a step are read without a wait for the GPU."""
+"""Metrics of a step are read without waiting for the GPU."""
 
 import numpy as np
 import torch
@@ -7,21 +7,21 @@ from ssondo.distill.distributed import DistributedContext
 from ssondo.distill.step_metrics import StepMetrics
 
 
-def pushed(readings, step):
+def push(metrics, step):
     loss = torch.tensor(0.5 + step, device="cuda")
-    parts = {"first": loss / 3, "second": loss + 1}
-    return readings.push(step, loss, parts, torch.tensor(2.0, device="cuda"), False, np.array([step]))
+    components = {"first": loss / 3, "second": loss + 1}
+    return metrics.push(step, loss, components, torch.tensor(2.0, device="cuda"), False, np.array([step]))
 
 
-def test_parts_are_taken_while_the_gpu_still_works():
-    readings = StepMetrics(DistributedContext(torch.device("cuda")))
+def test_metrics_are_pushed_while_the_gpu_is_busy():
+    metrics = StepMetrics(DistributedContext(torch.device("cuda")))
     a = torch.randn(8192, 8192, device="cuda")
-    assert pushed(readings, 0) is None
-    readings.flush()
+    assert push(metrics, 0) is None
+    metrics.flush()
     torch.cuda.synchronize()
     for _ in range(60):
         a = a @ a
         a = a / a.norm()
-    assert pushed(readings, 1) is None
-    assert readings.device_is_busy()
-    assert readings.flush().parts == {"first": 0.5, "second": 2.5}
+    assert push(metrics, 1) is None
+    assert metrics.device_is_busy()
+    assert metrics.flush().components == {"first": 0.5, "second": 2.5}

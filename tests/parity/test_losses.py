@@ -62,7 +62,7 @@ def test_hybrid_with_published_masking_equals_published_value(values, pair):
 
 
 def test_learning_rate_factor_equals_published_one_over_200_epochs(values):
-    factor = lr_schedule.lr_lambda({"name": "published"}, steps_per_epoch=833)
+    factor = lr_schedule.lr_lambda("published", steps_per_epoch=833)
     first_steps = [factor(epoch * 833) for epoch in range(200)]
     last_steps = [factor(epoch * 833 + 832) for epoch in range(200)]
     np.testing.assert_allclose(first_steps, values["lr_multiplier_epochs_0_199"], atol=5e-9)

@@ -1,6 +1,5 @@
-"""A toy corpus for trainings: tones in noise, and a teacher that tells their pitches apart."""
+"""A toy corpus for trainings: tones in noise, and a teacher whose embeddings encode the pitch."""
 
-import csv
 import json
 import os
 import subprocess
@@ -9,10 +8,11 @@ import time
 from dataclasses import fields
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ssondo.audio.codec import encode_flac
-from ssondo.distill import training
+from ssondo.distill import trainer
 from ssondo.distill.distill import distill
 from ssondo.distill.supervise import supervise
 from ssondo.distill.training_config import Outputs, Runtime, TrainingConfig
@@ -28,7 +28,7 @@ STUDENT = {"architecture": "mobilenetv3", "window_s": 0.128, "width_mult": 0.1}
 
 
 def tone(kind, rng):
-    """One of DIM pitches in noise: what the teacher's embedding tells apart."""
+    """A tone of one of DIM pitches in noise; the teacher's embedding encodes the pitch."""
     t = np.arange(SAMPLES) / 32000
     pitch = 0.4 * np.sin(2 * np.pi * 250 * 2**kind * t + 6 * rng.random())
     return (pitch + 0.01 * rng.standard_normal(SAMPLES)).astype(np.float32)
@@ -113,9 +113,9 @@ def supervise_arguments(corpus, out, **changes):
 
 
 def run(verb, **settings):
-    """Call `distill` or `supervise` with all settings in one dictionary, as the command line has them."""
+    """Call `distill` or `supervise` with the options of the command line, which are not grouped."""
     grouped = {}
-    for name, kind in (("recipe", TrainingConfig), ("outputs", Outputs), ("runtime", Runtime)):
+    for name, kind in (("config", TrainingConfig), ("outputs", Outputs), ("runtime", Runtime)):
         own = {field.name for field in fields(kind)} & set(settings)
         grouped[name] = kind(**{key: settings.pop(key) for key in own})
     {"distill": distill, "supervise": supervise}[verb](**settings, **grouped)
@@ -126,8 +126,8 @@ def digest(out):
 
 
 def history(out):
-    with (out / "history.csv").open() as file:
-        return list(csv.DictReader(file))
+    """Rows of the history as text by column, with "" for missing values."""
+    return pd.read_csv(out / "history.csv", dtype=str, keep_default_na=False).to_dict("records")
 
 
 def command(settings, verb="distill"):
@@ -145,26 +145,26 @@ def started(settings):
 
 
 def until(condition, process, seconds=600):
-    """Wait until something is so, or the process (of subprocess or multiprocessing) is over."""
+    """Wait until a condition holds or the process (of subprocess or multiprocessing) has ended."""
     limit = time.monotonic() + seconds
     alive = process.is_alive if hasattr(process, "is_alive") else lambda: process.poll() is None
     while not condition() and alive():
-        assert time.monotonic() < limit, "the training did not get there"
+        assert time.monotonic() < limit, "the training did not reach the condition in time"
         time.sleep(0.001)
 
 
 def killed_at(monkeypatch, step):
-    """Let the process that trains die right after the state of `step` is kept, as a kill would."""
+    """Abort the training directly after the state of `step` has been saved, as a kill would."""
 
     class KillError(Exception):
         pass
 
-    save = training.save
+    save_state = trainer.save_state
 
-    def save_and_die(path, identity, student, optimizer, scaler, at):
-        save(path, identity, student, optimizer, scaler, at)
-        if at.step == step:
+    def save_and_abort(path, fingerprint, student, optimizer, scaler, state):
+        save_state(path, fingerprint, student, optimizer, scaler, state)
+        if state.step == step:
             raise KillError
 
-    monkeypatch.setattr(training, "save", save_and_die)
+    monkeypatch.setattr(trainer, "save_state", save_and_abort)
     return pytest.raises(KillError)

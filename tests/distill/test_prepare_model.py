@@ -1,4 +1,4 @@
-"""What is of the whole batch: against torch's own layers on the undivided batch."""
+"""Layers that see the whole batch, compared with torch's layers on the undivided batch."""
 
 import copy
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch.multiprocessing as multiprocessing
 from torch import nn
 
 from ssondo.distill.distributed import DistributedContext
-from ssondo.distill.sync_batchnorm import CpuSyncBatchNorm, WholeBatchDropout, convert_sync_batchnorm
+from ssondo.distill.prepare_model import CpuSyncBatchNorm, WholeBatchDropout, convert_sync_batchnorm
 
 CPU = torch.device("cpu")
 
@@ -21,11 +21,11 @@ def batch(*shape):
 
 
 def norm(momentum=0.1):
-    made = nn.BatchNorm2d(4, eps=0.001, momentum=momentum)
+    layer = nn.BatchNorm2d(4, eps=0.001, momentum=momentum)
     with torch.no_grad():
-        made.weight.copy_(torch.tensor([1.0, 2.0, -1.0, 0.5]))
-        made.bias.copy_(torch.tensor([0.0, 1.0, 2.0, 3.0]))
-    return made
+        layer.weight.copy_(torch.tensor([1.0, 2.0, -1.0, 0.5]))
+        layer.bias.copy_(torch.tensor([0.0, 1.0, 2.0, 3.0]))
+    return layer
 
 
 def _process(rank: int, function: Callable, folder: str) -> None:
@@ -39,16 +39,16 @@ def on_two_processes(function, folder):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-def normalised(job):
-    found = {}
+def normalise(context):
+    results = {}
     for momentum in (0.1, None):
-        layer = convert_sync_batchnorm(nn.Sequential(norm(momentum)), job)
-        own = batch(6, 4, 3, 5).chunk(2)[job.rank].requires_grad_()
+        layer = convert_sync_batchnorm(nn.Sequential(norm(momentum)), context)
+        own = batch(6, 4, 3, 5).chunk(2)[context.rank].requires_grad_()
         for _ in range(2):
             out = layer(own)
-        weights = batch(6, 4, 3, 5).flip(0).chunk(2)[job.rank]
+        weights = batch(6, 4, 3, 5).flip(0).chunk(2)[context.rank]
         (out.sin() * weights).sum().backward()
-        found[str(momentum)] = {
+        results[str(momentum)] = {
             "kind": type(layer[0]).__name__,
             "out": out.detach(),
             "input": own.grad,
@@ -59,19 +59,19 @@ def normalised(job):
             "n": layer[0].num_batches_tracked,
             "evaluated": layer.eval()(own).detach(),
         }
-    return found
+    return results
 
 
 @pytest.mark.slow
-def test_batch_norm_of_two_processes_is_torch_s_on_the_whole_batch(tmp_path):
-    halves = on_two_processes(normalised, tmp_path)
+def test_batch_norm_of_two_processes_equals_torch_on_the_whole_batch(tmp_path):
+    halves = on_two_processes(normalise, tmp_path)
     for momentum in (0.1, None):
         layer, whole = norm(momentum), batch(6, 4, 3, 5).requires_grad_()
         for _ in range(2):
             out = layer(whole)
         (out.sin() * batch(6, 4, 3, 5).flip(0)).sum().backward()
         left, right = (half[str(momentum)] for half in halves)
-        assert left["kind"] == "WholeBatchNorm"
+        assert left["kind"] == "CpuSyncBatchNorm"
         close = {"rtol": 1e-4, "atol": 1e-5}
         torch.testing.assert_close(torch.cat([left["out"], right["out"]]), out.detach(), **close)
         torch.testing.assert_close(torch.cat([left["input"], right["input"]]), whole.grad, **close)
@@ -85,28 +85,28 @@ def test_batch_norm_of_two_processes_is_torch_s_on_the_whole_batch(tmp_path):
         torch.testing.assert_close(evaluated, layer.eval()(whole).detach(), **close)
 
 
-def test_dropout_masks_of_the_parts_are_those_of_the_whole_batch():
+def test_dropout_masks_of_all_processes_are_those_of_the_whole_batch():
     whole = torch.ones(8, 5, 3)
     torch.manual_seed(0)
     expected = WholeBatchDropout(0.3, DistributedContext(CPU))(whole)
-    parts = []
+    slices = []
     for rank in range(4):
         torch.manual_seed(0)
-        parts.append(WholeBatchDropout(0.3, DistributedContext(CPU, rank, 4))(whole[:2]))
-    assert torch.equal(torch.cat(parts), expected)
+        slices.append(WholeBatchDropout(0.3, DistributedContext(CPU, rank, 4))(whole[:2]))
+    assert torch.equal(torch.cat(slices), expected)
     assert expected.unique().tolist() == pytest.approx([0, 1 / 0.7])
 
 
-def test_dropout_leaves_out_its_share_and_keeps_the_mean():
+def test_dropout_sets_a_fraction_to_zero_and_preserves_the_mean():
     torch.manual_seed(0)
-    found = WholeBatchDropout(0.2, DistributedContext(CPU))(torch.ones(1000, 100))
-    assert (found == 0).double().mean() == pytest.approx(0.2, abs=0.005)
-    assert found.mean() == pytest.approx(1, abs=0.01)
+    output = WholeBatchDropout(0.2, DistributedContext(CPU))(torch.ones(1000, 100))
+    assert (output == 0).double().mean() == pytest.approx(0.2, abs=0.005)
+    assert output.mean() == pytest.approx(1, abs=0.01)
     layer = WholeBatchDropout(0.2, DistributedContext(CPU)).eval()
     assert torch.equal(layer(torch.ones(3)), torch.ones(3))
 
 
-def test_one_process_keeps_torch_s_batch_norm_and_all_names_of_weights():
+def test_conversion_preserves_the_names_of_weights_and_one_process_keeps_torch_s_batch_norm():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), norm(), nn.Sequential(nn.Dropout(0.5)))
     before = copy.deepcopy(model.state_dict())
     convert_sync_batchnorm(model, DistributedContext(CPU))
