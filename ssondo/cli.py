@@ -27,12 +27,6 @@ from cyclopts import App, CycloptsError, Parameter
 from ssondo.errors import SsondoError
 from ssondo.workflow.verbs import COMMANDS
 
-# What one says of fetching, and the verb that does it.
-_SAID_OF_FETCH = {"--status": ("ledger", None), "--retry": ("retry", "--reason")}
-_MORE_OF = {
-    "fetch": "ssondo fetch --status counts the fetched clips by split and reason; ssondo fetch --retry REASON opens "
-    "those that ended for a reason again. Their options: ssondo ledger --help, ssondo retry --help."
-}
 _INTERRUPTED = 130
 _BUG = 70  # EX_SOFTWARE of sysexits.h
 
@@ -108,7 +102,7 @@ def _app(verb: str | None) -> App:
         version_flags=[],
     )
     if verb is not None:
-        app.command(_command(_load(verb)), name=verb, help_epilogue=_MORE_OF.get(verb))
+        app.command(_command(_load(verb)), name=verb)
     else:
         for name in COMMANDS:
             app.command(App(name=name, help=_summary(name)))
@@ -157,18 +151,7 @@ def _note_traceback(log: logging.Logger) -> None:
             handler.flush()
 
 
-def _reworded(arguments: list[str]) -> list[str]:
-    """`fetch --status` as `ledger`, `fetch --retry REASON` as `retry --reason REASON`."""
-    said = next((word for word in arguments if word in _SAID_OF_FETCH), None)
-    if arguments[:1] != ["fetch"] or said is None:
-        return arguments
-    verb, option = _SAID_OF_FETCH[said]
-    words = [option if word == said else word for word in arguments[1:]]
-    return [verb, *(word for word in words if word is not None)]
-
-
 def _run(arguments: list[str], log: logging.Logger, log_path: str | None) -> int:
-    arguments = _reworded(arguments)
     verb = next((a for a in arguments if not a.startswith("-")), None)
     if verb is not None and verb not in COMMANDS:
         import difflib

@@ -38,15 +38,6 @@ def test_help_lists_every_verb_with_its_summary(capsys: pytest.CaptureFixture[st
         assert len(line.split(verb, 1)[1].strip(" │")) > 10, f"{verb} has no summary"
 
 
-def test_help_of_fetch_names_what_else_it_does(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["fetch", "--help"]) == 0
-    text = capsys.readouterr().out
-    assert "--status" in text
-    assert "--retry REASON" in text
-    assert cli.main(["retry", "--help"]) == 0
-    assert "--status" not in capsys.readouterr().out
-
-
 def test_missing_and_wrong_arguments_are_one_line() -> None:
     for arguments, part in [
         (["inventory", "--shards", "a.h5"], "--out"),

@@ -1,22 +1,19 @@
-"""How much of the corpus there is: by split, by reason and by class, as a table, a plot and lists to hand on."""
+"""Report how many clips of the corpus are present: by split, reason and class, as tables, a plot and lists of clips."""
 
-import csv
-import io
 import logging
 import textwrap
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import pandas as pd
 
-from ssondo.audioset.reasons import shared_reason
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import atomic_write, clip_list_digest, write_json, write_text
-from ssondo.storage.segments import read_segments, shard_name
+from ssondo.storage.atomic_files import clip_list_digest, save_figure, write_csv, write_json, write_text
+from ssondo.storage.classes import read_classes
+from ssondo.storage.segments import SPLITS, read_segments, shard_names
 from ssondo.storage.shards.audio import AudioShard
+from ssondo.storage.shards.reasons import generalise_reason
 from ssondo.storage.shards.status import Status
 
 if TYPE_CHECKING:
@@ -24,198 +21,168 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SPLITS = ("train", "eval")
-_SHOWN_REASONS = 12
-_SHOWN_CLASSES = 10
-# In inches, for each part; so narrow that a telephone shows it without making its text much smaller.
+_STATUS_COLUMNS = {Status.OK: "there", Status.UNAVAILABLE: "unavailable", Status.FAILED: "failed"}
+_N_SHOWN_REASONS = 12
+_N_SHOWN_CLASSES = 10
+# In inches, of each of the two plots; narrow enough to stay legible on a telephone.
 _PLOT_WIDTH, _PLOT_HEIGHT = 5.2, 3.7
 
 
-class _Split:
-    """What there is of a split."""
-
-    def __init__(self) -> None:
-        self.endings: Counter[tuple[Status, str]] = Counter()
-        self.there: list[str] = []
-        self.of_class: dict[Status, Counter[str]] = {status: Counter() for status in Status}
-
-    def add(self, segments: Path, audio: Path) -> None:
-        """Count a shard.
-
-        Raises:
-            SsondoError: if the shard is not of this list.
-        """
-        labels = {segment.ytid: segment.labels for segment in read_segments(segments)}
-        with AudioShard(audio) as shard:
-            if set(shard.clip_ids) != labels.keys():
-                raise SsondoError(f"{audio}: does not hold the clips of {segments}; run snakemake again")
-            # AudioSet has two million clips: what is done clip by clip is left to C.
-            for (status, reason), n in Counter(zip(shard.status.tolist(), shard.reasons, strict=True)).items():
-                self.endings[Status(status), "" if status == Status.OK else shared_reason(reason)] += n
-            for status, counts in self.of_class.items():
-                clips = [shard.clip_ids[row] for row in np.flatnonzero(shard.status == status)]
-                counts.update(chain.from_iterable(map(labels.__getitem__, clips)))
-                if status is Status.OK:
-                    self.there += clips
-
-    @property
-    def n_listed(self) -> int:
-        """Clips in the list."""
-        return self.endings.total()
-
-    def ended(self, status: Status) -> int:
-        """Clips that ended so."""
-        return sum(n for (found, _), n in self.endings.items() if found is status)
-
-    @property
-    def listed_of_class(self) -> Counter[str]:
-        """Clips in the list, by class."""
-        return sum(self.of_class.values(), Counter())
-
-    def shares_of_class(self) -> dict[str, float]:
-        """Share of the listed clips that is there, by class, the lowest first."""
-        there = self.of_class[Status.OK]
-        shares = {mid: there[mid] / n for mid, n in self.listed_of_class.items()}
-        return dict(sorted(shares.items(), key=lambda item: item[::-1]))
-
-
 def availability(*, index: Path, audio: Path, n_train_shards: int, n_eval_shards: int, out: Path) -> None:
-    """Say how many clips there are, by split, reason and class, and list them.
+    """Report how many clips are present, by split, reason and class, and list them.
 
     Args:
-        index: folder of the segment lists and classes.csv.
-        audio: folder of the resampled shards.
-        n_train_shards: number of training shards.
-        n_eval_shards: number of evaluation shards.
-        out: folder for availability.json, .md, .csv (by class) and .png, and available-{split}.txt (a clip a line).
-            In them a clip is listed, and then there, unavailable (which lasts) or failed (which may pass).
+        index: Folder of the segment lists and classes.csv.
+        audio: Folder of the resampled shards.
+        n_train_shards: Number of training shards.
+        n_eval_shards: Number of evaluation shards.
+        out: Folder for availability.json, .md, .csv (by class) and .png, and available-{split}.txt (one clip per
+            line). They count the listed clips and, of these, the clips that are there, unavailable (permanently) or
+            failed (which may pass).
 
     Raises:
-        SsondoError: if a list or a shard is missing, or they do not belong together.
+        SsondoError: If a list or a shard is missing, or they do not contain the same clips.
     """
-    splits = {split: _Split() for split in _SPLITS}
-    for split, n_shards in (("train", n_train_shards), ("eval", n_eval_shards)):
-        for shard in range(n_shards):
-            name = shard_name(split, shard)
-            splits[split].add(index / f"{name}.csv", audio / f"{name}.h5")
-    with (index / "classes.csv").open(encoding="utf-8", newline="") as file:
-        names = {row["mid"]: row["display_name"] for row in csv.DictReader(file)}
-    for split, found in splits.items():
-        write_text(out / f"available-{split}.txt", "".join(f"{clip}\n" for clip in sorted(found.there)))
-    write_json(out / "availability.json", {split: _summary(found) for split, found in splits.items()})
-    write_text(out / "availability.csv", _by_class(splits, names))
-    write_text(out / "availability.md", _markdown(splits, names))
-    _plot(splits, out / "availability.png")
+    clips = pd.concat(
+        [
+            _read_shard(split, index / f"{name}.csv", audio / f"{name}.h5")
+            for split, name in shard_names(n_train_shards, n_eval_shards)
+        ],
+        ignore_index=True,
+    )
+    names = {each.mid: each.display_name for each in read_classes(index / "classes.csv")}
+    by_reason = clips.groupby(["split", "status", "reason"]).size().reset_index(name="n")
+    by_class = _count_by_class(clips, names)
+    present = {split: clips["ytid"][(clips["split"] == split) & (clips["status"] == Status.OK)] for split in SPLITS}
+    for split, ids in present.items():
+        write_text(out / f"available-{split}.txt", "".join(f"{clip}\n" for clip in sorted(ids)))
+    summary = {split: _summary(by_reason[by_reason["split"] == split], present[split]) for split in SPLITS}
+    write_json(out / "availability.json", summary)
+    write_csv(out / "availability.csv", by_class)
+    write_text(out / "availability.md", _markdown(summary, by_reason, by_class))
+    _plot(summary, by_reason, by_class, out / "availability.png")
     log.info(
         "availability: %s; %s",
-        ", ".join(f"{len(found.there)} of {found.n_listed} {split} clips" for split, found in splits.items()),
+        ", ".join(f"{numbers['n_ok']} of {numbers['n_listed']} {split} clips" for split, numbers in summary.items()),
         out / "availability.md",
     )
 
 
-def _summary(found: _Split) -> dict[str, Any]:
-    """A split's numbers, for other programs."""
-    reasons: dict[str, dict[str, int]] = defaultdict(dict)
-    for (status, reason), n in found.endings.items():
-        reasons[status.name][reason] = n
+def _read_shard(split: str, segments: Path, audio: Path) -> pd.DataFrame:
+    """Split, id, status, reason and labels of each clip of a shard.
+
+    Raises:
+        SsondoError: If list and shard do not contain the same clips.
+    """
+    labels = {segment.ytid: segment.labels for segment in read_segments(segments)}
+    with AudioShard(audio) as shard:
+        if set(shard.clip_ids) != labels.keys():
+            raise SsondoError(f"{audio}: does not contain the clips of {segments}; run snakemake again")
+        clips = pd.DataFrame({"split": split, "ytid": shard.clip_ids, "status": shard.status, "reason": shard.reasons})
+        clips["labels"] = pd.Series([labels[clip] for clip in shard.clip_ids], dtype=object)
+    generalised = {reason: generalise_reason(reason) for reason in clips["reason"].unique()}
+    # The reason of a clip that is present says how it was changed, e.g. that it was padded.
+    return clips.assign(reason=clips["reason"].map(generalised).where(clips["status"] != Status.OK, ""))
+
+
+def _count_by_class(clips: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """One row per class: mid, display_name, and for each split how many clips are listed, there and missing.
+
+    Classes are in the order of the class list; labels that are not in it follow, sorted.
+    """
+    labelled = clips[["split", "status", "labels"]].explode("labels").dropna()
+    mids = [*names, *sorted(set(labelled["labels"]) - names.keys())]
+    table = pd.DataFrame({"mid": mids, "display_name": [names.get(mid, "") for mid in mids]})
+    for split in SPLITS:
+        of_split = labelled[labelled["split"] == split]
+        columns = {"listed": of_split["labels"]}
+        columns |= {name: of_split["labels"][of_split["status"] == status] for status, name in _STATUS_COLUMNS.items()}
+        for name, labels in columns.items():
+            table[f"{split}_{name}"] = labels.value_counts().reindex(mids, fill_value=0).to_numpy()
+    return table
+
+
+def _summary(by_reason: pd.DataFrame, present: "pd.Series[str]") -> dict[str, Any]:
+    """The numbers of a split, for other programs."""
+    missing = by_reason[by_reason["status"] != Status.OK]
+    n_missing = {status: int(missing["n"][missing["status"] == status].sum()) for status in Status}
+    reasons: dict[str, dict[str, int]] = {}
+    for status, reason, n in missing[["status", "reason", "n"]].itertuples(index=False):
+        reasons.setdefault(Status(status).name, {})[reason] = n
     return {
-        "n_listed": found.n_listed,
-        "n_ok": len(found.there),
-        "n_unavailable": found.ended(Status.UNAVAILABLE),
-        "n_failed": found.ended(Status.FAILED),
-        "clip_list_sha256": clip_list_digest(found.there),
-        "reasons": {status: counts for status, counts in reasons.items() if status != "OK"},
+        "n_listed": int(by_reason["n"].sum()),
+        "n_ok": len(present),
+        "n_unavailable": n_missing[Status.UNAVAILABLE],
+        "n_failed": n_missing[Status.FAILED],
+        "clip_list_sha256": clip_list_digest(present),
+        "reasons": reasons,
     }
 
 
-def _by_class(splits: Mapping[str, _Split], names: Mapping[str, str]) -> str:
-    """A row a class: how many of its clips are listed, and how those ended."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    endings = {"there": Status.OK, "unavailable": Status.UNAVAILABLE, "failed": Status.FAILED}
-    columns = {
-        f"{split}_{what}": counts
-        for split in _SPLITS
-        for what, counts in {
-            "listed": splits[split].listed_of_class,
-            **{what: splits[split].of_class[status] for what, status in endings.items()},
-        }.items()
-    }
-    writer.writerow(["mid", "display_name", *columns])
-    for mid in [*names, *sorted({mid for counts in columns.values() for mid in counts} - names.keys())]:
-        writer.writerow([mid, names.get(mid, ""), *(counts[mid] for counts in columns.values())])
-    return text.getvalue()
-
-
-def _share(part: int, whole: int) -> str:
+def _percentage(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else "–"
 
 
-def _markdown(splits: Mapping[str, _Split], names: Mapping[str, str]) -> str:
-    """The tables for people."""
+def _markdown(summary: Mapping[str, Mapping[str, Any]], by_reason: pd.DataFrame, by_class: pd.DataFrame) -> str:
+    """The tables for readers."""
     lines = ["# Availability", "", "| split | listed | there | share | unavailable | failed |"]
     lines.append("|---|--:|--:|--:|--:|--:|")
-    for split, found in splits.items():
-        n_there = len(found.there)
-        absent = [f"{found.ended(status):,}" for status in (Status.UNAVAILABLE, Status.FAILED)]
-        share = _share(n_there, found.n_listed)
-        lines.append(f"| {split} | {found.n_listed:,} | {n_there:,} | {share} | {' | '.join(absent)} |")
-    missing = [
-        (n, split, status, reason)
-        for split, found in splits.items()
-        for (status, reason), n in found.endings.items()
-        if status is not Status.OK
-    ]
-    if missing:
+    for split, numbers in summary.items():
+        n_listed, n_ok = numbers["n_listed"], numbers["n_ok"]
+        missing = f"{numbers['n_unavailable']:,} | {numbers['n_failed']:,}"
+        lines.append(f"| {split} | {n_listed:,} | {n_ok:,} | {_percentage(n_ok, n_listed)} | {missing} |")
+    reasons = by_reason[by_reason["status"] != Status.OK]
+    if len(reasons):
         lines += ["", "| split | why not | may pass | clips |", "|---|---|---|--:|"]
-        for n, split, status, reason in sorted(missing, key=lambda row: (row[1] != "train", -row[0], row[3])):
-            lines.append(f"| {split} | {reason} | {'yes' if status is Status.FAILED else 'no'} | {n:,} |")
-    train = splits["train"]
-    if rarest := list(train.shares_of_class())[:_SHOWN_CLASSES]:
+    for split in SPLITS:
+        rows = reasons[reasons["split"] == split].sort_values(["n", "reason"], ascending=[False, True])
+        for status, reason, n in rows[["status", "reason", "n"]].itertuples(index=False):
+            lines.append(f"| {split} | {reason} | {'yes' if status == Status.FAILED else 'no'} | {n:,} |")
+    listed = by_class[by_class["train_listed"] > 0]
+    if len(listed):
         lines += ["", "Classes of which the most is missing, training clips:", ""]
         lines += ["| class | listed | there | share |", "|---|--:|--:|--:|"]
-        all_listed = train.listed_of_class
-        for mid in rarest:
-            listed, there = all_listed[mid], train.of_class[Status.OK][mid]
-            lines.append(f"| {names.get(mid) or mid} | {listed:,} | {there:,} | {_share(there, listed)} |")
+    shares = listed.assign(share=listed["train_there"] / listed["train_listed"]).sort_values(["share", "mid"])
+    columns = ["mid", "display_name", "train_listed", "train_there"]
+    for mid, name, n_listed, n_there in shares.head(_N_SHOWN_CLASSES)[columns].to_numpy():
+        lines.append(f"| {name or mid} | {n_listed:,} | {n_there:,} | {_percentage(n_there, n_listed)} |")
     return "\n".join(lines) + "\n"
 
 
-def _plot(splits: Mapping[str, _Split], path: Path) -> None:
-    """Bars of the reasons, and below them the share that is there over classes, where clips have some."""
+def _plot(
+    summary: Mapping[str, Mapping[str, Any]], by_reason: pd.DataFrame, by_class: pd.DataFrame, path: Path
+) -> None:
+    """Plot the most frequent reasons as bars and, for labelled clips, the share of each class that is present."""
     from matplotlib.figure import Figure
 
-    shares = {split: [100 * share for share in found.shares_of_class().values()] for split, found in splits.items()}
-    n_parts = 1 + any(shares.values())
-    figure = Figure(figsize=(_PLOT_WIDTH, _PLOT_HEIGHT * n_parts), layout="constrained")
-    parts = figure.subfigures(n_parts, 1, squeeze=False)[:, 0]
-    _plot_reasons(splits, parts[0].subplots())
-    if n_parts == 2:
-        axes = parts[1].subplots()
+    shares = {}
+    for split in SPLITS:
+        listed = by_class[by_class[f"{split}_listed"] > 0]
+        shares[split] = sorted(100 * (listed[f"{split}_there"] / listed[f"{split}_listed"]))
+    n_plots = 1 + any(shares.values())
+    figure = Figure(figsize=(_PLOT_WIDTH, _PLOT_HEIGHT * n_plots), layout="constrained")
+    subfigures = figure.subfigures(n_plots, 1, squeeze=False)[:, 0]
+    _plot_reasons(summary, by_reason, subfigures[0].subplots())
+    if n_plots == 2:
+        axes = subfigures[1].subplots()
         for split, values in shares.items():
             axes.plot(range(1, len(values) + 1), values, label=split, marker="." if len(values) < 20 else "")
         axes.set(xlabel="class, by its share", ylabel="% of its clips that are there", ylim=(0, 102))
         axes.set_title("availability by class")
         axes.legend()
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+    save_figure(path, figure)
 
 
-def _plot_reasons(splits: Mapping[str, _Split], axes: "Axes") -> None:
-    """The commonest reasons, the first one on top, a bar for each split."""
-    reasons = Counter[str]()
-    for found in splits.values():
-        reasons.update({reason: n for (status, reason), n in found.endings.items() if status is not Status.OK})
-    shown = [reason for reason, _ in reasons.most_common(_SHOWN_REASONS)][::-1]
-    places: Sequence[float] = range(len(shown))
-    for split, shift in zip(_SPLITS, (0.2, -0.2), strict=True):
-        found = splits[split]
-        values = [
-            100 * sum(n for (_, text), n in found.endings.items() if text == reason) / max(found.n_listed, 1)
-            for reason in shown
-        ]
-        axes.barh([place + shift for place in places], values, height=0.4, label=split)
-    axes.set_yticks(list(places), [textwrap.shorten(reason, 30, placeholder=" ...") for reason in shown])
+def _plot_reasons(summary: Mapping[str, Mapping[str, Any]], by_reason: pd.DataFrame, axes: "Axes") -> None:
+    """Plot the most frequent reasons, the first on top, with one bar per split."""
+    missing = by_reason[by_reason["status"] != Status.OK]
+    totals = missing.groupby("reason")["n"].sum().reset_index().sort_values(["n", "reason"], ascending=[False, True])
+    shown = list(totals["reason"][:_N_SHOWN_REASONS])[::-1]
+    for split, offset in zip(SPLITS, (0.2, -0.2), strict=True):
+        n_of_reason = missing[missing["split"] == split].groupby("reason")["n"].sum()
+        values = [100 * n_of_reason.get(reason, 0) / max(summary[split]["n_listed"], 1) for reason in shown]
+        axes.barh([position + offset for position in range(len(shown))], values, height=0.4, label=split)
+    axes.set_yticks(range(len(shown)), [textwrap.shorten(reason, 30, placeholder=" ...") for reason in shown])
     axes.set_xlabel("% of the listed clips")
     axes.set_title("why clips are missing" if shown else "no clip is missing")
     axes.legend()

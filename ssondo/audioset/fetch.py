@@ -1,15 +1,22 @@
-"""Fetch the clips of one shard from a source, and note how each ended.
+"""Fetch the clips of one shard from a source and store the result of each.
 
-A clip is ok, unavailable for a reason that will not change, or failed for one that may; a shard
-with too many failed clips is no result but a fault that passes. From a dear source a killed job
-goes on where it was, and a shard that is made again asks only for what it has not: the ledger
-beside it remembers. What a local copy holds is not copied; the shard says where it lies.
+A clip is OK, UNAVAILABLE for a permanent reason, or FAILED for a reason that may pass; a job with too many failed
+clips ends with an error that Snakemake retries.
+
+The path of one clip, e.g. of a private video:
+
+1. The source returns a `Fetched` (status, reason, sound). For YouTube, `ssondo.audioset.sources.ytdlp_errors` turns
+   the exception of yt-dlp into UNAVAILABLE, "private".
+2. This module appends the result to the shard's ledger (`_fetch_with_retries`), so that a job that was killed, or a
+   shard that is made again, requests only what is missing, and writes all results into the shard (`fetch`).
+3. `resample` keeps status and reason, and `ssondo.audioset.availability` counts them.
+
+Clips of a local copy need no ledger. They are not copied either; the shard stores their location.
 """
 
 import heapq
 import inspect
 import logging
-import re
 import shutil
 import time
 from collections import Counter
@@ -17,19 +24,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssondo.audioset.ledger import Ledger, ledger_path
+from ssondo.audioset.clip_ledger import Ledger, ledger_path
 from ssondo.audioset.rate_limiter import RateLimiter
 from ssondo.audioset.sources import Fetched, RateLimited, Source, open_source
 from ssondo.errors import TransientError
-from ssondo.storage.segments import Segment, read_segments
+from ssondo.storage.segments import Segment, read_segments, shard_number
 from ssondo.storage.shards.audio import AudioShardWriter
+from ssondo.storage.shards.reasons import format_counts
 from ssondo.storage.shards.status import Status
 from ssondo.system.process_pool import ordered_map
 from ssondo.system.progress import progress, progress_bar
 
 log = logging.getLogger(__name__)
 
-_SHOWN_REASONS = 5
+_N_SHOWN_REASONS = 5
 
 
 def fetch(
@@ -37,50 +45,50 @@ def fetch(
     segments: Path,
     out: Path,
     source: dict[str, Any],
-    manner: dict[str, Any] | None = None,
+    fetch_policy: dict[str, Any] | None = None,
     located: Path | None = None,
     max_failed_share: float = 0.02,
     n_workers: int = 1,
 ) -> None:
-    """Fetch the clips of one shard's list.
+    """Fetch the clips of one shard and store them as they are encoded, each with its status and reason.
 
     Args:
-        segments: the shard's list, made by index.
-        out: audio shard for the clips as they come, each with its status and reason.
-        source: where clips come from: "kind" (folder, hdf5, parquet, webdataset, youtube, renderer) and its settings.
-        manner: more settings, those that change no clip: rate, pauses, retries, cookies, proxies.
-        located: where the clips lie in a local copy, made by locate; without it the copy is searched now.
-        max_failed_share: share of clips that may fail for now, in [0, 1].
-        n_workers: processes, for sources that compute (renderer).
+        segments: Segment list of the shard, which index wrote.
+        out: Path of the audio shard that is written.
+        source: Source of the clips: "kind" (folder, hdf5, parquet, webdataset, youtube or renderer) and its settings.
+        fetch_policy: Settings that do not change any clip: rate, pauses, retries, cookies and proxies.
+        located: List of the clips' locations in a local copy, which locate wrote; without it the copy is searched.
+        max_failed_share: Largest share of clips that may have failed for a reason that may pass, in [0, 1].
+        n_workers: Number of processes, for sources that compute the sound.
 
     Raises:
-        SsondoError: if the list or the source's settings are wrong.
-        TransientError: if more clips failed than may; what was fetched is kept for the next try.
+        SsondoError: If the list or the settings of the source are invalid.
+        TransientError: If a larger share of clips failed; what was fetched is kept for the next run.
     """
     began = time.monotonic()
     listed = read_segments(segments)
-    paced, of_source = _split(manner or {})
+    limiter_settings, source_settings = _split_policy(fetch_policy or {})
+    settings = {**source, **source_settings}
     scratch = out.with_suffix(".scratch")
-    opened = open_source({**source, **of_source}, listed, _job_of(segments), located=located, scratch=scratch)
+    opened = open_source(settings, listed, shard_number(segments), located=located, scratch=scratch)
     counts: Counter[Status] = Counter()
     failures: Counter[str] = Counter()
     with AudioShardWriter(out, sample_rate=0, settings={"source": source["kind"]}, producer="fetch") as shard:
-        if opened.resumes:
-            clips = _fetch_remote(
-                opened, f"{source['kind']} {opened.identity}", listed, out, RateLimiter(**paced), scratch
-            )
+        if opened.is_remote:
+            ledger_source = f"{source['kind']} {opened.identity}"
+            results = _fetch_remote(opened, ledger_source, listed, out, RateLimiter(**limiter_settings), scratch)
         else:
-            clips = _fetch_local(opened, {**source, **of_source}, listed, located, n_workers if opened.parallel else 1)
-            clips = progress(clips, f"fetch {segments.stem}", total=len(listed))
-        for segment, clip in zip(listed, clips, strict=True):
-            counts[clip.status] += 1
-            failures.update([clip.reason] if clip.status is Status.FAILED else [])
-            where = clip.origin and clip.origin.to_shard()
-            shard.add(segment.ytid, clip.data, status=clip.status, reason=clip.reason, location=where)
+            results = _fetch_local(opened, settings, listed, located, n_workers if opened.parallel else 1)
+            results = progress(results, f"fetch {segments.stem}", total=len(listed))
+        for segment, fetched in zip(listed, results, strict=True):
+            counts[fetched.status] += 1
+            failures.update([fetched.reason] if fetched.status is Status.FAILED else [])
+            location = fetched.location and fetched.location.to_shard()
+            shard.add(segment.ytid, fetched.data, status=fetched.status, reason=fetched.reason, location=location)
         if counts[Status.FAILED] > max_failed_share * len(listed):
             raise TransientError(
                 f"{segments.stem}: {counts[Status.FAILED]} of {len(listed)} clips failed, more than "
-                f"max_failed_share {max_failed_share:g} allows ({_most_common(failures)}); "
+                f"max_failed_share {max_failed_share:g} allows ({format_counts(failures, _N_SHOWN_REASONS)}); "
                 "run the same command again, or raise audioset.max_failed_share"
             )
     seconds = time.monotonic() - began
@@ -97,155 +105,147 @@ def fetch(
     )
 
 
-def _split(manner: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What of the manner is the pace's, and what the source's."""
-    of_pace = inspect.signature(RateLimiter).parameters
+def _split_policy(fetch_policy: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of the rate limiter and those of the source."""
+    limiter = inspect.signature(RateLimiter).parameters
     return (
-        {key: value for key, value in manner.items() if key in of_pace},
-        {key: value for key, value in manner.items() if key not in of_pace},
+        {key: value for key, value in fetch_policy.items() if key in limiter},
+        {key: value for key, value in fetch_policy.items() if key not in limiter},
     )
-
-
-def _most_common(reasons: Counter[str]) -> str:
-    """The commonest reasons with their numbers, and how many clips had others."""
-    shown = reasons.most_common(_SHOWN_REASONS)
-    others = reasons.total() - sum(number for _, number in shown)
-    return ", ".join([*(f"{number} {reason}" for reason, number in shown), *([f"{others} others"] if others else [])])
-
-
-def _job_of(segments: Path) -> int:
-    """Number of a job among those of the run, from its list's name: train-0003 -> 3."""
-    found = re.search(r"(\d+)$", segments.stem)
-    return int(found[1]) if found else 0
 
 
 def _fetch_local(
     source: Source, settings: dict[str, Any], segments: Sequence[Segment], located: Path | None, n_workers: int
 ) -> Iterator[Fetched]:
-    """Each segment's clip, in order, from a source that can be asked at any time."""
+    """Each segment's result, in order, from a source that has no rate limit."""
     if n_workers == 1:
         yield from map(source.fetch, segments)
     else:
-        yield from ordered_map(_fetch_here, segments, n_workers, _open_here, (settings, segments, located))
+        yield from ordered_map(_fetch_in_worker, segments, n_workers, _open_in_worker, (settings, segments, located))
 
 
-# A worker process keeps its own source: one that holds a synthesiser or open files cannot be sent.
-_source: Source
+# Each worker process opens its own source: a synthesiser or open files cannot be pickled.
+_worker_source: Source
 
 
-def _open_here(settings: dict[str, Any], segments: Sequence[Segment], located: Path | None) -> None:
-    global _source
-    _source = open_source(settings, segments, located=located)
+def _open_in_worker(settings: dict[str, Any], segments: Sequence[Segment], located: Path | None) -> None:
+    global _worker_source
+    _worker_source = open_source(settings, segments, located=located)
 
 
-def _fetch_here(segment: Segment) -> Fetched:
-    return _source.fetch(segment)
+def _fetch_in_worker(segment: Segment) -> Fetched:
+    return _worker_source.fetch(segment)
 
 
 def _fetch_remote(
-    source: Source, identity: str, segments: Sequence[Segment], out: Path, pace: RateLimiter, scratch: Path
+    source: Source, ledger_source: str, segments: Sequence[Segment], out: Path, limiter: RateLimiter, scratch: Path
 ) -> Iterator[Fetched]:
-    """Each segment's clip, in order; asked for only if the ledger does not have it."""
-    with Ledger(ledger_path(out), identity, check_sound=True) as ledger:
-        # What a killed job left of the clip that it was at.
+    """Each segment's result, in order; only clips without a final result in the ledger are requested."""
+    with Ledger(ledger_path(out), ledger_source, check_sound=True) as ledger:
+        # A killed job leaves the clip that it was downloading.
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        wanted = [segment for segment in segments if not ledger.finished(segment)]
-        if len(wanted) < len(segments):
-            log.info("%s has %d of %d clips already", ledger.path, len(segments) - len(wanted), len(segments))
-        _fetch_with_retries(source, ledger, wanted, pace, out.stem)
+        missing = [segment for segment in segments if not ledger.finished(segment)]
+        if len(missing) < len(segments):
+            log.info("%s has %d of %d clips already", ledger.path, len(segments) - len(missing), len(segments))
+        _fetch_with_retries(source, ledger, missing, limiter, out.stem)
         shutil.rmtree(scratch, ignore_errors=True)
-        yield from map(ledger.ending, segments)
+        yield from map(ledger.result, segments)
 
 
 class QueuedClip(NamedTuple):
-    """A clip that waits to be asked for: not before `due_s`, in the list's order."""
+    """A clip that waits to be requested; clips are ordered by `due_s`, then by their position in the list."""
 
     due_s: float
-    number: int
-    tries: int
+    position: int
+    n_tries: int
     segment: Segment
 
 
 class FailureStreak:
-    """Clips that failed one after the other for one reason: an outage, or throttling by another name.
+    """Consecutive clips that failed for the same reason, which indicates an outage or a disguised rate limit.
 
-    Each clip is given the benefit of that doubt once, so that clips which really fail have an end.
+    The failures of a streak are not counted against their clips, but only once for each clip, so that fetching
+    terminates if the clips themselves are the cause.
+
+    Args:
+        length: Number of consecutive failures that make a streak.
     """
 
     def __init__(self, length: int) -> None:
         self.n_failed = 0
         self._length = self._needed = length
         self._reason = ""
-        self._turns: list[QueuedClip] = []
-        self._spared: set[int] = set()
+        self._clips: list[QueuedClip] = []
+        self._excused: set[int] = set()
 
-    def broken(self) -> None:
-        """Note a clip that did not fail."""
-        self._begin("")
+    def end(self) -> None:
+        """Record a clip that did not fail."""
+        self._start("")
 
-    def _begin(self, reason: str) -> None:
-        self._reason, self._turns, self._needed, self.n_failed = reason, [], self._length, 0
+    def _start(self, reason: str) -> None:
+        self._reason, self._clips, self._needed, self.n_failed = reason, [], self._length, 0
 
-    def add(self, turn: QueuedClip, reason: str) -> list[QueuedClip]:
-        """Note a clip that failed; returns those to be asked for again after a pause, if it is time for one."""
-        if turn.number in self._spared:
+    def add(self, clip: QueuedClip, reason: str) -> list[QueuedClip]:
+        """Record a clip that failed; if the streak is complete, return the clips to request again after a pause."""
+        if clip.position in self._excused:
             return []
         if reason != self._reason:
-            self._begin(reason)
+            self._start(reason)
         self.n_failed += 1
-        self._turns.append(turn)
-        if len(self._turns) < self._needed:
+        self._clips.append(clip)
+        if len(self._clips) < self._needed:
             return []
-        spared, self._turns = self._turns, []
-        self._spared.update(each.number for each in spared)
-        # After the pause the first that fails in the same way is one too many.
+        excused, self._clips = self._clips, []
+        self._excused.update(each.position for each in excused)
+        # After the pause a single failure for the same reason shows that the outage goes on.
         self._needed = 1
-        return spared
+        return excused
 
 
 def _fetch_with_retries(
-    source: Source, ledger: Ledger, wanted: Sequence[Segment], pace: RateLimiter, name: str
+    source: Source, ledger: Ledger, segments: Sequence[Segment], limiter: RateLimiter, name: str
 ) -> None:
-    """Ask for each clip until it has ended, politely.
+    """Request each clip until it has a result, and append the results to the ledger.
 
-    A clip that fails waits its turn behind the others. One that is throttled has not been asked for.
+    A clip that failed is queued again behind the others. A clip that met a rate limit counts as not requested.
 
     Raises:
-        TransientError: if the server limits the rate for too long, or clip after clip fails.
+        TransientError: If the server limits the rate for too long, or clip after clip fails.
     """
-    queue = [QueuedClip(0.0, number, 1, segment) for number, segment in enumerate(wanted)]
-    retries = pace.max_retries_per_job
-    row = FailureStreak(pace.in_a_row)
-    with progress_bar(len(wanted), f"fetch {name}") as bar:
+    queue = [QueuedClip(0.0, position, 1, segment) for position, segment in enumerate(segments)]
+    n_retries_left = limiter.max_retries_per_job
+    streak = FailureStreak(limiter.failure_streak)
+    with progress_bar(len(segments), f"fetch {name}") as bar:
         while queue:
-            turn = heapq.heappop(queue)
-            time.sleep(max(0.0, turn.due_s - time.monotonic()))
-            pace.wait()
+            clip = heapq.heappop(queue)
+            time.sleep(max(0.0, clip.due_s - time.monotonic()))
+            limiter.wait()
             try:
-                fetched = source.fetch(turn.segment)
+                fetched = source.fetch(clip.segment)
             except RateLimited as limit:
-                heapq.heappush(queue, turn)
-                pace.pause(str(limit), limit.retry_after_s)
+                heapq.heappush(queue, clip)
+                limiter.on_rate_limit(str(limit), limit.retry_after_s)
                 continue
             if fetched.status is not Status.FAILED:
-                row.broken()
-                pace.answered()
-            elif spared := row.add(turn, fetched.reason):
-                _put_back(queue, spared)
-                pace.stall(row.n_failed, fetched.reason, refused=fetched.reason.startswith("HTTP "))
+                streak.end()
+                limiter.on_success()
+            elif excused := streak.add(clip, fetched.reason):
+                _requeue(queue, excused)
+                was_refused = fetched.reason.startswith("HTTP ")
+                limiter.on_failure_streak(streak.n_failed, fetched.reason, refused=was_refused)
                 continue
-            ledger.add(turn.segment, fetched)
-            if fetched.status is Status.FAILED and turn.tries < pace.max_tries_per_clip and retries > 0:
-                retries -= 1
-                due_s = time.monotonic() + pace.backoff_s(turn.tries)
-                heapq.heappush(queue, turn._replace(due_s=due_s, tries=turn.tries + 1))
-            bar.update(len(wanted) - len(queue) - bar.n)
+            ledger.add(clip.segment, fetched)
+            if fetched.status is Status.FAILED and clip.n_tries < limiter.max_tries_per_clip and n_retries_left > 0:
+                n_retries_left -= 1
+                due_s = time.monotonic() + limiter.backoff_s(clip.n_tries)
+                heapq.heappush(queue, clip._replace(due_s=due_s, n_tries=clip.n_tries + 1))
+            bar.update(len(segments) - len(queue) - bar.n)
 
 
-def _put_back(queue: list[QueuedClip], turns: Sequence[QueuedClip]) -> None:
-    """Queue clips as if they had not been asked for, behind those that have not, in place of a turn that they have."""
-    numbers = {turn.number for turn in turns}
-    queue[:] = [turn for turn in queue if turn.number not in numbers]
-    queue.extend(turn._replace(due_s=time.monotonic()) for turn in turns)
+def _requeue(queue: list[QueuedClip], clips: Sequence[QueuedClip]) -> None:
+    """Requeue these clips at the end with their try count unchanged, replacing an entry already queued."""
+    positions = {clip.position for clip in clips}
+    queue[:] = [clip for clip in queue if clip.position not in positions]
+    queue.extend(clip._replace(due_s=time.monotonic()) for clip in clips)
     heapq.heapify(queue)

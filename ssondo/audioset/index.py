@@ -1,7 +1,6 @@
-"""Cut segment lists into one list a shard, counting what is odd about their rows."""
+"""Split AudioSet's segment lists into one list per shard, and count the irregular rows."""
 
 import csv
-import io
 import logging
 import math
 import re
@@ -11,143 +10,40 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from ssondo.audioset.manifest import read_manifest
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import write_json, write_text
+from ssondo.storage.atomic_files import write_csv, write_json
+from ssondo.storage.classes import CLASSES_HEADER, AudioClass, read_classes
 from ssondo.storage.download import retrieve
-from ssondo.storage.segments import HEADER, SOUND_SUFFIXES, hash64, seconds_text, shard_name, shard_of
+from ssondo.storage.segments import SEGMENTS_HEADER, SPLITS, seconds_text, shard_name, shard_of
 
 log = logging.getLogger(__name__)
 
-_CLASSES_HEADER = ("index", "mid", "display_name")
-_LIST_HEADER = ("# YTID", " start_seconds", " end_seconds", " positive_labels")
-_SHOWN_ODDITIES = 3
-
-
-_Times = tuple[float, float]
-"""Start and end in seconds."""
-
-_Clip = tuple[_Times, str]
-"""Times, and the labels joined by semicolons."""
-
-# A row with nothing odd about it, in the official form or a mirror's.
-_PLAIN_ROW = re.compile(r"^([\w-]+), ?(\d+(?:\.\d+)?), ?(\d+(?:\.\d+)?)(?:,(.*))?$", re.MULTILINE | re.ASCII)
-_LINES_AT_ONCE = 5_000
-
-
-class _List:
-    """The clips of one split, by id, and what was odd about their rows."""
-
-    def __init__(self) -> None:
-        self.clips: dict[str, _Clip] = {}
-        self.counts: Counter[str] = Counter()
-        self._headed = False
-
-    def read(self, name: str, lines: Iterable[str], known: set[str] | None) -> None:
-        """Add the rows of an AudioSet list, official or mirrored.
-
-        Args:
-            name: of the list, for messages.
-            lines: its text.
-            known: mids of the classes; None if there are no classes to compare with.
-        """
-        n_rows, n_bad_before = 0, self.counts["bad_times"]
-        labels_of = cache(partial(_labels, known=known))
-        remaining = iter(lines)
-        try:
-            while block := list(islice(remaining, _LINES_AT_ONCE)):
-                # Two million rows pass here: one search takes a block of plain ones apart.
-                rows = _PLAIN_ROW.findall("".join(block))
-                if len(rows) < len(block):
-                    rows = [row for line in block if (row := self._row(name, line)) is not None]
-                n_rows += len(rows)
-                self._add(rows, labels_of)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise SsondoError(f"{name}: not an AudioSet segment list ({error})") from None
-        n_segments = n_rows - (self.counts["bad_times"] - n_bad_before)
-        n_rows += self.counts.pop("unreadable here", 0)
-        if not n_segments and (n_rows or not self._headed):
-            raise SsondoError(
-                f'{name}: holds no segments; expected lines like: --PJHxphWEs,30,40,"/m/09x0r,/t/dd00088"'
-            )
-        self.counts["rows"] += n_rows
-
-    def _row(self, name: str, line: str) -> tuple[str, str, str, str] | None:
-        """Id, start, end and labels of a line; None, and counted, if it is no segment."""
-        parts = line.split(",", 3) if line[:1] != '"' else _csv_parts(line)
-        try:
-            float(parts[1]), float(parts[2])
-        except (ValueError, IndexError):
-            self.counts["unreadable here"] += self._note_odd(name, line)
-            return None
-        if not (parts[0].isascii() and parts[0].isprintable() and parts[0]):
-            raise SsondoError(f"{name}: clip id {parts[0]!r} is not plain ASCII; rename the clip")
-        return parts[0], parts[1], parts[2], parts[3] if len(parts) > 3 else ""
-
-    def _add(self, rows: Iterable[tuple[str, str, str, str]], labels_of: Callable[[str], tuple[str, int]]) -> None:
-        """Add clips, the first of a video alone."""
-        clips, counts = self.clips, self.counts
-        n_unknown = n_without = 0
-        for ytid, start, end, text in rows:
-            times = _times(start, end)
-            if times is None:
-                counts["bad_times"] += 1
-            elif ytid in clips:
-                counts["duplicates"] += 1
-                counts["overlapping"] += _overlap(clips[ytid][0], times)
-            else:
-                labels, unknown = labels_of(text)
-                clips[ytid] = (times, labels)
-                n_unknown += unknown
-                n_without += not labels
-        counts.update(unknown_labels=n_unknown, without_labels=n_without)
-
-    def _note_odd(self, name: str, line: str) -> bool:
-        """Count and show a line that is no segment; blank lines and comments are no rows at all.
-
-        A local file's name may begin with #, so only lines without times are comments.
-        """
-        if not line.strip() or line.startswith("#"):
-            # A list with the line of column names may be empty: of a folder without a share for evaluation.
-            self._headed |= "YTID" in line
-            return False
-        self.counts["unreadable"] += 1
-        if self.counts["unreadable"] <= _SHOWN_ODDITIES:
-            log.warning("%s: not a segment, left out: %s", name, line.strip()[:100])
-        return True
-
-
-def _csv_parts(line: str) -> list[str]:
-    """Id, start, end and labels of a line with a quoted id."""
-    row = next(csv.reader([line], skipinitialspace=True))
-    return [*row[:3], ",".join(row[3:])]
-
-
-@cache
-def _times(start: str, end: str) -> _Times | None:
-    """Start and end in seconds, to the millisecond as all lists have them; None if they are none of a segment."""
-    start_s, end_s = float(start), float(end)
-    rounded = round(start_s, 3), round(end_s, 3)
-    return rounded if start_s >= 0 and rounded[0] < rounded[1] < math.inf else None
-
-
-def _labels(text: str, known: set[str] | None) -> tuple[str, int]:
-    """The known labels of a list's last column, joined by semicolons, and the number of unknown ones."""
-    mids = text.strip(' "\r\n').split(",")
-    if known is not None and known.issuperset(mids) and len(set(mids)) == len(mids):
-        return ";".join(mids), 0
-    mids = [mid for part in text.split(",") if (mid := part.strip().strip('"'))]
-    kept = mids if known is None else [mid for mid in mids if mid in known]
-    return ";".join(dict.fromkeys(kept)), len(mids) - len(kept)
-
-
-def _overlap(first: _Times, second: _Times) -> bool:
-    """Whether two different parts of a video have sound in common."""
-    return first != second and second[0] < first[1] and first[0] < second[1]
+_N_SHOWN_ROWS = 3
+# A regular row, in the official form or a mirror's.
+_REGULAR_ROW = re.compile(r"^([\w-]+), ?(\d+(?:\.\d+)?), ?(\d+(?:\.\d+)?)(?:,(.*))?$", re.MULTILINE | re.ASCII)
+_BLOCK_LINES = 20_000
+# Every file is flushed to the disk, so a writer mostly waits.
+_N_WRITERS = 16
+_IRREGULARITIES = {
+    "duplicates": "rows of a video that is already listed",
+    "overlapping": "of these overlapping the first in part",
+    "also_in_eval": "clips that are also in the eval list",
+    "bad_times": "rows with negative or inverted times",
+    "unreadable": "rows that are not segments",
+    "without_labels": "clips without labels",
+    "unknown_labels": "labels that are not classes",
+    "not_in_manifest": "clips left out because they are not in the manifest",
+    "only_in_manifest": "clips of the manifest that are not in the lists",
+}
 
 
 def index(
@@ -160,67 +56,237 @@ def index(
     out: Path,
     manifest: Path | None = None,
 ) -> None:
-    """Cut AudioSet's segment lists into one list a shard.
+    """Split AudioSet's segment lists into one list per shard.
 
-    A clip is named by its video, so a video counts once a split: the first row is kept. A clip
-    that stands in both splits is kept for evaluation only.
+    A clip is identified by its video, so each video is used once per split: the first row is kept. A clip in both
+    splits is used for evaluation only.
 
     Args:
-        train: lists of training segments: files or URLs, in the official form or its mirrors'.
-        eval: lists of evaluation segments.
-        classes: AudioSet's class_labels_indices.csv, file or URL; empty for a corpus without labels.
-        n_train_shards: number of training shards.
-        n_eval_shards: number of evaluation shards.
-        out: folder for {split}-{shard}.csv, classes.csv and summary.json.
-        manifest: list of clips that `freeze` wrote; others are left out. None: all are used.
+        train: Lists of training segments: files or URLs, in the official form or in that of its mirrors.
+        eval: Lists of evaluation segments.
+        classes: AudioSet's class_labels_indices.csv as a file or URL; empty for a corpus without labels.
+        n_train_shards: Number of training shards.
+        n_eval_shards: Number of evaluation shards.
+        out: Folder for {split}-{shard}.csv, classes.csv and summary.json.
+        manifest: List of clips that `freeze` wrote; other clips are left out. By default all clips are used.
 
     Raises:
-        SsondoError: if a list is missing or not a segment list, or has no clip of the manifest, or if no
-            training clips are left.
-        TransientError: if a list cannot be downloaded.
+        SsondoError: If a list is missing or not a segment list, contains no clip of the manifest, or no training
+            clips are left.
+        TransientError: If a list cannot be downloaded.
     """
     began = time.monotonic()
-    class_rows = _read_classes(classes)
-    known = {mid for _, mid, _ in class_rows} if classes else None
-    splits = {"train": _List(), "eval": _List()}
-    for split, sources in (("train", train), ("eval", eval)):
-        for source in sources:
-            with _opened(source, f"audioset.segments.{split}") as lines:
-                splits[split].read(source, lines, known)
-    for ytid in splits["train"].clips.keys() & splits["eval"].clips.keys():
-        del splits["train"].clips[ytid]
-        splits["train"].counts["also_in_eval"] += 1
+    class_list = _read_class_list(classes)
+    known_mids = {each.mid for each in class_list} if classes else None
+    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    clips: dict[str, pd.DataFrame] = {}
+    for split, sources in zip(SPLITS, (train, eval), strict=True):
+        rows = [_read_list(source, f"audioset.segments.{split}", counts[split]) for source in sources]
+        clips[split] = _unique_clips(rows, known_mids, counts[split])
+    is_in_eval = clips["train"]["ytid"].isin(clips["eval"]["ytid"])
+    counts["train"]["also_in_eval"] = int(is_in_eval.sum())
+    clips["train"] = clips["train"][~is_in_eval]
     if manifest is not None:
-        _keep_manifest(splits, manifest)
-    if not splits["train"].clips:
-        raise SsondoError(_why_none(splits["train"].counts, train, manifest))
-    write_text(out / "classes.csv", _csv_text([_CLASSES_HEADER, *class_rows]))
-    summary = {
-        split: _write_shards(out, split, splits[split], n_shards)
-        for split, n_shards in (("train", n_train_shards), ("eval", n_eval_shards))
-    }
-    write_json(out / "summary.json", {**summary, "n_classes": len(class_rows)})
-    for split, content in splits.items():
-        if odd := _oddities(content.counts):
-            log.info("%s list: %s", split, odd)
+        for split, frozen in read_manifest(manifest).times.items():
+            clips[split] = _keep_frozen(clips[split], frozen, split, manifest, counts[split])
+    if clips["train"].empty:
+        raise SsondoError(_why_no_clips(counts["train"], train, manifest))
+    class_rows = [(n, *each) for n, each in enumerate(class_list)]
+    write_csv(out / "classes.csv", pd.DataFrame(class_rows, columns=list(CLASSES_HEADER)))
+    summary = {}
+    for split, n_shards in zip(SPLITS, (n_train_shards, n_eval_shards), strict=True):
+        summary[split] = {
+            "rows": counts[split]["rows"],
+            "clips": len(clips[split]),
+            **{key: counts[split][key] for key in _IRREGULARITIES},
+            "clips_of_shard": _write_shards(out, split, clips[split], n_shards),
+        }
+    write_json(out / "summary.json", {**summary, "n_classes": len(class_list)})
+    for split in SPLITS:
+        irregular = [f"{counts[split][key]} {text}" for key, text in _IRREGULARITIES.items() if counts[split][key]]
+        if irregular:
+            log.info("%s list: %s", split, ", ".join(irregular))
     log.info(
         "index: %d train clips in %d shards, %d eval clips in %d, %d classes, %.1f s, in %s",
-        len(splits["train"].clips),
+        len(clips["train"]),
         n_train_shards,
-        len(splits["eval"].clips),
+        len(clips["eval"]),
         n_eval_shards,
-        len(class_rows),
+        len(class_list),
         time.monotonic() - began,
         out,
     )
 
 
-def _why_none(counts: Counter[str], lists: list[str], manifest: Path | None) -> str:
-    """Why there are no training clips, in words."""
-    if counts["also_in_eval"] == counts["rows"] - counts["duplicates"] - counts["bad_times"] - counts["unreadable"] > 0:
-        why = (
-            f"each of the {counts['also_in_eval']} is in the eval list too; set audioset.segments.eval to another list"
+def _read_class_list(source: str) -> list[AudioClass]:
+    """The classes of a file or URL; empty if there is no list."""
+    if not source:
+        return []
+    with _local_file(source, "audioset.segments.classes") as path:
+        classes = read_classes(path, what=source)
+    if not classes:
+        raise SsondoError(f"{source}: not AudioSet's class list; it has no rows")
+    return classes
+
+
+@contextmanager
+def _local_file(source: str, key: str) -> Iterator[Path]:
+    """The path of a local file, or of a download that exists while the block runs."""
+    if source.startswith(("http://", "https://")):
+        with tempfile.TemporaryDirectory(prefix="ssondo-") as folder:
+            path = Path(folder, "list.csv")
+            by_hand = f"or get it on a machine with network and set {key} to the file"
+            retrieve(source, path, by_hand=by_hand)
+            yield path
+    elif Path(source).is_file():
+        yield Path(source)
+    else:
+        raise SsondoError(f"{source}: no such file; set {key} to a file or URL")
+
+
+def _read_list(source: str, key: str, counts: Counter[str]) -> pd.DataFrame:
+    """Read the segments of one list, official or mirrored.
+
+    Args:
+        source: File or URL of the list.
+        key: Configuration key of the list, for error messages.
+        counts: Counts of rows and irregularities, which are increased.
+
+    Returns:
+        The rows with valid times: ytid, start_s, end_s, and labels as the list has them.
+    """
+    blocks = [_frame([])]
+    n_rows = n_unreadable = 0
+    is_headed = False
+    with _local_file(source, key) as path, path.open(encoding="utf-8", newline="") as lines:
+        try:
+            while block := list(islice(lines, _BLOCK_LINES)):
+                rows = _REGULAR_ROW.findall("".join(block))
+                if len(rows) < len(block):
+                    parsed = [(line, _parse_row(source, line)) for line in block]
+                    rows = [row for _, row in parsed if row is not None]
+                    irregular = [line for line, row in parsed if row is None]
+                    # A headed list may be empty: list_folder writes such a one where no file is for evaluation.
+                    is_headed = is_headed or any("YTID" in line for line in irregular if line.startswith("#"))
+                    n_unreadable += _report_unreadable(source, irregular, counts)
+                n_rows += len(rows)
+                blocks.append(_frame(rows))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise SsondoError(f"{source}: not an AudioSet segment list ({error})") from None
+    segments = pd.concat(blocks, ignore_index=True)
+    counts["bad_times"] += n_rows - len(segments)
+    counts["rows"] += n_rows + n_unreadable
+    if segments.empty and (n_rows + n_unreadable or not is_headed):
+        raise SsondoError(f'{source}: holds no segments; expected lines like: --PJHxphWEs,30,40,"/m/09x0r,/t/dd00088"')
+    return segments
+
+
+def _frame(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
+    """Id, start, end and labels of the rows with valid times."""
+    frame = pd.DataFrame(rows, columns=list(SEGMENTS_HEADER), dtype=object)
+    start_s = _map_distinct(frame["start_s"], _parse_seconds).astype(float)
+    end_s = _map_distinct(frame["end_s"], _parse_seconds).astype(float)
+    return frame.assign(start_s=start_s, end_s=end_s)[(start_s < end_s) & (end_s < math.inf)]
+
+
+def _map_distinct(column: pd.Series, function: Callable[[Any], Any]) -> np.ndarray:
+    """Apply a function to a column, once for each distinct value; returns an array of objects."""
+    codes, distinct = pd.factorize(column)
+    results = np.empty(len(distinct), dtype=object)
+    results[:] = [function(value) for value in distinct]
+    return results[codes]
+
+
+def _parse_seconds(text: str) -> float:
+    """Seconds to the millisecond, as all lists have them; NaN if they are negative."""
+    seconds = float(text)
+    return round(seconds, 3) if seconds >= 0 else math.nan
+
+
+def _parse_row(source: str, line: str) -> tuple[str, str, str, str] | None:
+    """Id, start, end and labels of a line; None if it is not a segment."""
+    parts = line.split(",", 3)
+    if line.startswith('"'):
+        row = next(csv.reader([line], skipinitialspace=True))
+        parts = [*row[:3], ",".join(row[3:])]
+    try:
+        float(parts[1]), float(parts[2])
+    except (ValueError, IndexError):
+        return None
+    if not (parts[0].isascii() and parts[0].isprintable() and parts[0]):
+        raise SsondoError(f"{source}: clip id {parts[0]!r} is not plain ASCII; rename the clip")
+    return parts[0], parts[1], parts[2], parts[3] if len(parts) > 3 else ""
+
+
+def _report_unreadable(source: str, lines: Iterable[str], counts: Counter[str]) -> int:
+    """Count and log the lines that are not segments; blank lines and comments are not rows.
+
+    The name of a local file may begin with #, so only lines without times are comments.
+    """
+    unreadable = [line for line in lines if line.strip() and not line.startswith("#")]
+    for line in unreadable[: max(0, _N_SHOWN_ROWS - counts["unreadable"])]:
+        log.warning("%s: not a segment, left out: %s", source, line.strip()[:100])
+    counts["unreadable"] += len(unreadable)
+    return len(unreadable)
+
+
+def _unique_clips(lists: list[pd.DataFrame], known_mids: set[str] | None, counts: Counter[str]) -> pd.DataFrame:
+    """The first row of each video, with the known ones of its labels joined by semicolons."""
+    rows = pd.concat([_frame([]), *lists], ignore_index=True)
+    is_repeated = rows.duplicated("ytid")
+    clips = rows[~is_repeated]
+    repeated = rows[is_repeated].merge(clips, on="ytid", suffixes=("", "_first"))
+    differs = (repeated["start_s"] != repeated["start_s_first"]) | (repeated["end_s"] != repeated["end_s_first"])
+    intersects = (repeated["start_s"] < repeated["end_s_first"]) & (repeated["start_s_first"] < repeated["end_s"])
+    counts["duplicates"] = len(repeated)
+    counts["overlapping"] = int((differs & intersects).sum())
+    labels = _map_distinct(clips["labels"], partial(_known_labels, known_mids=known_mids))
+    counts["unknown_labels"] = sum(n_unknown for _, n_unknown in labels)
+    counts["without_labels"] = sum(not text for text, _ in labels)
+    return clips.assign(labels=np.array([text for text, _ in labels], dtype=object))
+
+
+def _known_labels(text: str, known_mids: set[str] | None) -> tuple[str, int]:
+    """The known labels in a list's last column, joined by semicolons, and the number of unknown ones."""
+    mids = text.strip(' "\r\n').split(",")
+    if known_mids is not None and known_mids.issuperset(mids) and len(set(mids)) == len(mids):
+        return ";".join(mids), 0
+    mids = [mid for part in text.split(",") if (mid := part.strip().strip('"'))]
+    known = mids if known_mids is None else [mid for mid in mids if mid in known_mids]
+    return ";".join(dict.fromkeys(known)), len(mids) - len(known)
+
+
+def _keep_frozen(
+    clips: pd.DataFrame, frozen: dict[str, tuple[float, float]], split: str, manifest: Path, counts: Counter[str]
+) -> pd.DataFrame:
+    """The clips that a manifest contains with the same times; logs the clips of the manifest that are not listed."""
+    is_frozen = [frozen.get(ytid) == (start, end) for ytid, start, end, _ in clips.itertuples(index=False)]
+    kept = clips[np.array(is_frozen, dtype=bool)]
+    n_absent = len(frozen) - len(kept)
+    counts["not_in_manifest"] = len(clips) - len(kept)
+    counts["only_in_manifest"] = n_absent
+    if frozen and kept.empty:
+        raise SsondoError(
+            f"{manifest}: none of its {len(frozen)} {split} clips is in the lists; check audioset.segments"
         )
+    if n_absent:
+        kept_ids = set(kept["ytid"])
+        log.warning(
+            "%s: %d of its %d %s clips are not in the lists, or have other times (%s, ...)",
+            manifest,
+            n_absent,
+            len(frozen),
+            split,
+            next(ytid for ytid in frozen if ytid not in kept_ids),
+        )
+    return kept
+
+
+def _why_no_clips(counts: Counter[str], lists: list[str], manifest: Path | None) -> str:
+    """The error message for a corpus without training clips."""
+    n_clips = counts["rows"] - counts["duplicates"] - counts["bad_times"] - counts["unreadable"]
+    if counts["also_in_eval"] == n_clips > 0:
+        why = f"each of the {n_clips} is also in the eval list; set audioset.segments.eval to another list"
     elif manifest is not None:
         why = f"the manifest {manifest} has none; freeze one that does, or set audioset.manifest: null"
     else:
@@ -228,157 +294,15 @@ def _why_none(counts: Counter[str], lists: list[str], manifest: Path | None) -> 
     return f"{', '.join(lists)}: no training clips are left: {why}"
 
 
-def _keep_manifest(splits: dict[str, _List], path: Path) -> None:
-    """Leave out what is not in a manifest, and say what of it is not in the lists."""
-    for split, wanted in read_manifest(path).times.items():
-        content = splits[split]
-        kept = {ytid: clip for ytid, clip in content.clips.items() if wanted.get(ytid) == clip[0]}
-        content.counts["not_in_manifest"] = len(content.clips) - len(kept)
-        content.counts["only_in_manifest"] = len(wanted) - len(kept)
-        if wanted and not kept:
-            raise SsondoError(
-                f"{path}: none of its {len(wanted)} {split} clips is in the lists; check audioset.segments"
-            )
-        if len(kept) < len(wanted):
-            absent = next(ytid for ytid in wanted if ytid not in kept)
-            log.warning(
-                "%s: %d of its %d %s clips are not in the lists, or with other times (%s, ...)",
-                path,
-                len(wanted) - len(kept),
-                len(wanted),
-                split,
-                absent,
-            )
-        content.clips = kept
-
-
-# Each file is on the disk before the next is begun by the same thread, which is mostly waiting.
-_WRITERS = 16
-_ODDITIES = {
-    "duplicates": "rows of a video that was there already",
-    "overlapping": "of these overlapping the first in part",
-    "also_in_eval": "clips that are in the eval list too",
-    "bad_times": "rows with negative or inverted times",
-    "unreadable": "rows that are no segments",
-    "without_labels": "clips without labels",
-    "unknown_labels": "labels that are no classes",
-    "not_in_manifest": "clips left out, as the manifest does not have them",
-    "only_in_manifest": "clips of the manifest that are not in the lists",
-}
-
-
-def _oddities(counts: Counter[str]) -> str:
-    """What was odd about a list, in words."""
-    return ", ".join(f"{counts[key]} {text}" for key, text in _ODDITIES.items() if counts[key])
-
-
-def _write_shards(out: Path, split: str, content: _List, n_shards: int) -> dict[str, int | list[int]]:
-    """Write a split's lists, empty ones too, and return its part of the summary."""
-    header = _csv_text([HEADER])
-    shards: list[list[str]] = [[] for _ in range(n_shards)]
-    for ytid in content.clips:
-        shards[shard_of(ytid, n_shards)].append(ytid)
-    times_text = cache(lambda times: f"{seconds_text(times[0])},{seconds_text(times[1])}")
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        writing = []
-        for shard, clips in enumerate(shards):
-            lines = [header]
-            for ytid in sorted(clips):
-                times, labels = content.clips[ytid]
-                lines.append(f"{_quoted(ytid)},{times_text(times)},{labels}\n")
-            writing.append(pool.submit(write_text, out / f"{shard_name(split, shard)}.csv", "".join(lines)))
+def _write_shards(out: Path, split: str, clips: pd.DataFrame, n_shards: int) -> list[int]:
+    """Write a split's lists, including empty ones, sorted by id; return the number of clips in each."""
+    times = {column: _map_distinct(clips[column], seconds_text) for column in ("start_s", "end_s")}
+    table = clips.assign(**times)
+    shards = np.fromiter((shard_of(ytid, n_shards) for ytid in clips["ytid"]), dtype=np.int64, count=len(clips))
+    groups = dict(list(table.sort_values("ytid").groupby(pd.Series(shards, table.index))))
+    with ThreadPoolExecutor(_N_WRITERS) as pool:
+        paths = [out / f"{shard_name(split, shard)}.csv" for shard in range(n_shards)]
+        writing = [pool.submit(write_csv, path, groups.get(shard, table.iloc[:0])) for shard, path in enumerate(paths)]
         for written in writing:
             written.result()
-    return {
-        "rows": content.counts["rows"],
-        "clips": len(content.clips),
-        **{key: content.counts[key] for key in _ODDITIES},
-        "clips_of_shard": [len(clips) for clips in shards],
-    }
-
-
-def _quoted(ytid: str) -> str:
-    """A clip's id as a CSV field; AudioSet's need no quotes, names of local files may."""
-    return f'"{ytid.replace(chr(34), chr(34) * 2)}"' if "," in ytid or '"' in ytid else ytid
-
-
-def _csv_text(rows: Iterable[Iterable[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _read_classes(source: str) -> list[tuple[str, str, str]]:
-    """Rows (index, mid, display name) of AudioSet's class list; none if there is no list."""
-    if not source:
-        return []
-    with _opened(source, "audioset.segments.classes") as lines:
-        try:
-            rows = [(row["index"], row["mid"], row["display_name"]) for row in csv.DictReader(lines)]
-        except (KeyError, csv.Error, UnicodeDecodeError):
-            rows = []
-    if not rows or any(int(row[0]) != n if row[0].isdigit() else True for n, row in enumerate(rows)):
-        raise SsondoError(
-            f"{source}: not AudioSet's class list; expected a header {','.join(_CLASSES_HEADER)} and rows"
-        )
-    return rows
-
-
-@contextmanager
-def _opened(source: str, key: str) -> Iterator[Iterable[str]]:
-    """The lines of a local file or of one that is downloaded for as long as the block runs."""
-    if source.startswith(("http://", "https://")):
-        with tempfile.TemporaryDirectory(prefix="ssondo-") as folder:
-            path = Path(folder, "list.csv")
-            by_hand = f"or get it on a machine with network and set {key} to the file"
-            retrieve(source, path, by_hand=by_hand)
-            with path.open(encoding="utf-8", newline="") as file:
-                yield file
-        return
-    try:
-        with Path(source).open(encoding="utf-8", newline="") as file:
-            yield file
-    except (FileNotFoundError, IsADirectoryError):
-        raise SsondoError(f"{source}: no such file; set {key} to a file or URL") from None
-
-
-def list_folder(
-    *, folder: Path, pattern: str, out_train: Path, out_eval: Path, eval_share: float, clip_s: float
-) -> None:
-    """List a folder of audio files as AudioSet would, so that any corpus can be distilled on.
-
-    A clip's id is its file's name without extension. Which files are for evaluation depends
-    on their names alone.
-
-    Args:
-        folder: where the files are.
-        pattern: which files, e.g. "**/*.wav"; what is no sound file by its extension is passed over.
-        out_train: segment list of the training files.
-        out_eval: segment list of the evaluation files.
-        eval_share: share of the files that are for evaluation, in [0, 1].
-        clip_s: length of a clip in seconds.
-
-    Raises:
-        SsondoError: if there is no such folder or file, or two files have one name.
-    """
-    if not folder.is_dir():
-        raise SsondoError(f"{folder}: no such folder")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.glob(pattern)):
-        if path.suffix.lower() not in SOUND_SUFFIXES or not path.is_file():
-            continue
-        if not (path.stem.isascii() and path.stem.isprintable()):
-            raise SsondoError(f"{path}: the name is not plain ASCII; rename the file")
-        if path.stem in files:
-            raise SsondoError(f"{path} and {files[path.stem]} have one name; a clip is named by its file, rename one")
-        files[path.stem] = path
-    if not files:
-        raise SsondoError(f"{folder}: no sound file matches {pattern!r} ({', '.join(sorted(SOUND_SUFFIXES))})")
-    rows: dict[Path, list[tuple[str, str, str, str]]] = {out_train: [], out_eval: []}
-    for stem in sorted(files):
-        # Another hash than the shard's, or a shard would be all of one split.
-        is_eval = hash64(f"split of {stem}") < eval_share * 2**64
-        rows[out_eval if is_eval else out_train].append((stem, "0", seconds_text(clip_s), ""))
-    for path, listed in rows.items():
-        write_text(path, _csv_text([_LIST_HEADER, *listed]))
-    log.info("list_folder: %d train and %d eval files of %s", len(rows[out_train]), len(rows[out_eval]), folder)
+    return [int(n) for n in np.bincount(shards, minlength=n_shards)]

@@ -1,7 +1,7 @@
-"""How fast a job asks: its fixed part of the run's rate, and pauses where the server wants them.
+"""Limit the rate of requests of one fetch job, and pause when the server or the network requires it.
 
-Jobs do not speak to each other. The rate of the whole run is divided by the number of jobs that may
-run at once, so it is kept whatever the others do; a server that limits the rate tells all of them.
+Jobs do not communicate. The rate of the whole run is divided by the number of jobs that may run at once, so it is
+never exceeded; a server that limits the rate answers all of them.
 """
 
 import logging
@@ -13,26 +13,26 @@ from ssondo.errors import TransientError
 
 log = logging.getLogger(__name__)
 
-_LONGEST_PAUSE_S = 3600.0
-_SLOWEST = 8.0
+_MAX_PAUSE_S = 3600.0
+_MAX_SLOWDOWN = 8.0
 _RECOVERY = 0.9
 
 
 class RateLimiter:
-    """Waits before each request.
+    """Delays requests so that a job keeps within its share of the run's rate.
 
     Args:
-        requests_per_hour: that the whole run may make.
-        max_jobs: jobs that share that rate.
-        sleep_s: least seconds between two requests of a job, whatever the rate.
-        pauses_s: seconds to wait at each rate-limit answer in a row; after the last the job gives up.
-        max_tries_per_clip: times that a clip is asked for in a job while the network fails.
-        backoff_s: seconds before a clip is asked for again; each further time twice as long, and up
-            to half of it more by chance.
-        max_retries_per_job: times in all that a job asks for clips again.
-        in_a_row: clips in a row that fail for one reason and so are taken for a fault of the
-            network, or for throttling: a pause like that for a rate limit.
-        seed: of the chance in waiting.
+        requests_per_hour: Number of requests per hour of the whole run.
+        max_jobs: Number of jobs that share this rate.
+        sleep_s: Shortest time between two requests of a job in seconds, whatever the rate.
+        pauses_s: Seconds to pause at consecutive rate-limit answers; after the last pause the job gives up.
+        max_tries_per_clip: Number of times that one job requests a clip which fails.
+        backoff_s: Seconds before a clip is requested again; doubled with each try, and increased by a random
+            amount of up to half.
+        max_retries_per_job: Number of repeated requests that one job makes in total.
+        failure_streak: Number of consecutive clips failing for the same reason that is treated as an outage
+            or a disguised rate limit, and so leads to a pause.
+        seed: Seed of the random delays; None for a different sequence in each job.
     """
 
     def __init__(
@@ -45,51 +45,51 @@ class RateLimiter:
         max_tries_per_clip: int = 3,
         backoff_s: float = 60,
         max_retries_per_job: int = 500,
-        in_a_row: int = 5,
+        failure_streak: int = 5,
         seed: int | None = None,
     ) -> None:
         self.max_tries_per_clip = max_tries_per_clip
         self.max_retries_per_job = max_retries_per_job
-        self.in_a_row = in_a_row
+        self.failure_streak = failure_streak
         self._interval_s = max(3600 * max_jobs / requests_per_hour, sleep_s)
         self._sleep_s = sleep_s
         self._pauses_s = list(pauses_s)
         self._backoff_s = backoff_s
         self._random = random.Random(seed)
-        self._slowness = 1.0
+        self._slowdown = 1.0
         self._n_pauses = 0
         self._was_answered = False
-        # A job that ended just now may have asked just now.
+        # The previous job of this run may have ended with a request just now.
         self._last_s = time.monotonic()
         self._next_s = self._last_s + self._interval_s
 
     def wait(self) -> None:
         """Sleep until the next request may be made.
 
-        Requests lie on a grid of the rate, each moved back by chance: the rate is never passed. Where that brings
-        two close to each other, the second waits for the least time between them.
+        Requests lie on a grid given by the rate, each delayed by a random time, so the rate is never exceeded. If
+        the delays bring two requests close to each other, the second one waits for `sleep_s`.
         """
-        chance_s = self._random.uniform(0, self._interval_s / 2)
-        due_s = max(self._next_s + chance_s, self._last_s + self._sleep_s)
+        delay_s = self._random.uniform(0, self._interval_s / 2)
+        due_s = max(self._next_s + delay_s, self._last_s + self._sleep_s)
         time.sleep(max(0.0, due_s - time.monotonic()))
         self._last_s = time.monotonic()
-        self._next_s = max(self._next_s, time.monotonic() - self._interval_s) + self._interval_s * self._slowness
+        self._next_s = max(self._next_s, time.monotonic() - self._interval_s) + self.interval_s
 
-    def answered(self) -> None:
-        """Note an answer that is no throttling: the job gets faster again, up to its part of the rate."""
+    def on_success(self) -> None:
+        """Record an answer other than a rate limit: the job speeds up again, up to its share of the rate."""
         self._n_pauses = 0
         self._was_answered = True
-        self._slowness = max(1.0, self._slowness * _RECOVERY)
+        self._slowdown = max(1.0, self._slowdown * _RECOVERY)
 
-    def pause(self, why: str, retry_after_s: float = 0) -> None:
-        """Wait because the server limits the rate, and go on at half the speed.
+    def on_rate_limit(self, why: str, retry_after_s: float = 0) -> None:
+        """Pause because the server limits the rate, and continue at half the speed.
 
         Args:
-            why: for messages.
-            retry_after_s: how long the server says.
+            why: The answer of the server, for messages.
+            retry_after_s: Seconds that the server asks to wait.
 
         Raises:
-            TransientError: if it still does after the longest pause.
+            TransientError: If the server still limits the rate after the longest pause.
         """
         self._was_answered = True
         if self._n_pauses == len(self._pauses_s):
@@ -97,19 +97,19 @@ class RateLimiter:
                 f"the server limits the rate ({why}); finished clips are kept, run again later, "
                 "with a lower audioset.source.requests_per_hour"
             )
-        self._rest(f"rate limited ({why})", retry_after_s)
+        self._pause(f"rate limited ({why})", retry_after_s)
 
-    def stall(self, n_clips: int, reason: str, *, refused: bool) -> None:
-        """Wait because clips fail one after the other for one reason, and go on at half the speed.
+    def on_failure_streak(self, n_clips: int, reason: str, *, refused: bool) -> None:
+        """Pause because consecutive clips fail for the same reason, and continue at half the speed.
 
         Args:
-            n_clips: that have failed so.
-            reason: why, for messages.
-            refused: whether the server answered them: it may limit the rate by another name.
+            n_clips: Number of clips that have failed.
+            reason: Their common reason, for messages.
+            refused: Whether the server answered with an error, which may be a disguised rate limit.
 
         Raises:
-            TransientError: if they still fail after the longest pause; after the first, if nothing was ever
-                answered: a machine without a network has none an hour later.
+            TransientError: If clips still fail after the longest pause. If no request of the job was ever
+                answered, as on a machine without a network, it is raised after the first pause.
         """
         self._was_answered |= refused
         what = f"{n_clips} clips in a row failed: {reason}"
@@ -120,22 +120,22 @@ class RateLimiter:
             else:
                 advice = "check the network, audioset.source.proxies and cookies, and that yt-dlp is up to date"
             raise TransientError(f"{what}; {advice}; finished clips are kept, run again later")
-        self._rest(what)
+        self._pause(what)
 
-    def _rest(self, why: str, retry_after_s: float = 0) -> None:
+    def _pause(self, why: str, retry_after_s: float = 0) -> None:
         own_s = self._pauses_s[self._n_pauses] * self._random.uniform(1, 1.25)
-        pause_s = min(max(own_s, retry_after_s), _LONGEST_PAUSE_S)
+        pause_s = min(max(own_s, retry_after_s), _MAX_PAUSE_S)
         self._n_pauses += 1
-        self._slowness = min(_SLOWEST, self._slowness * 2)
+        self._slowdown = min(_MAX_SLOWDOWN, self._slowdown * 2)
         log.warning("%s; pausing %.3g s", why, pause_s)
         time.sleep(pause_s)
         self._next_s = time.monotonic() + self.interval_s
 
     @property
     def interval_s(self) -> float:
-        """Seconds between two requests, as slow as the job is now."""
-        return self._interval_s * self._slowness
+        """Mean time between two requests at the present speed, in seconds."""
+        return self._interval_s * self._slowdown
 
-    def backoff_s(self, tries: int) -> float:
-        """Seconds before a clip that failed `tries` times is asked for again."""
-        return self._backoff_s * 2 ** (tries - 1) * self._random.uniform(1, 1.5)
+    def backoff_s(self, n_tries: int) -> float:
+        """Return the seconds before a clip that failed `n_tries` times is requested again."""
+        return self._backoff_s * 2 ** (n_tries - 1) * self._random.uniform(1, 1.5)

@@ -1,4 +1,4 @@
-"""Bring the clips of a fetched shard to one sample rate, one channel and one length."""
+"""Convert the clips of a fetched shard to one sample rate, one channel and one length."""
 
 import io
 import logging
@@ -24,19 +24,19 @@ from ssondo.system.progress import progress
 
 log = logging.getLogger(__name__)
 
-# Codecs round to frames; a clip that is this much off is none the less whole.
-_NOTED_S = 0.05
-_NOT_KNOWN_S = float("nan")
+# Codecs round the length to frames, so smaller differences are not recorded.
+_LENGTH_TOLERANCE_S = 0.05
+_UNKNOWN_S = float("nan")
 
 
 class _Clip(NamedTuple):
-    """A clip on its way: as read, or as written."""
+    """A clip before or after the conversion."""
 
     status: Status
     reason: str
     blob: bytes
-    duration_s: float = _NOT_KNOWN_S
-    origin: ClipLocation | None = None
+    duration_s: float = _UNKNOWN_S
+    location: ClipLocation | None = None
 
 
 def resample(
@@ -49,25 +49,25 @@ def resample(
     bandlimit_rate: int | None = None,
     n_workers: int = 1,
 ) -> None:
-    """Decode a fetched shard and keep it as mono clips of one rate and length.
+    """Decode the clips of a fetched shard and store them as mono clips of one sample rate and length.
 
-    A longer clip keeps its centre, a shorter one is padded with zeros; the length of the real
-    sound is noted. A clip that cannot be decoded is noted as failed.
+    Longer clips are cropped to their centre, shorter ones are padded with zeros; the original length is stored. A
+    clip that cannot be decoded gets the status FAILED.
 
     Args:
-        audio: shard of clips as they were fetched.
-        out: audio shard to write; it lists the same clips.
-        sample_rate: in Hz.
-        clip_s: length of every clip in seconds.
-        codec: flac, pcm16 or opus.
-        bandlimit_rate: bring clips to this rate in Hz first, and lose what lies above half of it;
-            16000 is what the published pipeline kept.
-        n_workers: processes.
+        audio: Fetched shard that is read.
+        out: Audio shard that is written; it lists the same clips.
+        sample_rate: Sample rate of the clips in Hz.
+        clip_s: Length of every clip in seconds.
+        codec: Codec of the clips: flac, pcm16 or opus.
+        bandlimit_rate: Sample rate in Hz to which clips are converted first, which removes frequencies above half of
+            it; the published pipeline used 16000. By default there is no such conversion.
+        n_workers: Number of processes that convert clips.
 
     Raises:
-        SsondoError: if the shard is missing or broken, the codec unknown, or sound that lies outside
-            the shard not there any more.
-        TransientError: if sound that lies outside the shard may not be read, or the disk fails.
+        SsondoError: If the shard is missing or damaged, the codec is unknown, or sound outside the shard was
+            removed or changed.
+        TransientError: If sound outside the shard cannot be read at the moment.
     """
     began = time.monotonic()
     counts: Counter[Status] = Counter()
@@ -86,7 +86,7 @@ def resample(
         n_lost = len(fetched.ok) - counts[Status.OK]
     seconds = time.monotonic() - began
     if n_lost:
-        log.warning("resample %s: %d fetched clips cannot be used; the shard notes why", out.stem, n_lost)
+        log.warning("resample %s: %d fetched clips cannot be used; the shard stores the reasons", out.stem, n_lost)
     log.info(
         "resample %s: %d of %d clips at %d Hz, %.1f s (%.0f clips/s), in %s",
         out.stem,
@@ -100,41 +100,41 @@ def resample(
 
 
 def _clips(shard: AudioShard) -> Iterator[_Clip]:
-    """The clips of a shard, in order, one in memory at a time."""
+    """Yield the clips of a shard in order, with one clip in memory at a time."""
     for row in range(len(shard)):
-        elsewhere = shard.location(row)
-        origin = None if elsewhere is None else ClipLocation.from_bytes(*elsewhere)
-        yield _Clip(Status(shard.status[row]), shard.reasons[row], shard.blob(row), origin=origin)
+        encoded = shard.location(row)
+        location = None if encoded is None else ClipLocation.from_bytes(*encoded)
+        yield _Clip(Status(shard.status[row]), shard.reasons[row], shard.blob(row), location=location)
 
 
 @contextmanager
 def _opened(clip: _Clip, folder: Path) -> Iterator[BinaryIO]:
-    """The clip's file, from the shard or from where it lies.
+    """Open the encoded file of a clip, in the shard or at its location.
 
     Raises:
-        SsondoError: if it lies elsewhere and is damaged there.
-        OriginChanged: if it is not there any more, or not what it was.
-        TransientError: if the system does not let it be read.
+        SsondoError: If the file at its location is damaged.
+        LocationChanged: If the file was removed or changed.
+        TransientError: If the file cannot be read at the moment.
     """
-    if clip.origin is None:
+    if clip.location is None:
         yield io.BytesIO(clip.blob)
         return
     try:
-        with open_clip(clip.origin, folder) as file:
+        with open_clip(clip.location, folder) as file:
             yield file
     except OSError as error:
-        if is_disk_full(error):  # of a temporary file of ffmpeg's
+        if is_disk_full(error):  # by a temporary file of ffmpeg
             raise
-        if error.errno is None:  # HDF5's, of a damaged row
+        if error.errno is None:  # raised by HDF5 for a damaged row
             raise SsondoError(f"cannot be read: {type(error).__name__}") from None
         raise TransientError(
-            f"{folder / clip.origin.path}: cannot be read ({os.strerror(error.errno)}); see to the disk or the rights, "
-            "then the same command goes on"
+            f"{folder / clip.location.path}: cannot be read ({os.strerror(error.errno)}); check the disk and the "
+            "permissions, then run the same command again"
         ) from None
 
 
 def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: int, codec: str) -> _Clip:
-    """One clip as it is kept, at the last of `rates`; one that is not there stays as it is."""
+    """Convert one clip through all `rates` in turn; a missing clip stays as it is."""
     if clip.status is not Status.OK:
         return clip._replace(blob=b"")
     clip_s = n_samples / rates[-1]
@@ -142,11 +142,11 @@ def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: in
         with _opened(clip, folder) as file:
             decoded, start_s, duration_s = decode_around_centre(file, clip_s)
     except TransientError:
-        # Like the next: else a disk that is not mounted would make a shard without sound.
+        # Re-raise: an unmounted disk must fail the job, not mark every clip as failed.
         raise
     except LocationChanged as error:
         raise LocationChanged(
-            f"{error}; what was noted of it is out of date: give your snakemake command --forcerun locate fetch"
+            f"{error}; its stored location is out of date: add --forcerun locate fetch to your snakemake command"
         ) from None
     except SsondoError as error:
         return _Clip(Status.FAILED, str(error), b"")
@@ -161,6 +161,6 @@ def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: in
     if decoded.truncated:
         notes.append("truncated")
     missing_s = clip_s - duration_s
-    if abs(missing_s) > _NOTED_S:
+    if abs(missing_s) > _LENGTH_TOLERANCE_S:
         notes.append(f"{'padded' if missing_s > 0 else 'cropped'} from {duration_s:.2f} s")
     return _Clip(Status.OK, ", ".join(notes), blob, duration_s)

@@ -1,7 +1,9 @@
-"""Rows of segment lists, the assignment of clips to shards, and the lists that `index` writes.
+"""Segment lists, and the shard that each clip belongs to.
 
-The shard of a clip is a hash of its id modulo the number of shards. Therefore the shards are known before
-anything runs, and a longer list moves no clip to another shard.
+The shard of a clip is a hash of its id modulo the number of shards, so the shards are known before anything runs, and
+a longer list moves no clip to another shard. To find a clip:
+
+    shard_name("train", shard_of("--PJHxphWEs", n_train_shards))  # "train-0496" of 512 shards
 """
 
 import csv
@@ -11,7 +13,8 @@ from typing import NamedTuple
 
 from ssondo.errors import SsondoError
 
-HEADER = ("ytid", "start_s", "end_s", "labels")
+SPLITS = ("train", "eval")
+SEGMENTS_HEADER = ("ytid", "start_s", "end_s", "labels")
 # Suffixes of the files that count as sound in a folder of clips.
 SOUND_SUFFIXES = frozenset(
     ".aac .aif .aiff .au .flac .m4a .mka .mkv .mp3 .mp4 .oga .ogg .opus .wav .webm .wma".split()  # noqa: SIM905
@@ -19,13 +22,13 @@ SOUND_SUFFIXES = frozenset(
 
 
 class Segment(NamedTuple):
-    """A row of a segment list of AudioSet.
+    """A row of a segment list.
 
     Attributes:
-        ytid: Id of the video and of the clip.
-        start_s: Start of the clip in the video in seconds.
-        end_s: End of the clip in the video in seconds.
-        labels: Machine ids (mids) of its classes, e.g. "/m/09x0r"; empty for an unlabelled corpus.
+        ytid: Id of the video, and of the clip.
+        start_s: Start of the clip in the video, in seconds.
+        end_s: End of the clip in the video, in seconds.
+        labels: Ids of its classes, e.g. "/m/09x0r"; empty for a corpus without labels.
     """
 
     ytid: str
@@ -35,35 +38,52 @@ class Segment(NamedTuple):
 
 
 def hash64(text: str) -> int:
-    """The first 64 bits of the SHA-256 of a text."""
+    """Return the first 64 bits of the SHA-256 of a text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def shard_of(ytid: str, n_shards: int) -> int:
-    """Shard of a clip in [0, n_shards): the first 64 bits of the SHA-256 of its id, modulo."""
+    """Return the shard of a clip, in [0, n_shards): the first 64 bits of the SHA-256 of its id, modulo `n_shards`."""
     return hash64(ytid) % n_shards
 
 
+def shard_label(shard: int) -> str:
+    """Return the number of a shard as file names have it, e.g. "0003"."""
+    return f"{shard:04d}"
+
+
 def shard_name(split: str, shard: int) -> str:
-    """Stem of the file names of a shard, e.g. "train-0003"."""
-    return f"{split}-{shard:04d}"
+    """Return the stem of a shard's files, e.g. "train-0003"."""
+    return f"{split}-{shard_label(shard)}"
+
+
+def shard_names(n_train_shards: int, n_eval_shards: int) -> list[tuple[str, str]]:
+    """Return split and stem of every shard, e.g. ("train", "train-0003"), in order."""
+    sizes = zip(SPLITS, (n_train_shards, n_eval_shards), strict=True)
+    return [(split, shard_name(split, shard)) for split, n_shards in sizes for shard in range(n_shards)]
+
+
+def shard_number(path: Path) -> int:
+    """Return the number in the name of a shard's file, e.g. 3 for train-0003.csv; 0 if it has none."""
+    label = path.stem.rpartition("-")[2]
+    return int(label) if label.isdecimal() else 0
 
 
 def seconds_text(value: float) -> str:
-    """Seconds as text, rounded to milliseconds and without trailing zeros: 30, 0.5."""
+    """Return seconds to the millisecond without trailing zeros, e.g. "30" or "0.5"."""
     return f"{value:.0f}" if value.is_integer() else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def read_segments(path: Path) -> list[Segment]:
-    """Read the segment list of a shard, as `index` writes it.
+    """Read the segment list of one shard, which `index` wrote.
 
     Raises:
-        SsondoError: If the file is missing or not a segment list.
+        SsondoError: If the file is missing or not such a list.
     """
     try:
         with path.open(encoding="ascii", newline="") as file:
             rows = csv.reader(file)
-            if tuple(next(rows, ())) != HEADER:
+            if tuple(next(rows, ())) != SEGMENTS_HEADER:
                 raise SsondoError(f"{path}: not a segment list of this project; make it with: snakemake {path}")
             return [
                 Segment(ytid, float(start), float(end), tuple(labels.split(";")) if labels else ())

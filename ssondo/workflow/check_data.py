@@ -12,6 +12,7 @@ from pathlib import Path
 from ssondo.config import Config
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import digest_path, file_digest
+from ssondo.storage.segments import shard_label
 from ssondo.storage.weights import file_in_package
 from ssondo.workflow.paths import Paths
 
@@ -30,7 +31,7 @@ def check_data_folder(config: Config, paths: Paths) -> None:
     _check_weights(config, paths)
     audioset = config.audioset
     for split, n_shards in (("train", audioset.n_train_shards), ("eval", audioset.n_eval_shards)):
-        shard = Path(paths.audio.format(split=split, shard="0000"))
+        shard = Path(paths.audio.format(split=split, shard=shard_label(0)))
         if not shard.is_file() or _is_on_record(shard):
             continue
         way_out = (
@@ -41,7 +42,7 @@ def check_data_folder(config: Config, paths: Paths) -> None:
         for key, value in _made_with(shard).items():
             if key in wanted and wanted[key] != value:
                 raise SsondoError(f"config: audioset.{key} is {wanted[key]}, and {shard} has {value}: {way_out}")
-        if paths.audio.format(split=split, shard=f"{n_shards:04d}") in map(str, shard.parent.iterdir()):
+        if paths.audio.format(split=split, shard=shard_label(n_shards)) in map(str, shard.parent.iterdir()):
             raise SsondoError(
                 f"config: audioset.n_{split}_shards is {n_shards}, and {shard.parent} has more: {way_out}"
             )

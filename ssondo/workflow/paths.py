@@ -1,8 +1,7 @@
 """The path of every file that the workflow reads or writes."""
 
 from ssondo.config import Config
-
-_SHARD_DIGITS = 4
+from ssondo.storage.segments import shard_label
 
 
 class Paths:
@@ -47,7 +46,7 @@ class Paths:
 
     def shards(self, split: str) -> list[str]:
         """Return the names of a split's shards: "0000", "0001" and so on."""
-        return [f"{i:0{_SHARD_DIGITS}d}" for i in range(self._n_shards[split])]
+        return [shard_label(i) for i in range(self._n_shards[split])]
 
     def shard_paths(self, stage: str, split: str) -> list[str]:
         """Return the paths of all shards of a stage ("fetched", "audio", "embeddings/TEACHER") and split."""

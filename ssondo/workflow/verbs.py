@@ -1,16 +1,16 @@
 """The table of commands: each verb of `ssondo` and the library function that it calls."""
 
 VERBS = {
-    "compose": "ssondo.audioset.renderer:compose",
-    "list_folder": "ssondo.audioset.index:list_folder",
+    "compose": "ssondo.audioset.compose:compose",
+    "list_folder": "ssondo.audioset.list_folder:list_folder",
     "index": "ssondo.audioset.index:index",
     "locate": "ssondo.audioset.locate:locate",
     "fetch": "ssondo.audioset.fetch:fetch",
-    "ledger": "ssondo.audioset.fetch_status:ledger",
-    "retry": "ssondo.audioset.fetch_status:retry",
+    "ledger": "ssondo.audioset.ledger:ledger",
+    "retry": "ssondo.audioset.retry:retry",
     "resample": "ssondo.audioset.resample:resample",
     "inventory": "ssondo.audioset.inventory:inventory",
-    "freeze": "ssondo.audioset.manifest:freeze",
+    "freeze": "ssondo.audioset.freeze:freeze",
     "availability": "ssondo.audioset.availability:availability",
     "checkpoint": "ssondo.teachers.checkpoint:checkpoint",
     "embed": "ssondo.teachers.embed:embed",

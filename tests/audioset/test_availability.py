@@ -76,7 +76,7 @@ def test_the_same_shards_give_the_same_bytes(corpus: Path) -> None:
 def test_lists_and_shards_of_two_runs_are_refused(corpus: Path) -> None:
     with (corpus / "index" / "train-0001.csv").open("a") as file:
         file.write("z,0,10,\n")
-    with pytest.raises(SsondoError, match=r"train-0001\.h5: does not hold the clips of"):
+    with pytest.raises(SsondoError, match=r"train-0001\.h5: does not contain the clips of"):
         run(corpus)
 
 

@@ -53,8 +53,8 @@ def results(path: Path) -> dict[str, tuple[str, str, bytes]]:
 
 def found_file(fetched: Fetched) -> Path:
     assert fetched.status is Status.OK
-    assert fetched.origin is not None
-    return Path(fetched.origin.path)
+    assert fetched.location is not None
+    return Path(fetched.location.path)
 
 
 # Folder
@@ -149,14 +149,14 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ({"kind": "folder", "path": "/nowhere"}, r"audioset\.source\.path: /nowhere is no folder"),
-        ({"kind": "folder", "path": os.devnull}, "is no folder"),
+        ({"kind": "folder", "path": "/nowhere"}, r"audioset\.source\.path: /nowhere is not a folder"),
+        ({"kind": "folder", "path": os.devnull}, "is not a folder"),
         ({"kind": "folder"}, "source 'folder' requires the option 'path'"),
         ({"kind": "folder", "path": ".", "pth": "."}, "source 'folder' has no option 'pth'"),
         ({"kind": "ftp"}, "source 'ftp' does not exist; choose one of folder, hdf5, parquet, webdataset, renderer"),
         ({"kind": "youtube", "url_template": "http://x"}, "has no {ytid} in it"),
-        ({"kind": "youtube", "cookies": "/no/cookies.txt"}, "/no/cookies.txt is no file"),
-        ({"kind": "youtube", "proxies": ["socks5://localhost:1"]}, "'socks5://localhost:1' is no http:// proxy"),
+        ({"kind": "youtube", "cookies": "/no/cookies.txt"}, "/no/cookies.txt is not a file"),
+        ({"kind": "youtube", "proxies": ["socks5://localhost:1"]}, "'socks5://localhost:1' is not an http:// proxy"),
     ],
 )
 def test_a_wrong_source_is_one_line(tmp_path: Path, source: dict, words: str) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ssondo.audioset.index import index, list_folder
+from ssondo.audioset.index import index
+from ssondo.audioset.list_folder import list_folder
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage import download
 from ssondo.storage.segments import Segment, read_segments, shard_of
@@ -170,7 +171,7 @@ def test_classes_are_kept_in_audiosets_form(tmp_path: Path) -> None:
         (
             EVAL,
             CLASSES,
-            "0.in.csv: no training clips are left: each of the 1 is in the eval list too; set audioset.segments",
+            "0.in.csv: no training clips are left: each of the 1 is also in the eval list; set audioset.segments",
         ),
         ("naïve,0,10,/m/09x0r\n", CLASSES, "'naïve' is not plain ASCII"),
         (OFFICIAL, "mid;name\n", "not AudioSet's class list"),
@@ -208,7 +209,7 @@ def test_lists_are_downloaded(tmp_path: Path, server: str) -> None:
 
 
 def test_a_list_that_the_server_lacks_is_a_lasting_fault(tmp_path: Path, server: str) -> None:
-    with pytest.raises(SsondoError, match=r"says 404 .*set audioset\.segments\.train") as caught:
+    with pytest.raises(SsondoError, match=r"answered 404 .*set audioset\.segments\.train") as caught:
         index(train=[f"{server}/no.csv"], eval=[], classes="", n_train_shards=2, n_eval_shards=1, out=tmp_path)
     assert not isinstance(caught.value, TransientError)
 
@@ -249,7 +250,7 @@ def test_two_files_of_one_name_cannot_both_be_clips(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.wav").write_bytes(b"x")
-    with pytest.raises(SsondoError, match="have one name"):
+    with pytest.raises(SsondoError, match="have the same name"):
         list_folder(
             folder=tmp_path, pattern="**/*", eval_share=0, clip_s=1, out_train=tmp_path / "t", out_eval=tmp_path / "e"
         )

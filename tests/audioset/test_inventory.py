@@ -95,7 +95,7 @@ def test_no_sound_at_all_is_a_fault_that_says_why(tmp_path: Path) -> None:
     with AudioShardWriter(tmp_path / "train-0000.h5", sample_rate=32_000, settings={}) as shard:
         for clip_id in ("a", "b"):
             shard.add(clip_id, status=Status.UNAVAILABLE, reason="no file")
-    sentence = r"none of the 2 train clips is there \(2 no file\); look at audioset\.source, .* and at .*"
+    sentence = r"none of the 2 train clips is present \(2 no file\); check audioset\.source, `ssondo ledger` and .*"
     with pytest.raises(SsondoError, match=sentence):
         inventory(shards=[tmp_path / "train-0000.h5"], out=tmp_path / "train.json")
     assert not (tmp_path / "train.json").exists()

@@ -23,7 +23,7 @@ from ssondo.audioset.fetch import fetch
 from ssondo.audioset.index import index
 from ssondo.audioset.locate import locate
 from ssondo.audioset.resample import resample
-from ssondo.audioset.sources.local import Place, read_places, write_places
+from ssondo.audioset.sources.local import FoundClip, read_located, write_located
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage import clip_location
 from ssondo.storage.clip_location import ClipLocation, LocationChanged
@@ -302,7 +302,7 @@ def test_sound_that_may_not_be_read_now_stops_the_job_and_makes_no_shard(
 
     monkeypatch.setattr(Path, "open", refuse)  # the superuser, as whom tests may run, may read all
     fetched, out = tmp_path / "work/fetched/eval-0000.h5", tmp_path / "x.h5"
-    with pytest.raises(TransientError, match=rf"{file.name}: cannot be read \(Permission denied\); see to the disk"):
+    with pytest.raises(TransientError, match=rf"{file.name}: cannot be read \(Permission denied\); check the disk"):
         resample(audio=fetched, out=out, sample_rate=RATE, clip_s=1.0)
     assert not out.exists()
     monkeypatch.undo()
@@ -354,7 +354,10 @@ def test_an_empty_row_of_a_pack_is_a_failed_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"name": np.zeros(2)}, "not a pack of clips; it holds name, expected audio_name and mp3 or waveform"),
+        (
+            {"name": np.zeros(2)},
+            "not a pack of clips; it has the columns name, expected audio_name and mp3",
+        ),
         ({"audio_name": np.zeros(2, "S9"), "waveform": np.zeros((3, 9), "i2")}, "2 names for 3 rows of waveform"),
         ({"audio_name": np.zeros(2, "S9"), "waveform": np.zeros((2, 9), "i4")}, "is int32 .*; expected .* of int16"),
         ({"audio_name": np.zeros(2, "S9"), "waveform": np.zeros((2, 2, 9))}, r"of shape \(2, 2, 9\); expected \(clips"),
@@ -483,20 +486,20 @@ def test_a_compressed_tar_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["hdf5", "parquet", "webdataset"])
 def test_a_path_with_nothing_in_it_is_named(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(SsondoError, match=r"audioset\.source\.path: .* holds no"):
+    with pytest.raises(SsondoError, match=r"audioset\.source\.path: .* contains no"):
         imported(tmp_path / "work", {"kind": kind, "path": str(tmp_path)})
 
 
 def test_places_of_any_name_are_read_as_they_were_written(tmp_path: Path) -> None:
     places = {
-        "a": Place(ClipLocation("/a,b\\n/c\nd|e.wav"), True),
-        'quoted, "id"': Place(ClipLocation(os.fsdecode(b"/\xff\xfe.wav"), "7+12", "5-6"), False),
+        "a": FoundClip(ClipLocation("/a,b\\n/c\nd|e.wav"), True),
+        'quoted, "id"': FoundClip(ClipLocation(os.fsdecode(b"/\xff\xfe.wav"), "7+12", "5-6"), False),
     }
-    write_places(tmp_path / "x.csv", places)
-    assert read_places(tmp_path / "x.csv") == places
+    write_located(tmp_path / "x.csv", places)
+    assert read_located(tmp_path / "x.csv") == places
 
 
 def test_locating_says_who_is_no_copy(tmp_path: Path) -> None:
     call: Callable[..., None] = locate
-    with pytest.raises(SsondoError, match="renderer is no local copy"):
+    with pytest.raises(SsondoError, match="renderer is not a local copy"):
         call(index=tmp_path, source={"kind": "renderer"}, n_train_shards=1, n_eval_shards=1, out=tmp_path)

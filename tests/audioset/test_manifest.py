@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ssondo.audioset.freeze import freeze
 from ssondo.audioset.index import index
 from ssondo.audioset.inventory import inventory
-from ssondo.audioset.manifest import freeze, read_manifest
+from ssondo.audioset.manifest import read_manifest
 from ssondo.errors import SsondoError
 from ssondo.storage.segments import read_segments
 from ssondo.storage.shards.audio import AudioShardWriter
@@ -95,7 +96,7 @@ def test_a_run_with_fewer_clips_says_so_clearly(tmp_path: Path, caplog: pytest.L
     assert found["clip_list_sha256"] != found["manifest"]["sha256"]
     said = [record.message for record in caplog.records if record.message.startswith("OTHER CLIPS")]
     assert len(said) == 1
-    assert "2 of its 4 train clips are not there (b, d, ...)" in said[0]
+    assert "2 of its 4 train clips are missing (b, d, ...)" in said[0]
 
 
 def test_a_list_without_some_of_the_frozen_clips_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -110,12 +111,12 @@ def test_a_list_without_some_of_the_frozen_clips_is_said(tmp_path: Path, caplog:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda text: text.replace("train,b,3,13\n", ""), "its train clips are not those that its hash is of"),
+        (lambda text: text.replace("train,b,3,13\n", ""), "its train clips do not match its hash"),
         (
             lambda text: text.replace("train,b,3,13", "train,b,4,14"),
-            "its train clips are not those that its hash is of",
+            "its train clips do not match its hash",
         ),
-        (lambda text: text.replace("train,b,3,13", "train,b,three,13"), "a broken manifest"),
+        (lambda text: text.replace("train,b,3,13", "train,b,three,13"), "a damaged manifest"),
         # The form before times were in the hash.
         (lambda text: re.sub(", with times .*", "", text).replace("manifest 2", "manifest 1"), "not a manifest of"),
         (lambda text: "ytid\n" + text, "not a manifest of this project"),

@@ -26,13 +26,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def requests(clock: Clock, pace: RateLimiter, hours: float, longest_answer_s: float = 0) -> list[float]:
+def requests(clock: Clock, limiter: RateLimiter, hours: float, longest_answer_s: float = 0) -> list[float]:
     """When a job asks in so many hours, where answers take up to so many seconds."""
     chance = random.Random(0)
     times = []
     begin_s = clock.now_s
     while True:
-        pace.wait()
+        limiter.wait()
         if clock.now_s - begin_s > hours * 3600:
             return times
         times.append(clock.now_s)
@@ -49,8 +49,8 @@ def test_all_jobs_together_never_pass_the_rate(clock: Clock, longest_answer_s: f
     begin_s = clock.now_s
     for seed in range(4):
         clock.now_s = begin_s
-        pace = RateLimiter(requests_per_hour=300, max_jobs=4, seed=seed)
-        times += requests(clock, pace, hours=3, longest_answer_s=longest_answer_s)
+        limiter = RateLimiter(requests_per_hour=300, max_jobs=4, seed=seed)
+        times += requests(clock, limiter, hours=3, longest_answer_s=longest_answer_s)
     # A job may have one request at either end of an hour.
     assert most_in_an_hour(times) <= 300 + 4
     if longest_answer_s <= 20:
@@ -60,8 +60,8 @@ def test_all_jobs_together_never_pass_the_rate(clock: Clock, longest_answer_s: f
 def test_jobs_one_after_the_other_do_not_pass_the_rate(clock: Clock) -> None:
     times: list[float] = []
     for seed in range(300):
-        pace = RateLimiter(requests_per_hour=300, seed=seed)
-        pace.wait()
+        limiter = RateLimiter(requests_per_hour=300, seed=seed)
+        limiter.wait()
         times.append(clock.now_s)
     assert most_in_an_hour(times) <= 301
 
@@ -78,33 +78,33 @@ def test_requests_are_not_evenly_spaced(clock: Clock) -> None:
 def test_the_least_time_between_two_requests_is_kept_whatever_the_rate(
     clock: Clock, requests_per_hour: float, longest_answer_s: float
 ) -> None:
-    pace = RateLimiter(requests_per_hour=requests_per_hour, sleep_s=5, seed=0)
-    times = requests(clock, pace, hours=3, longest_answer_s=longest_answer_s)
+    limiter = RateLimiter(requests_per_hour=requests_per_hour, sleep_s=5, seed=0)
+    times = requests(clock, limiter, hours=3, longest_answer_s=longest_answer_s)
     assert len(times) > 100
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 5 - 1e-6
 
 
 def test_pauses_grow_and_after_the_last_the_job_gives_up(clock: Clock) -> None:
-    pace = RateLimiter(pauses_s=[60, 300], seed=0)
-    pace.pause("HTTP 429")
-    pace.pause("HTTP 429")
+    limiter = RateLimiter(pauses_s=[60, 300], seed=0)
+    limiter.on_rate_limit("HTTP 429")
+    limiter.on_rate_limit("HTTP 429")
     assert 60 <= clock.slept_s[0] <= 75
     assert 300 <= clock.slept_s[1] <= 375
     with pytest.raises(TransientError, match=r"limits the rate \(HTTP 429\).*lower audioset\.source"):
-        pace.pause("HTTP 429")
+        limiter.on_rate_limit("HTTP 429")
 
 
 def test_a_row_of_failures_is_said_to_be_one_and_not_a_rate_limit(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pace = RateLimiter(pauses_s=[60, 300], seed=0)
-    pace.answered()
-    pace.stall(5, "no network", refused=False)
-    pace.stall(6, "no network", refused=False)
+    limiter = RateLimiter(pauses_s=[60, 300], seed=0)
+    limiter.on_success()
+    limiter.on_failure_streak(5, "no network", refused=False)
+    limiter.on_failure_streak(6, "no network", refused=False)
     assert 60 <= clock.slept_s[0] <= 75
     assert 300 <= clock.slept_s[1] <= 375
     with pytest.raises(TransientError) as caught:
-        pace.stall(7, "no network", refused=False)
+        limiter.on_failure_streak(7, "no network", refused=False)
     said = str(caught.value)
     assert said.startswith("7 clips in a row failed: no network; check the network, audioset.source.proxies")
     assert "5 clips in a row failed: no network; pausing" in caplog.text
@@ -112,32 +112,32 @@ def test_a_row_of_failures_is_said_to_be_one_and_not_a_rate_limit(
 
 
 def test_a_machine_without_a_network_is_told_after_one_pause(clock: Clock) -> None:
-    pace = RateLimiter(pauses_s=[60, 300, 900, 3600], seed=0)
-    pace.stall(5, "no network", refused=False)
+    limiter = RateLimiter(pauses_s=[60, 300, 900, 3600], seed=0)
+    limiter.on_failure_streak(5, "no network", refused=False)
     with pytest.raises(TransientError, match="6 clips in a row failed: no network; check the network"):
-        pace.stall(6, "no network", refused=False)
+        limiter.on_failure_streak(6, "no network", refused=False)
     assert sum(clock.slept_s) <= 75
 
 
 def test_refusals_one_after_the_other_are_waited_for_as_a_rate_limit_is(clock: Clock) -> None:
-    pace = RateLimiter(pauses_s=[60, 300], seed=0)
-    pace.stall(5, "HTTP 403", refused=True)
-    pace.stall(6, "HTTP 403", refused=True)
+    limiter = RateLimiter(pauses_s=[60, 300], seed=0)
+    limiter.on_failure_streak(5, "HTTP 403", refused=True)
+    limiter.on_failure_streak(6, "HTTP 403", refused=True)
     with pytest.raises(TransientError, match="7 clips in a row failed: HTTP 403; the server may limit the rate"):
-        pace.stall(7, "HTTP 403", refused=True)
+        limiter.on_failure_streak(7, "HTTP 403", refused=True)
 
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_without_pauses_a_row_of_failures_ends_the_job_at_once(clock: Clock, refused: bool) -> None:
     with pytest.raises(TransientError, match="5 clips in a row failed"):
-        RateLimiter(pauses_s=[], seed=0).stall(5, "timeout", refused=refused)
+        RateLimiter(pauses_s=[], seed=0).on_failure_streak(5, "timeout", refused=refused)
 
 
 def test_an_answer_between_two_limits_begins_the_pauses_again(clock: Clock) -> None:
-    pace = RateLimiter(pauses_s=[60, 300], seed=0)
+    limiter = RateLimiter(pauses_s=[60, 300], seed=0)
     for _ in range(5):
-        pace.pause("HTTP 429")
-        pace.answered()
+        limiter.on_rate_limit("HTTP 429")
+        limiter.on_success()
     assert max(clock.slept_s) <= 75
 
 
@@ -147,22 +147,22 @@ def test_an_answer_between_two_limits_begins_the_pauses_again(clock: Clock) -> N
 def test_what_the_server_says_is_waited_for_up_to_an_hour(
     clock: Clock, retry_after_s: float, least_s: float, most_s: float
 ) -> None:
-    RateLimiter(pauses_s=[60], seed=0).pause("HTTP 429", retry_after_s)
+    RateLimiter(pauses_s=[60], seed=0).on_rate_limit("HTTP 429", retry_after_s)
     assert least_s <= clock.slept_s[-1] <= most_s
 
 
 def test_a_limited_job_is_slower_and_gets_faster_again_with_every_answer(clock: Clock) -> None:
-    pace = RateLimiter(requests_per_hour=3600, seed=0)
-    assert pace.interval_s == 1
+    limiter = RateLimiter(requests_per_hour=3600, seed=0)
+    assert limiter.interval_s == 1
     for _ in range(4):
-        pace.pause("HTTP 429")
-    assert pace.interval_s == 8
+        limiter.on_rate_limit("HTTP 429")
+    assert limiter.interval_s == 8
     for _ in range(10):
-        pace.answered()
-    assert 1 < pace.interval_s < 4
+        limiter.on_success()
+    assert 1 < limiter.interval_s < 4
     for _ in range(20):
-        pace.answered()
-    assert pace.interval_s == 1
+        limiter.on_success()
+    assert limiter.interval_s == 1
 
 
 def test_backoff_doubles_and_jobs_do_not_come_back_together() -> None:

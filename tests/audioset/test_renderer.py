@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from ssondo.audioset import renderer
+from ssondo.audioset.compose import compose as compose_corpus
 from ssondo.errors import SsondoError
 
 CLIP_S = 1.28
@@ -14,7 +15,7 @@ CLIP_S = 1.28
 
 def compose(folder: Path, n_train: int = 40, n_eval: int = 10, seed: int = 0) -> tuple[Path, Path, Path]:
     paths = folder / "train.csv", folder / "eval.csv", folder / "classes.csv"
-    renderer.compose(
+    compose_corpus(
         n_train=n_train, n_eval=n_eval, clip_s=CLIP_S, seed=seed, train=paths[0], eval=paths[1], classes=paths[2]
     )
     return paths
@@ -143,7 +144,7 @@ def test_corpus_is_half_polyphony_a_quarter_notes_and_a_quarter_hits() -> None:
 def test_impossible_corpus_is_refused_in_one_line(tmp_path: Path, n_train: int, clip_s: float) -> None:
     path = tmp_path / "x.csv"
     with pytest.raises(SsondoError, match=r"^[^\n]+$"):
-        renderer.compose(n_train=n_train, n_eval=1, clip_s=clip_s, seed=0, train=path, eval=path, classes=path)
+        compose_corpus(n_train=n_train, n_eval=1, clip_s=clip_s, seed=0, train=path, eval=path, classes=path)
     assert not path.exists()
 
 

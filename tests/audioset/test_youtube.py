@@ -17,11 +17,12 @@ from processes import children_called
 
 from ssondo.audio.decoders import ffmpeg_binary
 from ssondo.audio.decoding import decode
+from ssondo.audioset.clip_ledger import Ledger, ledger_path, read_ledger
 from ssondo.audioset.fetch import fetch
-from ssondo.audioset.ledger import Ledger, ledger_path, read_ledger
 from ssondo.audioset.resample import resample
 from ssondo.audioset.sources import Fetched, RateLimited
-from ssondo.audioset.sources.youtube import Youtube, _classified
+from ssondo.audioset.sources.youtube import Youtube
+from ssondo.audioset.sources.ytdlp_errors import classify_error
 from ssondo.errors import TransientError
 from ssondo.storage.clip_location import ClipLocation, LocationChanged, read_clip
 from ssondo.storage.segments import Segment, read_segments
@@ -161,7 +162,7 @@ def test_a_rate_limit_is_waited_for_and_is_no_ending(tmp_path: Path, server: Ser
         segments=segment_list(tmp_path, ["clip", "other"]),
         out=out,
         source=source(server),
-        manner={**AT_ONCE, "pauses_s": [0.3] * 20},
+        fetch_policy={**AT_ONCE, "pauses_s": [0.3] * 20},
     )
     assert endings(out) == {"clip": ("OK", ""), "other": ("OK", "")}
     assert server.times_asked()["clip"] > 1
@@ -175,11 +176,11 @@ def test_a_lasting_rate_limit_fails_the_job_and_the_next_one_goes_on_where_it_wa
     segments, out = segment_list(tmp_path, ["a", "b", "c", "d"]), tmp_path / "out.h5"
     server.behaviour = {"c": 429, "b": 410}
     with pytest.raises(TransientError, match=r"limits the rate \(HTTP 429\)"):
-        fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+        fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE)
     assert not out.exists()
     assert server.times_asked() == {"a": 1, "b": 1, "c": 4}
     server.behaviour, server.asked = {}, []
-    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE)
     assert server.times_asked() == {"c": 1, "d": 1}
     assert [status for status, _ in endings(out).values()] == ["OK", "UNAVAILABLE", "OK", "OK"]
 
@@ -194,11 +195,11 @@ def test_many_refusals_one_after_the_other_are_throttling_and_no_endings(
     server.only_sound = set(names)
     with caplog.at_level(logging.WARNING):
         with pytest.raises(TransientError, match="6 clips in a row failed: HTTP 403; the server may limit the rate"):
-            fetch(segments=segments, out=out, source=source(server), manner={**AT_ONCE, "in_a_row": 3})
+            fetch(segments=segments, out=out, source=source(server), fetch_policy={**AT_ONCE, "failure_streak": 3})
         assert sum("pausing" in record.message for record in caplog.records) == 3
     # It was over before long: the clips are there, none was marked for what the server did.
     server.behaviour = {}
-    fetch(segments=segments, out=out, source=source(server), manner={**AT_ONCE, "in_a_row": 3})
+    fetch(segments=segments, out=out, source=source(server), fetch_policy={**AT_ONCE, "failure_streak": 3})
     assert set(endings(out).values()) == {("OK", "")}
 
 
@@ -216,7 +217,7 @@ def test_a_machine_without_a_way_out_is_told_soon_and_loses_nothing(
                 segments=segments,
                 out=out,
                 source={"kind": "youtube", "url_template": url},
-                manner={**AT_ONCE, "in_a_row": 3},
+                fetch_policy={**AT_ONCE, "failure_streak": 3},
             )
     assert [record.message.partition(";")[0] for record in caplog.records] == [
         "3 clips in a row failed: connection lost"
@@ -236,7 +237,7 @@ def test_clips_that_really_fail_have_an_end_even_one_after_the_other(tmp_path: P
         segments=segment_list(tmp_path, bad + good),
         out=out,
         source=source(server),
-        manner={**AT_ONCE, "in_a_row": 3},
+        fetch_policy={**AT_ONCE, "failure_streak": 3},
         max_failed_share=0.5,
     )
     found = endings(out)
@@ -254,7 +255,7 @@ def test_failed_clips_wait_their_turn_and_the_budget_of_retries_ends(tmp_path: P
         segments=segment_list(tmp_path, names),
         out=tmp_path / "out.h5",
         source=source(server),
-        manner={**AT_ONCE, "max_tries_per_clip": 5, "max_retries_per_job": 2},
+        fetch_policy={**AT_ONCE, "max_tries_per_clip": 5, "max_retries_per_job": 2},
         max_failed_share=1.0,
     )
     assert server.asked[:4] == names
@@ -265,10 +266,10 @@ def test_failed_clips_wait_their_turn_and_the_budget_of_retries_ends(tmp_path: P
 def test_a_shard_that_is_made_again_asks_only_for_what_failed(tmp_path: Path, server: Server) -> None:
     segments, out = segment_list(tmp_path, ["a", "b", "c"]), tmp_path / "out.h5"
     server.behaviour = {"b": 404, "c": 500}
-    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE, max_failed_share=0.5)
+    fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE, max_failed_share=0.5)
     server.behaviour, server.asked = {}, []
     out.unlink()
-    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE)
     assert server.asked == ["c"]
     assert endings(out) == {"a": ("OK", ""), "b": ("UNAVAILABLE", "removed (HTTP 404)"), "c": ("OK", "")}
 
@@ -278,7 +279,7 @@ def test_a_clip_whose_sound_was_damaged_on_the_disk_is_fetched_again_and_it_alon
     tmp_path: Path, server: Server
 ) -> None:
     segments, out = segment_list(tmp_path, ["a", "b", "c"]), tmp_path / "out.h5"
-    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE)
     whole = sound(out, "b")
     ledger = ledger_path(out)
     damaged = bytearray(ledger.read_bytes())
@@ -288,7 +289,7 @@ def test_a_clip_whose_sound_was_damaged_on_the_disk_is_fetched_again_and_it_alon
         resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
     server.asked = []
     out.unlink()
-    fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE)
+    fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE)
     assert server.asked == ["b"]
     assert sound(out, "b") == whole
     resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
@@ -340,7 +341,7 @@ import logging, os, random, signal, sys, time
 from pathlib import Path
 import yt_dlp.extractor.extractors
 from ssondo.audioset.fetch import fetch
-from ssondo.audioset.ledger import Ledger, ledger_path, read_ledger
+from ssondo.audioset.clip_ledger import Ledger, ledger_path, read_ledger
 from ssondo.audioset.sources.youtube import Youtube
 segments, out, url, n_kills = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 logging.disable(logging.CRITICAL)
@@ -352,7 +353,7 @@ while True:
     if child == 0:
         os.setsid()
         fetch(segments=segments, out=out, source={"kind": "youtube", "url_template": url},
-              manner={"requests_per_hour": 1e9, "sleep_s": 0})
+              fetch_policy={"requests_per_hour": 1e9, "sleep_s": 0})
         os._exit(0 if n_kills == 0 else 1)
     if n_kills == 0:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -429,7 +430,7 @@ def test_a_bug_of_yt_dlp_costs_the_clip_that_it_meets_and_no_other(
     monkeypatch.setattr(GenericIE, "_real_extract", meets_a_new_shape)
     segments, out = segment_list(tmp_path, ["a", "strange", "b"]), tmp_path / "out.h5"
     with caplog.at_level(logging.WARNING):
-        fetch(segments=segments, out=out, source=source(server), manner=AT_ONCE, max_failed_share=0.5)
+        fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE, max_failed_share=0.5)
     bug = "yt-dlp: TypeError: 'NoneType' object is not subscriptable"
     assert endings(out) == {"a": ("OK", ""), "strange": ("FAILED", bug), "b": ("OK", "")}
     assert "meets_a_new_shape" in caplog.text
@@ -470,7 +471,7 @@ class _YtDlpError(Exception):
     ],
 )
 def test_reasons_that_last_are_unavailable(text: str, reason: str) -> None:
-    assert _classified(_YtDlpError(text)) == Fetched(Status.UNAVAILABLE, reason)
+    assert classify_error(_YtDlpError(text)) == Fetched(Status.UNAVAILABLE, reason)
 
 
 @pytest.mark.parametrize(
@@ -489,7 +490,7 @@ def test_reasons_that_last_are_unavailable(text: str, reason: str) -> None:
     ],
 )
 def test_faults_of_the_network_and_unknown_ones_may_pass(text: str, status: int | None, reason: str) -> None:
-    assert _classified(_YtDlpError(text, status)) == Fetched(Status.FAILED, reason)
+    assert classify_error(_YtDlpError(text, status)) == Fetched(Status.FAILED, reason)
 
 
 HOSTILE_IDS = [
@@ -523,7 +524,7 @@ def test_a_reason_is_never_read_from_names_addresses_or_ffmpeg(
     ytid: str, text: str, words_of_ffmpeg: str, reason: str
 ) -> None:
     error = _YtDlpError(text.replace("{}", ytid), 403 if "403" in text else None)
-    assert _classified(error, words_of_ffmpeg.replace("{}", ytid), ytid) == Fetched(Status.FAILED, reason)
+    assert classify_error(error, words_of_ffmpeg.replace("{}", ytid), ytid) == Fetched(Status.FAILED, reason)
 
 
 @pytest.mark.slow
@@ -545,7 +546,7 @@ def test_a_refusal_stays_one_whatever_words_are_in_the_address(server: Server, n
 )
 def test_a_rate_limit_is_never_unavailable(text: str) -> None:
     with pytest.raises(RateLimited):
-        _classified(_YtDlpError(text))
+        classify_error(_YtDlpError(text))
 
 
 @pytest.mark.parametrize(

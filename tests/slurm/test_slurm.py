@@ -145,7 +145,7 @@ def test_two_nodes_train_the_student_that_one_process_trains(
     assert torch.cosine_similarity(*moves, dim=0) > 0.99
 
 
-def test_job_that_fetches_has_the_manner_of_the_configuration(cluster: Cluster, submit: Submit, tmp_path: Path) -> None:
+def test_fetch_job_follows_the_policy_of_the_configuration(cluster: Cluster, submit: Submit, tmp_path: Path) -> None:
     """It is a resource, because it changes no clip: JSON with quotes and spaces, which two command lines hand on."""
     clips = [f"_-{n:02d}abcdefg" for n in range(3)]
     (tmp_path / "fetch.yaml").write_text(CONFIG)

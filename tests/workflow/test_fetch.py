@@ -51,7 +51,7 @@ def test_a_site_is_asked_once_whatever_makes_the_shards_anew(tmp_path: Path) -> 
 
         # One reason is opened again, and the shard that has it is the only one that runs.
         server.asked = []
-        done = project.ssondo("fetch", "--retry", "removed (HTTP 410)", "--folder", "results/tiny/data/fetched")
+        done = project.ssondo("retry", "--reason", "removed (HTTP 410)", "--folder", "results/tiny/data/fetched")
         assert done.returncode == 0, done.stderr
         planned = project.snakemake("--dry-run", "--until", "fetch").stdout
         assert re.findall(r"Fetching the clips of (\S+)", planned) == [f"train-{shard_of(PRIVATE, 3):04d}"]

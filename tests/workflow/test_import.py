@@ -162,7 +162,7 @@ def test_a_reason_is_opened_again_in_exactly_the_shards_that_have_it(imported: P
     project.snakemake("availability", "--quiet", "host", "reason")
     text = (project.results / "data" / "availability" / "availability.md").read_text()
     assert "| train | no file | no | 1 |" in text
-    done = project.ssondo("fetch", "--retry", "no file", "--folder", "results/tiny/data/fetched")
+    done = project.ssondo("retry", "--reason", "no file", "--folder", "results/tiny/data/fetched")
     assert done.returncode == 0, done.stderr
     assert fetched(project) == [f"train-{shard_of(ABSENT, 3):04d}"]
 

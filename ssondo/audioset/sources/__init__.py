@@ -1,7 +1,7 @@
-"""Where clips come from: a registry of sources by kind.
+"""The sources of clips: a registry by kind.
 
-A source is a class that is made of its settings and hands out one clip at a time. To add one,
-write a module here and name it in `SOURCES`; `fetch` imports only the one that is used.
+A source is a class that is constructed from its settings and returns one clip at a time. To add one, write a module
+in this package and name its class in `SOURCES`; `fetch` imports only the source that is used.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,27 +24,27 @@ SOURCES = {
 
 
 class Fetched(NamedTuple):
-    """How a clip ended.
+    """The result of fetching one clip.
 
     Attributes:
-        status: OK; UNAVAILABLE for a reason that will not change; FAILED for one that may.
-        reason: why it is not OK, in few words that many clips share.
-        data: the file, empty unless `status` is OK.
-        origin: where the sound lies instead, if it can be read there.
+        status: OK; UNAVAILABLE for a permanent reason; FAILED for a reason that may pass.
+        reason: Why the clip is not OK, in a few words that many clips share.
+        data: The encoded file; empty unless `status` is OK.
+        location: Location of the sound, if it can be read in place; then `data` is empty.
     """
 
     status: Status
     reason: str = ""
     data: bytes = b""
-    origin: ClipLocation | None = None
+    location: ClipLocation | None = None
 
 
 class RateLimited(Exception):
-    """The server asks for a pause; the clip has not ended.
+    """The server asks for a pause; the clip has no result yet.
 
     Args:
-        why: in a few words.
-        retry_after_s: how long the server says, if it says.
+        why: The answer of the server in a few words.
+        retry_after_s: Seconds that the server asks to wait; 0 if it does not say.
     """
 
     def __init__(self, why: str, retry_after_s: float = 0) -> None:
@@ -53,16 +53,16 @@ class RateLimited(Exception):
 
 
 class Source(Protocol):
-    """What `fetch` asks of a source.
+    """What `fetch` requires of a source.
 
     Attributes:
-        parallel: whether clips may be fetched by several processes, each with its own source.
-        resumes: whether a clip is dear: it is asked for at a polite rate, kept in a ledger, and
-            never asked for again.
+        parallel: Whether several processes may fetch clips, each with its own source.
+        is_remote: Whether clips come from a server: they are requested at a limited rate, kept in a
+            ledger, and never requested again.
     """
 
     parallel: bool
-    resumes: bool
+    is_remote: bool
 
     @property
     def identity(self) -> str:
@@ -70,7 +70,7 @@ class Source(Protocol):
         ...
 
     def fetch(self, segment: Segment) -> Fetched:
-        """Fetch one clip; a fault of the clip is a status, one of the source an exception."""
+        """Fetch one clip; an error of the clip is a status, an error of the source is an exception."""
         ...
 
 
@@ -82,22 +82,22 @@ def open_source(
     located: Path | None = None,
     scratch: Path | None = None,
 ) -> Source:
-    """Make the source that `settings` describe.
+    """Construct the source that `settings` describe.
 
     Args:
         settings: "kind" and the arguments of its class.
-        segments: the clips that will be asked for.
-        job: number of this job among those of the run, for what jobs share out (proxies).
-        located: where they lie, as `locate` found; for local copies.
-        scratch: folder for what must be unpacked; for local copies.
+        segments: The clips that will be fetched.
+        job: Number of this job within the run, by which jobs share proxies.
+        located: The list of locations that `locate` wrote for these clips; for local copies.
+        scratch: Folder for temporary or unpacked files.
 
     Raises:
-        SsondoError: if the kind is unknown, or has no such setting.
+        SsondoError: If the kind is unknown, a setting is unknown, or a required setting is missing.
     """
     kind = settings.get("kind")
-    make: Callable[..., Source] = look_up("source", kind, SOURCES)
+    source_class: Callable[..., Source] = look_up("source", kind, SOURCES)
     options = {key: value for key, value in settings.items() if key != "kind"}
-    given = {"segments": segments, "job": job, "located": located, "scratch": scratch}
-    check_options(f"source {kind!r}", options, parameters_of(make, ignored=given))
-    accepted = parameters_of(make)
-    return make(**{key: value for key, value in given.items() if key in accepted}, **options)
+    context = {"segments": segments, "job": job, "located": located, "scratch": scratch}
+    check_options(f"source {kind!r}", options, parameters_of(source_class, ignored=context))
+    accepted = parameters_of(source_class)
+    return source_class(**{key: value for key, value in context.items() if key in accepted}, **options)

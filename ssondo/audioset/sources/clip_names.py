@@ -1,32 +1,32 @@
-"""Which clips a file may be, by its name."""
+"""The clips that a file may contain, judging by its name."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 _TIME = r"_(\d+(?:\.\d+)?)"
-# {ytid}_{start} and {ytid}_{start}_{end}, in seconds or milliseconds; some join the times with a dash.
+# {ytid}_{start} and {ytid}_{start}_{end}, in seconds or milliseconds; some tools join the times with a hyphen.
 _TIMED = (re.compile(f"(.+?){_TIME}$"), re.compile(rf"(.+?){_TIME}[_-](\d+(?:\.\d+)?)$"))
-_SLACK_S = 0.01
+_TOLERANCE_S = 0.01
 
 
 def clip_ids_of(path: Path) -> list[str]:
-    """The clips that a file may be, by its name; the likeliest first.
+    """Return the ids that the name of a file may stand for, the most likely first.
 
-    Tools name a clip {ytid}, {ytid}_{start} or {ytid}_{start}_{end}, some with a Y before it. An
-    id may itself end in digits or begin with Y, so only the segment list can tell.
+    Tools name a clip {ytid}, {ytid}_{start} or {ytid}_{start}_{end}, some with a leading Y. An id may itself end in
+    digits or begin with Y, so only the segment list determines which id is meant.
     """
-    return list(dict.fromkeys(clip for clip, _ in readings(path.stem)))
+    return list(dict.fromkeys(clip for clip, _ in candidate_ids(path.stem)))
 
 
-def readings(stem: str) -> Iterator[tuple[str, str | None]]:
-    """Every clip id that a name can be read as, with the start time in the name if it has one."""
-    plain: list[tuple[str, str | None]] = [(stem, None)]
-    plain += [(found[1], found[2]) for pattern in _TIMED if (found := pattern.match(stem))]
-    yield from plain
-    yield from ((clip[1:], start) for clip, start in plain if clip.startswith("Y") and len(clip) > 1)
+def candidate_ids(stem: str) -> Iterator[tuple[str, str | None]]:
+    """Yield every id that a name may stand for, with the start time in the name, or None if it has none."""
+    ids: list[tuple[str, str | None]] = [(stem, None)]
+    ids += [(match[1], match[2]) for pattern in _TIMED if (match := pattern.match(stem))]
+    yield from ids
+    yield from ((clip[1:], start) for clip, start in ids if clip.startswith("Y") and len(clip) > 1)
 
 
 def is_start(text: str | None, start_s: float) -> bool:
-    """Whether a time in a name, in seconds or milliseconds, is the segment's start; no time is any."""
-    return text is None or any(abs(float(text) / unit - start_s) < _SLACK_S for unit in (1, 1000))
+    """Return whether a time in a name, in seconds or milliseconds, is the segment's start; a missing time matches."""
+    return text is None or any(abs(float(text) / unit - start_s) < _TOLERANCE_S for unit in (1, 1000))

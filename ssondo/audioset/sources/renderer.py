@@ -1,4 +1,4 @@
-"""Clips of the demo's corpus, rendered on the spot."""
+"""Clips of the demo corpus, which are rendered on demand."""
 
 import json
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ class Renderer:
     """Renders each clip from its id.
 
     Args:
-        seed: of the corpus, the one that its lists were composed with.
-        segments: not used.
-        job: not used.
+        seed: Seed of the corpus, the one that its lists were composed with.
+        segments: Not used.
+        job: Not used.
     """
 
     parallel = True
-    resumes = False
+    is_remote = False
 
     def __init__(self, *, seed: int = 0, segments: Sequence[Segment] = (), job: int = 0) -> None:
         self._seed = seed

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ssondo.audioset.ledger import reopened_path
+from ssondo.audioset.clip_ledger import reset_path
 from ssondo.config import Config
 from ssondo.config.audioset import FolderSource, LocalSource, RendererSource, YoutubeSource
 from ssondo.errors import SsondoError
@@ -107,7 +107,7 @@ def locate(experiment: Experiment) -> Job:
     config, digests = experiment.config, experiment.digests
     options = {"index": experiment.paths.index, "source": _source_spec(config), **_shard_counts(config)}
     fetched = [path for split in ("train", "eval") for path in experiment.paths.shard_paths("fetched", split)]
-    content = digests.files([str(reopened_path(Path(path))) for path in fetched])
+    content = digests.files([str(reset_path(Path(path))) for path in fetched])
     source = config.audioset.source
     if isinstance(source, LocalSource) and source.watch and not isinstance(source, FolderSource):
         content |= digests.stamps(source.path)
@@ -118,7 +118,7 @@ def fetch(experiment: Experiment, split: str, shard: str) -> Job:
     """Return the job that fetches the clips of a shard."""
     config, paths, digests = experiment.config, experiment.paths, experiment.digests
     source = config.audioset.source
-    content = digests.files([str(reopened_path(Path(paths.fetched.format(split=split, shard=shard))))])
+    content = digests.files([str(reset_path(Path(paths.fetched.format(split=split, shard=shard))))])
     if isinstance(source, LocalSource) and source.watch:
         if isinstance(source, FolderSource):
             content |= digests.shard(source.path, shard, len(paths.shards(split)))
@@ -127,7 +127,7 @@ def fetch(experiment: Experiment, split: str, shard: str) -> Job:
     return Job(
         {"source": _source_spec(config)},
         untracked={
-            "manner": source.model_dump(include=_FETCH_POLICY, exclude_none=True) or None,
+            "fetch_policy": source.model_dump(include=_FETCH_POLICY, exclude_none=True) or None,
             "max_failed_share": config.audioset.max_failed_share,
         },
         inputs={"located": [paths.located.format(split=split, shard=shard)] if uses_locate(experiment) else []},

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ssondo.audioset.ledger import Ledger, read_ledger
+from ssondo.audioset.clip_ledger import Ledger, read_ledger
 from ssondo.audioset.sources import Fetched
 from ssondo.errors import TransientError
 from ssondo.storage.clip_location import LocationChanged, read_clip
@@ -29,7 +29,7 @@ def written(path: Path) -> list[int]:
 
 
 def sound(ledger: Ledger, clip: Segment) -> bytes:
-    origin = ledger.ending(clip).origin
+    origin = ledger.result(clip).location
     assert origin is not None
     return read_clip(origin, ledger.path.parent)
 
@@ -40,7 +40,7 @@ def test_clips_are_remembered_with_their_sound(tmp_path: Path) -> None:
         assert [ledger.finished(clip) for clip in CLIPS] == [True] * 3
         assert sound(ledger, CLIPS[0]) == b"sound of a"
         assert sound(ledger, CLIPS[2]) == b"sound of c" * 30
-        assert ledger.ending(CLIPS[1]) == Fetched(Status.UNAVAILABLE, "private")
+        assert ledger.result(CLIPS[1]) == Fetched(Status.UNAVAILABLE, "private")
 
 
 def test_power_cut_at_any_byte_leaves_a_ledger_with_what_was_finished(tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_one_reason_is_opened_again_and_nothing_else(tmp_path: Path) -> None:
     written(tmp_path / "x.ledger")
     with Ledger(tmp_path / "x.ledger", "source") as ledger:
         ledger.add(Segment("d", 0, 1), Fetched(Status.UNAVAILABLE, "removed"))
-        assert ledger.reopen(["private"]) == 1
-        assert ledger.reopen(["private"]) == 1
-        assert ledger.reopen(["no such reason"]) == 0
+        assert ledger.reset(["private"]) == 1
+        assert ledger.reset(["private"]) == 1
+        assert ledger.reset(["no such reason"]) == 0
     with Ledger(tmp_path / "x.ledger", "source") as ledger:
         assert [ledger.finished(clip) for clip in CLIPS] == [True, False, True]
         assert ledger.finished(Segment("d", 0, 1))

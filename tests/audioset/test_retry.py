@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from ssondo import cli
+from ssondo.audioset.clip_ledger import Ledger, ledger_path, read_ledger, reset_path
 from ssondo.audioset.fetch import fetch
-from ssondo.audioset.fetch_status import ledger, retry
-from ssondo.audioset.ledger import Ledger, ledger_path, read_ledger, reopened_path
+from ssondo.audioset.ledger import ledger
+from ssondo.audioset.retry import retry
 from ssondo.audioset.sources import Fetched
 from ssondo.audioset.sources.youtube import Youtube
 from ssondo.errors import SsondoError, TransientError
@@ -77,12 +78,12 @@ def test_retry_opens_one_reason_and_marks_the_finished_shards_that_have_it(folde
         for key, entry in read_ledger(folder / f"{name}.ledger").items()
     }
     assert {clip for clip, is_open in opened.items() if is_open} == {"b", "g", "i"}
-    assert sorted(path.stem for path in folder.glob("*.reopened")) == ["eval-0000", "train-0000"]
-    before = reopened_path(folder / "train-0000.h5").read_text()
+    assert sorted(path.stem for path in folder.glob("*.reset")) == ["eval-0000", "train-0000"]
+    before = reset_path(folder / "train-0000.h5").read_text()
     retry(reason=["private"], folder=folder)
-    assert reopened_path(folder / "train-0000.h5").read_text() != before
+    assert reset_path(folder / "train-0000.h5").read_text() != before
     retry(reason=["timeout"], folder=folder)
-    assert reopened_path(folder / "train-0001.h5").is_file()
+    assert reset_path(folder / "train-0001.h5").is_file()
 
 
 def test_only_the_opened_clips_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +102,7 @@ def test_only_the_opened_clips_are_asked_for(tmp_path: Path, monkeypatch: pytest
         "segments": segments,
         "out": out,
         "source": {"kind": "youtube"},
-        "manner": {"requests_per_hour": 1e9, "sleep_s": 0},
+        "fetch_policy": {"requests_per_hour": 1e9, "sleep_s": 0},
     }
     fetch(**arguments)
     assert asked_for == list("abcd")
@@ -119,7 +120,7 @@ def test_a_reason_that_no_clip_has_is_named_with_the_nearest(folder: Path) -> No
         retry(reason=["privat"], folder=folder)
     with pytest.raises(SsondoError, match="there are: private, removed, timeout"):
         retry(reason=["xyz"], folder=folder)
-    assert not list(folder.glob("*.reopened"))
+    assert not list(folder.glob("*.reset"))
 
 
 def test_retry_without_a_reason_says_which_there_are(folder: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_shard_that_is_being_fetched_is_left_and_named(folder: Path) -> None:
         pytest.raises(TransientError, match=r"^train-0000: being fetched"),
     ):
         retry(reason=["private"], folder=folder)
-    assert [path.stem for path in folder.glob("*.reopened")] == ["eval-0000"]
+    assert [path.stem for path in folder.glob("*.reset")] == ["eval-0000"]
 
 
 def test_a_folder_without_shards_is_said(tmp_path: Path) -> None:
@@ -146,4 +147,4 @@ def test_both_are_words_of_fetch_on_the_command_line(folder: Path, capsys: pytes
     assert "2 private" in " ".join(capsys.readouterr().err.split())
     assert cli.main(["fetch", "--folder", str(folder), "--retry", "removed"]) == 0
     assert "1 clips in 1 shards are open again (removed)" in capsys.readouterr().err
-    assert [path.stem for path in folder.glob("*.reopened")] == ["train-0000"]
+    assert [path.stem for path in folder.glob("*.reset")] == ["train-0000"]
