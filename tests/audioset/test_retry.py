@@ -49,20 +49,20 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_status_counts_by_split_and_reason_shards_in_progress_too(
+def test_ledger_counts_by_split_and_reason_including_unfinished_shards(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         ledger(folder=folder)
     assert [" ".join(record.message.split()) for record in caplog.records] == [
-        "train: 2 shards finished of 3 begun, 3 of 11 not asked for yet",
+        "train: 2 shards finished of 3 started, 3 of 11 not requested yet",
         "4 ok",
         "3 unavailable",
         "2 private",
         "1 removed",
         "1 failed",
         "1 timeout",
-        "eval: 1 shards finished of 1 begun, 0 of 1 not asked for yet",
+        "eval: 1 shards finished of 1 started, 0 of 1 not requested yet",
         "0 ok",
         "1 unavailable",
         "1 private",
@@ -70,10 +70,10 @@ def test_status_counts_by_split_and_reason_shards_in_progress_too(
     ]
 
 
-def test_retry_opens_one_reason_and_marks_the_finished_shards_that_have_it(folder: Path) -> None:
+def test_retry_resets_one_reason_and_marks_the_finished_shards_with_it(folder: Path) -> None:
     retry(reason=["private"], folder=folder)
     opened = {
-        key[0]: entry.is_open
+        key[0]: entry.is_reset
         for name in ("train-0000", "train-0001", "train-0002", "eval-0000")
         for key, entry in read_ledger(folder / f"{name}.ledger").items()
     }
@@ -86,7 +86,7 @@ def test_retry_opens_one_reason_and_marks_the_finished_shards_that_have_it(folde
     assert reset_path(folder / "train-0001.h5").is_file()
 
 
-def test_only_the_opened_clips_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_reset_clips_are_requested_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked_for: list[str] = []
     now: dict[str, Fetched] = {}
 
@@ -115,20 +115,20 @@ def test_only_the_opened_clips_are_asked_for(tmp_path: Path, monkeypatch: pytest
     assert asked_for == ["b"]
 
 
-def test_a_reason_that_no_clip_has_is_named_with_the_nearest(folder: Path) -> None:
-    with pytest.raises(SsondoError, match=r"no clip in .* ended for 'privat'; did you mean 'private'"):
+def test_unknown_reason_is_refused_with_the_closest_existing_one(folder: Path) -> None:
+    with pytest.raises(SsondoError, match=r"no clip in .* is missing for the reason 'privat'; did you mean 'private'"):
         retry(reason=["privat"], folder=folder)
-    with pytest.raises(SsondoError, match="there are: private, removed, timeout"):
+    with pytest.raises(SsondoError, match="existing reasons: private, removed, timeout"):
         retry(reason=["xyz"], folder=folder)
     assert not list(folder.glob("*.reset"))
 
 
-def test_retry_without_a_reason_says_which_there_are(folder: Path) -> None:
-    with pytest.raises(SsondoError, match="no reason is given; there are: private, removed, timeout"):
+def test_retry_without_a_reason_lists_the_existing_reasons(folder: Path) -> None:
+    with pytest.raises(SsondoError, match="--reason is empty; existing reasons: private, removed, timeout"):
         retry(reason=[], folder=folder)
 
 
-def test_a_shard_that_is_being_fetched_is_left_and_named(folder: Path) -> None:
+def test_shard_that_is_being_fetched_is_skipped_and_named(folder: Path) -> None:
     with (
         Ledger(folder / "train-0000.ledger", "source"),
         pytest.raises(TransientError, match=r"^train-0000: being fetched"),
@@ -137,14 +137,14 @@ def test_a_shard_that_is_being_fetched_is_left_and_named(folder: Path) -> None:
     assert [path.stem for path in folder.glob("*.reset")] == ["eval-0000"]
 
 
-def test_a_folder_without_shards_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SsondoError, match="no fetched shards and no ledgers; give the right one with --folder"):
+def test_folder_without_shards_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SsondoError, match="no fetched shards and no ledgers; give their folder with --folder"):
         ledger(folder=tmp_path)
 
 
-def test_both_are_words_of_fetch_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["fetch", "--status", "--folder", str(folder)]) == 0
+def test_ledger_and_retry_are_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["ledger", "--folder", str(folder)]) == 0
     assert "2 private" in " ".join(capsys.readouterr().err.split())
-    assert cli.main(["fetch", "--folder", str(folder), "--retry", "removed"]) == 0
-    assert "1 clips in 1 shards are open again (removed)" in capsys.readouterr().err
+    assert cli.main(["retry", "--folder", str(folder), "--reason", "removed"]) == 0
+    assert "1 clips in 1 shards will be requested again (removed)" in capsys.readouterr().err
     assert [path.stem for path in folder.glob("*.reset")] == ["train-0000"]
