@@ -1,18 +1,23 @@
 """Downstream data sets and how frozen embeddings are scored on them: `tasks`, `probe`."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from ssondo.config.base import LocalPath, Section
+from ssondo.tasks import READERS
+
+# The allowed names are those of the registry; mypy cannot evaluate a computed Literal.
+if TYPE_CHECKING:
+    TaskKind = str
+else:
+    TaskKind = Literal[tuple(READERS)]
 
 
 class Task(Section):
     """A downstream data set."""
 
-    kind: Literal[
-        "esc50", "fsd50k", "gtzan", "magnatagatune", "nsynth", "openmic", "urbansound8k", "table", "pattern", "rendered"
-    ]
+    kind: TaskKind
     """Its reader: one of the seven, `table` (a CSV of yours), `pattern` (file names), or `rendered` (the demo's)."""
     path: LocalPath | None = None
     """A local copy: the folder of the data set or of its archives, for table the CSV; null downloads the archives."""

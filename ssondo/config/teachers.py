@@ -1,11 +1,18 @@
 """Models that embed and where weights come from: `teachers`, `embed`."""
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from ssondo.config.base import LocalPath, Section
+from ssondo.teachers import TEACHERS
+
+# The allowed names are those of the registry; mypy cannot evaluate a computed Literal.
+if TYPE_CHECKING:
+    TeacherKind = str
+else:
+    TeacherKind = Literal[tuple(TEACHERS)]
 
 
 class Checkpoint(Section):
@@ -38,7 +45,7 @@ class Checkpoint(Section):
 class Teacher(Section):
     """A model that embeds: a sample rate, an embedding size and a function of waveforms."""
 
-    kind: Literal["matpac", "m2d", "yamnet", "onnx", "torchscript", "callable"]
+    kind: TeacherKind
     """Built in: matpac, m2d, yamnet. Your own: an ONNX or TorchScript file, or `package.module:callable`."""
     checkpoint: Checkpoint | None = None
     """Its weights."""

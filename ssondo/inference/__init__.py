@@ -1,1 +1,1 @@
-"""Trained students for other programs: the interface of the published package, and export to ONNX."""
+"""Use of trained students in other programs: the interface of the published package, and export to ONNX."""

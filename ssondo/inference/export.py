@@ -1,4 +1,4 @@
-"""A student as one ONNX file, for programs without torch: waveforms in, embeddings out."""
+"""Export of a student to one ONNX file that maps waveforms to embeddings, for programs without torch."""
 
 import importlib.util
 import logging
@@ -19,13 +19,15 @@ from ssondo.teachers.external import load_onnx
 log = logging.getLogger(__name__)
 
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
-# Rounding makes 1e-5 of the largest value at most; a wrong graph, such as a length that was frozen, makes 1.
+# Relative to the largest value, rounding differs by at most 1e-5; a wrong graph, e.g. with a fixed length, by about 1.
 _TOLERANCE = 1e-3
-# What torch.export is told that the input may be; the file has no such bounds.
+# torch.export requires upper bounds of dynamic sizes; the exported file has none.
 _MAX_BATCH, _MAX_SAMPLES = 4096, 1 << 30
 
 
 class _Embed(nn.Module):
+    """A module whose forward computes embeddings averaged over windows."""
+
     def __init__(self, wrapper: SsondoWrapper) -> None:
         super().__init__()
         self.wrapper = wrapper
@@ -36,7 +38,7 @@ class _Embed(nn.Module):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's own remarks, which are of operators that no student has."""
+    """Suppress the exporter's messages, which concern operators that no student uses."""
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
     exporter.setLevel(logging.ERROR)
@@ -49,20 +51,20 @@ def _quiet() -> Iterator[None]:
 
 
 def export(*, student: Path, out: Path, architecture: str | None = None) -> None:
-    """Write a student as one ONNX file: waveforms in, embeddings out.
+    """Export a student to one ONNX file that maps waveforms to embeddings.
 
-    It takes (batch, samples), of any batch and length, and has (batch, embedding_dim) for an answer; the
-    front-end is in it. The metadata hold `sample_rate`, of the waveforms, and `embedding_dim`. Before
-    the file has its name, onnxruntime embeds noise of two lengths with it, and torch does.
+    The input has the shape (batch, samples), with any batch and length, and the output (batch, embedding_dim); the
+    front-end is part of the graph. The metadata of the file are `sample_rate`, in Hz, and `embedding_dim`. Before the
+    file gets its final name, the embeddings of noise of two lengths by onnxruntime are compared with those by torch.
 
     Args:
-        student: checkpoint of a student.
-        out: ONNX file to write.
-        architecture: a class of your own, "package.module:Class", that the checkpoint may name.
+        student: Path of the student checkpoint.
+        out: Path of the ONNX file that is written.
+        architecture: Class of the student, "package.module:Class", if it is not one of the library's architectures.
 
     Raises:
-        SsondoError: if a package is missing, the file is not a student, torch cannot export it, or
-            onnxruntime finds other embeddings.
+        SsondoError: if a package is missing, the file is not a student, torch cannot export it, or the embeddings by
+            onnxruntime differ.
     """
     missing = [package for package in _NEEDED if importlib.util.find_spec(package) is None]
     if missing:
@@ -71,19 +73,19 @@ def export(*, student: Path, out: Path, architecture: str | None = None) -> None
             "pip install '.[export]'"
         )
     if not student.is_file():
-        raise SsondoError(f"{student}: no such checkpoint of a student")
+        raise SsondoError(f"{student}: this student checkpoint does not exist")
     model = SsondoWrapper(load_student(student, architecture=architecture)).eval()
     window = model.student_model.window
     shortest = 1 if model.student_model.add_last else window
-    # One sample less than a window is padded, and the longer one has a remainder.
+    # The first is padded to a window; the second has a last window that is incomplete.
     lengths = (max(shortest, window - 1), 2 * window + window // 2)
     with atomic_write(out) as temporary:
         _write(model, temporary, student, shortest, lengths[1])
         difference = max(_difference(model, temporary, n_samples) for n_samples in lengths)
         if not difference <= _TOLERANCE:
             raise SsondoError(
-                f"{student}: not exported, onnxruntime's embeddings of noise differ from torch's by {difference:.1e} "
-                f"of the largest value, more than {_TOLERANCE:g}"
+                f"{student}: the export is wrong: the embeddings of noise by onnxruntime and torch differ by "
+                f"{difference:.1e} of the largest value, more than {_TOLERANCE:g}"
             )
         size = temporary.stat().st_size
     log.info(
@@ -117,7 +119,7 @@ def _write(model: SsondoWrapper, path: Path, student: Path, shortest: int, examp
     except torch.onnx.OnnxExporterError as error:
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise SsondoError(f"{student}: torch cannot export this architecture to ONNX ({reason})") from error
-    assert program is not None  # it is with dynamo
+    assert program is not None  # torch.onnx.export returns a program if dynamo is True
     program.model.metadata_props.update(
         {"sample_rate": str(model.sample_rate), "embedding_dim": str(model.embedding_dim)}
     )
@@ -126,7 +128,7 @@ def _write(model: SsondoWrapper, path: Path, student: Path, shortest: int, examp
 
 @torch.no_grad()
 def _difference(model: SsondoWrapper, path: Path, n_samples: int) -> float:
-    """The largest difference between onnxruntime's and torch's embeddings of noise, over the largest value."""
+    """Return the largest difference of the embeddings of noise by onnxruntime and torch, over the largest value."""
     noise = 0.1 * torch.randn(3, n_samples, generator=torch.Generator().manual_seed(0))
     exported = load_onnx(path, "cpu", sample_rate=model.sample_rate, embedding_dim=model.embedding_dim)
     expected = model.get_embeddings(noise)

@@ -6,7 +6,7 @@ embeddings = model.get_embeddings(waveforms)             # (batch, samples) at 3
 student = load_student("student.ckpt")                   # one of your own
 embeddings = student.embed(waveforms, lengths)
 
-No rule of the workflow needs this module, so no edit of it trains anything again.
+No rule of the workflow imports this module, so an edit of it makes no job run again.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ssondo import students
 from ssondo.errors import SsondoError, TransientError
+from ssondo.registry import did_you_mean
 from ssondo.storage.weights import load_strictly, load_weights
 from ssondo.students.checkpoint import load_student, save_student
 from ssondo.students.student import MappingHead, Student, initialise_backbone
@@ -38,7 +39,7 @@ __all__ = [
 _HUB = "mohammedali2501/ssondo"
 _TEACHERS = {"matpac": "MATPAC++", "m2d": "M2D"}
 _STUDENTS = {"mobilenetv3": "MobileNetV3", "dymn": "DyMN", "eres2net": "ERes2Net"}
-# Name, file stem under heads/, what it tells apart, number of classes.
+# Description and number of classes of each classifier; the key is also the name of its file under heads/.
 _HEADS = {
     "esc50": ("environmental sounds (ESC-50)", 50),
     "us8k": ("urban sounds (UrbanSound8K)", 10),
@@ -51,7 +52,7 @@ _HEADS = {
 
 
 def list_models() -> dict[str, str]:
-    """Names of the published models for `get_ssondo`, each with a description."""
+    """Return the names of the published models for `get_ssondo`, each with a description."""
     return {
         f"{teacher}-{student}": f"{student_name} distilled from {teacher_name}"
         for teacher, teacher_name in _TEACHERS.items()
@@ -60,12 +61,12 @@ def list_models() -> dict[str, str]:
 
 
 def list_heads() -> dict[str, str]:
-    """Names of the published classifiers for `get_ssondo(head=...)`, each with a description."""
-    return {name: f"{what}, {n_classes} classes" for name, (what, n_classes) in _HEADS.items()}
+    """Return the names of the published classifiers for `get_ssondo(head=...)`, each with a description."""
+    return {name: f"{description}, {n_classes} classes" for name, (description, n_classes) in _HEADS.items()}
 
 
 def _from_hub(file: str, argument: str) -> Path:
-    """Fetch a file of the published repository, or find it in the local cache."""
+    """Return the path of a file of the published repository, from the local cache or after a download."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
@@ -74,27 +75,30 @@ def _from_hub(file: str, argument: str) -> Path:
         return Path(hf_hub_download(_HUB, file))
     except LocalEntryNotFoundError:
         raise TransientError(
-            f"{file} is not on this machine and {_HUB} on the Hugging Face hub cannot be reached; download {url} "
-            f"elsewhere, put it anywhere here and pass its path: get_ssondo({argument}='path/to/{Path(file).name}')"
+            f"{file} is not in the local cache and {_HUB} on the Hugging Face hub cannot be reached; download {url} on "
+            f"another machine, copy it here and pass its path: get_ssondo({argument}='path/to/{Path(file).name}')"
         ) from None
     except EntryNotFoundError:
-        raise SsondoError(f"{url}: not published (yet); pass the path of a checkpoint of your own instead") from None
+        raise SsondoError(f"{url}: this file is not published; pass the path of a local checkpoint instead") from None
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TransientError(
-            f"{url}: cannot be downloaded ({reason}); run it again later, or download the file elsewhere and pass its "
+            f"{url}: cannot be downloaded ({reason}); try again later, or download the file otherwise and pass its "
             f"path: get_ssondo({argument}='path/to/{Path(file).name}')"
         ) from None
 
 
 def _checkpoint_path(checkpoint: str | PathLike[str]) -> Path:
-    """A local file, or the published model of that name."""
+    """Return the path of a local file, or of the published model of that name."""
     path = Path(checkpoint)
     if path.is_file():
         return path
     name = str(checkpoint)
     if name not in list_models():
-        raise SsondoError(f"{name!r} is neither a file nor a published model; there are {', '.join(list_models())}")
+        raise SsondoError(
+            f"{name!r} is neither a file nor a published model; the published models are {', '.join(list_models())}"
+            f"{did_you_mean(name, list_models())}"
+        )
     return _from_hub(f"{name.replace('-', '_')}.ckpt", "checkpoint")
 
 
@@ -103,7 +107,8 @@ def _published_head(head: str, embedding_dim: int, trust_checkpoint: bool) -> nn
     if not path.is_file():
         if head not in _HEADS:
             raise SsondoError(
-                f"head {head!r} is neither 'linear', 'mlp', a file, nor one of {', '.join(_HEADS)} (list_heads())"
+                f"head {head!r} is neither 'linear', 'mlp', a file, nor one of {', '.join(_HEADS)}"
+                f"{did_you_mean(head, _HEADS)}"
             )
         path = _from_hub(f"heads/{head}.pth", "head")
     state = load_weights(path, trust_checkpoint)
@@ -111,7 +116,9 @@ def _published_head(head: str, embedding_dim: int, trust_checkpoint: bool) -> nn
     try:
         weights = {name: state[prefix + name] for name in ("weight", "bias")}
     except (KeyError, TypeError, IndexError):
-        raise SsondoError(f"{path}: not a classifier (no {prefix}weight and {prefix}bias)") from None
+        raise SsondoError(
+            f"{path}: this file is not a classifier; it has no {prefix}weight or no {prefix}bias"
+        ) from None
     layer = nn.Linear(embedding_dim, len(weights["bias"]))
     load_strictly(path, layer, weights, f"a classifier of {embedding_dim}-dimensional embeddings")
     return layer
@@ -134,32 +141,30 @@ def _build_head(
     return nn.Sequential(*layers, nn.Linear(width, n_classes))
 
 
-def _checked(waveforms: Tensor) -> Tensor:
-    """`waveforms`, shape (batch, samples), if a student can take them. Integers would be sound 32,768 times as loud."""
+def _check_waveforms(waveforms: Tensor) -> Tensor:
+    """Return floating-point waveforms of shape (batch, samples); int16 samples would be 32,768 times too loud."""
     if not isinstance(waveforms, Tensor):
-        kind = f"{type(waveforms).__module__}.{type(waveforms).__name__}".removeprefix("builtins.")
-        raise SsondoError(f"waveforms are of type {kind}; give a tensor: torch.as_tensor(waveforms)")
+        name = f"{type(waveforms).__module__}.{type(waveforms).__name__}".removeprefix("builtins.")
+        raise SsondoError(f"the waveforms are of type {name}; give a tensor: torch.as_tensor(waveforms)")
     if not waveforms.is_floating_point():
-        raise SsondoError(f"waveforms of {waveforms.dtype}; give floating point from -1 to 1 (int16 divided by 32768)")
+        raise SsondoError(
+            f"the waveforms are of {waveforms.dtype}; give floating point from -1 to 1 (int16 divided by 32768)"
+        )
     if waveforms.dim() not in (1, 2) or waveforms.shape[-1] == 0:
         raise SsondoError(
-            f"waveforms of shape {tuple(waveforms.shape)}; give (batch, samples) or (samples,), mono, not empty"
+            f"the waveforms have shape {tuple(waveforms.shape)}; they must be mono, of shape (batch, samples) or "
+            "(samples,), and not empty"
         )
     return waveforms[None] if waveforms.dim() == 1 else waveforms
 
 
 class SsondoWrapper(nn.Module):
-    """A student behind the interface of the published package: waveforms in, embeddings or logits out.
+    """A student with the interface of the published package, from waveforms to embeddings or logits.
 
     Args:
-        student_model: the student.
-        return_logits: return logits and embeddings; see `forward`.
-        head: classifier of embeddings, (batch, embedding_dim) -> (batch, n_classes).
-
-    Attributes:
-        embedding_dim: size of an embedding.
-        sample_rate: of the waveforms that it takes, in Hz.
-        backbone: the student without its mapping head.
+        student_model: The student.
+        return_logits: Whether `forward` returns logits and embeddings; see there.
+        head: Classifier of embeddings, (batch, embedding_dim) -> (batch, n_classes).
     """
 
     def __init__(self, student_model: Student, return_logits: bool = False, head: nn.Module | None = None) -> None:
@@ -175,7 +180,7 @@ class SsondoWrapper(nn.Module):
 
     @property
     def sample_rate(self) -> int:
-        """Of the waveforms that it takes, in Hz."""
+        """Sample rate of the waveforms in Hz."""
         return self.student_model.sample_rate
 
     @property
@@ -184,7 +189,7 @@ class SsondoWrapper(nn.Module):
         return self.student_model.model
 
     def freeze_backbone(self) -> None:
-        """Exclude the student from training; a head stays trainable. Batch statistics stay fixed too."""
+        """Exclude the student, with its batch statistics, from training; a head remains trainable."""
         self._set_trainable(False)
 
     def unfreeze_backbone(self) -> None:
@@ -196,19 +201,19 @@ class SsondoWrapper(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "SsondoWrapper":
-        """Set the mode; a frozen student stays in evaluation mode, so that its embeddings stay what they are."""
+        """Set the mode; a frozen student stays in evaluation mode, so that its embeddings do not change."""
         super().train(mode)
         if not any(parameter.requires_grad for parameter in self.student_model.parameters()):
             self.student_model.eval()
         return self
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """Log-mels of waveforms, shape (batch, samples) or (samples,): (batch, windows, mels, frames).
+        """Compute log-mels, (batch, windows, mels, frames), of waveforms, (batch, samples) or (samples,).
 
         Raises:
-            SsondoError: if `x` is no tensor, of another shape, empty or not floating point.
+            SsondoError: if `x` is not a tensor, has another shape, is empty or is not floating point.
         """
-        return self.student_model.log_mel(_checked(x))
+        return self.student_model.log_mel(_check_waveforms(x))
 
     def get_embeddings(self, x: Tensor) -> Tensor:
         """Embed waveforms, shape (batch, samples) or (samples,), averaged over windows: (batch, embedding_dim)."""
@@ -218,13 +223,13 @@ class SsondoWrapper(nn.Module):
         """Run the model on mono audio of any length.
 
         Args:
-            x: waveforms at `sample_rate`, floating point, shape (batch, samples) or (samples,).
+            x: Waveforms at `sample_rate`, floating point, shape (batch, samples) or (samples,).
 
         Returns:
-            Without a head: embeddings of windows, (batch, windows, embedding_dim), with `return_logits`
-            a pair of these and the mapping head's outputs (batch, n_outputs).
-            With a head: logits (batch, n_classes), with `return_logits` a pair of these and the
-            embeddings averaged over windows.
+            Without a head: the embeddings of the windows, (batch, windows, embedding_dim); with `return_logits` a pair
+            of these and the outputs of the mapping head averaged over windows, (batch, n_outputs).
+            With a head: logits, (batch, n_classes); with `return_logits` a pair of these and the embeddings averaged
+            over windows, (batch, embedding_dim).
         """
         if self.head is not None:
             embeddings = self.get_embeddings(x)
@@ -245,25 +250,24 @@ def get_ssondo(
     device: str = "cpu",
     trust_checkpoint: bool = False,
 ) -> SsondoWrapper:
-    """Load a model that is ready to use, as the published package does.
+    """Load a trained student, with the interface of the published package.
 
     Args:
-        checkpoint: name of a published model (see `list_models`), fetched from the Hugging Face hub
-            and cached there; or the path of a `.ckpt` file, published or of `save_student`.
-        head: classifier on top: "linear" or "mlp" with random weights, the name of a published one
-            (see `list_heads`), or the path of its file. None for embeddings.
-        n_classes: number of classes of a "linear" or "mlp" head.
-        hidden_sizes: widths of the hidden layers of an "mlp" head; None for one of 512.
-        return_logits: see `SsondoWrapper.forward`.
-        device: where to put the model, a torch device; "auto" for a GPU if there is one.
-        trust_checkpoint: see `ssondo.storage.weights.load_weights`.
+        checkpoint: Name of a published model (see `list_models`), which is downloaded from the Hugging Face hub and
+            cached there; or the path of a checkpoint, published or written by `save_student`.
+        head: Classifier of the embeddings: "linear" or "mlp" with random weights, the name of a published classifier
+            (see `list_heads`), or the path of its file. None for no classifier.
+        n_classes: Number of classes of a "linear" or "mlp" head.
+        hidden_sizes: Widths of the hidden layers of an "mlp" head; None for one layer of 512.
+        return_logits: See `SsondoWrapper.forward`.
+        device: A torch device, or "auto" for a GPU if there is one.
+        trust_checkpoint: See `ssondo.storage.weights.load_weights`.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        SsondoError: if a file cannot be fetched, read or used, or there is no such device; the message
-            says what to do.
+        SsondoError: if a file cannot be downloaded or read, or the device cannot be used.
         ValueError: if `n_classes` is missing.
 
     Example:
@@ -273,5 +277,7 @@ def get_ssondo(
     """
     torch_device = resolve_device(device)
     student = load_student(_checkpoint_path(checkpoint), trust_checkpoint=trust_checkpoint)
-    top = None if head is None else _build_head(head, student.embedding_dim, n_classes, hidden_sizes, trust_checkpoint)
-    return SsondoWrapper(student, return_logits, top).to(torch_device).eval()
+    classifier = (
+        None if head is None else _build_head(head, student.embedding_dim, n_classes, hidden_sizes, trust_checkpoint)
+    )
+    return SsondoWrapper(student, return_logits, classifier).to(torch_device).eval()

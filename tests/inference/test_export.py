@@ -20,13 +20,13 @@ SSONDO = str(Path(sys.executable).parent / "ssondo")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_exported_student_embeds_as_torch_does_for_any_batch_and_length(name: str, tmp_path: Path) -> None:
+def test_exported_student_gives_the_embeddings_of_torch_for_any_batch_and_length(name: str, tmp_path: Path) -> None:
     checkpoint, out = tmp_path / "student.ckpt", tmp_path / "phone" / "student.onnx"
     save_student(checkpoint, filled(name))
     command = [SSONDO, "export", "--student", str(checkpoint), "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("\n") == 1, "remarks of the exporter"
+    assert done.stderr.count("\n") == 1, "the exporter printed messages"
     assert "onnxruntime differs from torch by" in done.stderr
     assert [path.name for path in out.parent.iterdir()] == ["student.onnx"]
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
@@ -35,15 +35,15 @@ def test_exported_student_embeds_as_torch_does_for_any_batch_and_length(name: st
     assert metadata == {"sample_rate": "32000", "embedding_dim": str(model.embedding_dim)}
     for batch, n_samples in [(1, 1), (1, WINDOW), (3, WINDOW + 1), (2, 4 * WINDOW + 77)]:
         waveforms = noise(batch, n_samples, seed=n_samples)
-        (found,) = session.run(["embeddings"], {"waveforms": waveforms.numpy()})
+        (embeddings,) = session.run(["embeddings"], {"waveforms": waveforms.numpy()})
         with torch.no_grad():
             expected = model.get_embeddings(waveforms).numpy()
-        assert found.shape == expected.shape
-        assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+        assert embeddings.shape == expected.shape
+        assert np.abs(embeddings - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.slow
-def test_exported_student_that_drops_what_is_left_over_does_so(tmp_path: Path) -> None:
+def test_exported_student_without_add_last_drops_the_incomplete_window(tmp_path: Path) -> None:
     checkpoint, out = tmp_path / "student.ckpt", tmp_path / "student.onnx"
     save_student(checkpoint, small(add_last=False))
     export.export(student=checkpoint, out=out)
@@ -56,27 +56,27 @@ def test_exported_student_that_drops_what_is_left_over_does_so(tmp_path: Path) -
     assert np.abs(both - whole).max() > 1e-3 * np.abs(whole).max()
 
 
-def test_file_that_embeds_otherwise_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_with_wrong_embeddings_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, out = tmp_path / "student.ckpt", tmp_path / "phone" / "student.onnx"
     save_student(checkpoint, small())
     monkeypatch.setattr(export, "_write", lambda model, path, *_: path.write_bytes(b"a graph"))
     monkeypatch.setattr(export, "load_onnx", lambda *_, **__: lambda waveforms: torch.zeros(len(waveforms), 192))
-    with pytest.raises(
-        SsondoError, match=r"student.ckpt: not exported, onnxruntime's embeddings of noise .* 1\.0e\+00"
-    ):
+    with pytest.raises(SsondoError, match=r"student.ckpt: the export is wrong: the embeddings of noise .* 1\.0e\+00"):
         export.export(student=checkpoint, out=out)
     assert list(out.parent.iterdir()) == []
 
 
-def test_missing_package_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_a_missing_package_names_the_extra_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     find_spec = export.importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else find_spec(name))
     with pytest.raises(SsondoError, match=r"needs the package onnxscript; .*pip install '\.\[export\]'"):
         export.export(student=tmp_path / "a.ckpt", out=tmp_path / "a.onnx")
 
 
-def test_missing_student_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SsondoError, match=r"a\.ckpt: no such checkpoint of a student"):
+def test_missing_student_checkpoint_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SsondoError, match=r"a\.ckpt: this student checkpoint does not exist"):
         export.export(student=tmp_path / "a.ckpt", out=tmp_path / "a.onnx")
 
 

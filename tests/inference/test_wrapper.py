@@ -30,7 +30,7 @@ def test_published_models_and_heads_are_listed():
     assert sorted(list_heads()) == ["esc50", "fsd50k", "gtzan", "magna-tag-a-tune", "nsynth", "openmic", "us8k"]
 
 
-def test_wrapper_gives_an_embedding_a_window_and_their_mean(own_checkpoint):
+def test_wrapper_returns_embeddings_of_windows_and_their_mean(own_checkpoint):
     model = get_ssondo(own_checkpoint)
     assert isinstance(model, SsondoWrapper)
     assert not model.training
@@ -44,32 +44,38 @@ def test_wrapper_gives_an_embedding_a_window_and_their_mean(own_checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("waveforms", "said"),
+    ("waveforms", "message"),
     [
-        (np.zeros((1, WINDOW), np.float32), "waveforms are of type numpy.ndarray; give a tensor"),
-        ([0.0] * WINDOW, "waveforms are of type list; give a tensor"),
-        (torch.zeros(1, 2, WINDOW), r"waveforms of shape (1, 2, 40960); give (batch, samples) or (samples,), mono"),
-        (torch.zeros(2, 0), r"waveforms of shape (2, 0); give (batch, samples) or (samples,), mono, not empty"),
-        (torch.zeros(1, WINDOW, dtype=torch.int16), "waveforms of torch.int16; give floating point from -1 to 1"),
+        (np.zeros((1, WINDOW), np.float32), "the waveforms are of type numpy.ndarray; give a tensor"),
+        ([0.0] * WINDOW, "the waveforms are of type list; give a tensor"),
+        (
+            torch.zeros(1, 2, WINDOW),
+            "the waveforms have shape (1, 2, 40960); they must be mono, of shape (batch, samples)",
+        ),
+        (torch.zeros(2, 0), "the waveforms have shape (2, 0); they must be mono"),
+        (
+            torch.zeros(1, WINDOW, dtype=torch.int16),
+            "the waveforms are of torch.int16; give floating point from -1 to 1",
+        ),
     ],
     ids=["numpy", "list", "stereo", "empty", "int16"],
 )
-def test_wrapper_refuses_in_a_line_what_is_no_waveform(waveforms, said, own_checkpoint):
+def test_invalid_waveforms_give_a_one_line_error(waveforms, message, own_checkpoint):
     model = get_ssondo(own_checkpoint)
     for call in (model, model.get_embeddings, model.preprocess):
-        with pytest.raises(SsondoError, match=re.escape(said)) as refused:
+        with pytest.raises(SsondoError, match=re.escape(message)) as refused:
             call(waveforms)
         assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_wrapper_takes_floats_of_any_precision(dtype, own_checkpoint):
+def test_wrapper_accepts_floats_of_any_precision(dtype, own_checkpoint):
     model = get_ssondo(own_checkpoint)
     clips = noise(2, WINDOW).to(dtype)
     assert torch.equal(model.get_embeddings(clips), model.get_embeddings(clips.float()))
 
 
-def test_wrapper_knows_its_sample_rate(tmp_path):
+def test_sample_rate_is_that_of_the_checkpoint(tmp_path):
     front_end = {"sample_rate": 16000, "f_max": 8000.0}
     save_student(tmp_path / "slow.ckpt", small(front_end=front_end))
     assert get_ssondo(tmp_path / "slow.ckpt").sample_rate == 16000
@@ -77,7 +83,7 @@ def test_wrapper_knows_its_sample_rate(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")])
-def test_device_that_is_not_there_is_named_in_a_line(device, own_checkpoint):
+def test_missing_gpu_gives_a_one_line_error(device, own_checkpoint):
     with pytest.raises(SsondoError, match=r"device 'cuda.*this machine has no usable GPU.*; use 'auto' or 'cpu'"):
         get_ssondo(own_checkpoint, device=device)
 
@@ -87,7 +93,7 @@ def test_device_may_be_a_name_or_a_torch_device(device, own_checkpoint):
     assert next(get_ssondo(own_checkpoint, device=device).parameters()).device.type == "cpu"
 
 
-def test_wrapper_returns_logits_beside_embeddings_on_request(own_checkpoint):
+def test_return_logits_returns_embeddings_and_logits(own_checkpoint):
     model = get_ssondo(own_checkpoint, return_logits=True)
     embeddings, logits = model(noise(2, WINDOW))
     assert (embeddings.shape, logits.shape) == ((2, 1, 192), (2, 24))
@@ -113,7 +119,7 @@ def test_new_head_is_trained_on_a_frozen_student(head, n_linear, own_checkpoint)
     assert model.backbone.features[0][0].weight.grad is not None
 
 
-def test_new_head_needs_a_number_of_classes(own_checkpoint):
+def test_new_head_requires_the_number_of_classes(own_checkpoint):
     with pytest.raises(ValueError, match="n_classes is required"):
         get_ssondo(own_checkpoint, head="linear")
 
@@ -135,20 +141,21 @@ def test_classifier_of_another_student_is_refused(own_checkpoint, tmp_path):
     with pytest.raises(SsondoError, match=r"weight has shape \[10, 960\], a classifier of 192-dimensional"):
         get_ssondo(own_checkpoint, head=str(tmp_path / "gtzan.pth"))
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(SsondoError, match=r"not a classifier \(no probe\.linear_probe\.weight"):
+    with pytest.raises(SsondoError, match=r"not a classifier; it has no probe\.linear_probe\.weight"):
         get_ssondo(own_checkpoint, head=str(tmp_path / "other.pth"))
 
 
-def test_unknown_model_or_head_is_answered_with_the_known_ones(own_checkpoint):
+def test_error_for_an_unknown_model_or_head_lists_the_existing_ones(own_checkpoint):
     with pytest.raises(
-        SsondoError, match="'matpac-mobilenet' is neither a file nor a published model; there are matpac-"
+        SsondoError,
+        match=r"'matpac-mobilenet' is neither a file nor a published model; .*did you mean 'matpac-mobilenetv3'",
     ):
         get_ssondo("matpac-mobilenet")
     with pytest.raises(SsondoError, match=r"head 'esc10' is neither.* esc50"):
         get_ssondo(own_checkpoint, head="esc10")
 
 
-def test_without_network_one_line_says_what_to_download_and_how_to_use_it(monkeypatch, tmp_path):
+def test_error_without_network_names_the_url_and_how_to_use_the_file(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(TransientError) as error:
@@ -159,7 +166,7 @@ def test_without_network_one_line_says_what_to_download_and_how_to_use_it(monkey
     assert "\n" not in text
 
 
-def test_published_model_is_taken_from_the_hub_cache(monkeypatch, tmp_path, own_checkpoint):
+def test_published_model_is_loaded_from_the_hub_cache(monkeypatch, tmp_path, own_checkpoint):
     # The layout of the hub's cache: refs name a revision, snapshots hold its files.
     repository = tmp_path / "models--mohammedali2501--ssondo"
     revision = "0123456789abcdef0123456789abcdef01234567"
@@ -181,7 +188,7 @@ def test_importing_the_package_imports_no_torch():
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_public_names_are_there_when_asked_for():
+def test_public_names_are_importable():
     assert ssondo.get_ssondo is get_ssondo
     assert ssondo.SsondoWrapper is SsondoWrapper
     assert set(ssondo.__all__) <= set(dir(ssondo))
