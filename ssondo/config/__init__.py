@@ -7,7 +7,6 @@ and a test fails if either drifts. Only the Snakefile, the plan and what the com
 runs import this package; library functions take their own arguments.
 """
 
-import difflib
 from collections.abc import Mapping
 
 from pydantic import model_validator
@@ -16,12 +15,15 @@ from ssondo.audio.log_mel_settings import STUDENT
 from ssondo.config.audioset import AudioSet
 from ssondo.config.base import Name, Section
 from ssondo.config.cluster import Cluster
-from ssondo.config.distill import CLUSTER_LOSSES, Distill, Student, Supervise
-from ssondo.config.probe import Probe, Task
+from ssondo.config.distill import CLUSTER_LOSSES, Distill, Supervise
+from ssondo.config.probe import Probe
 from ssondo.config.report import TABLE1_COLUMNS, Fig2, Table1, Table2
 from ssondo.config.runtime import Paths, Runtime
+from ssondo.config.students import Student
+from ssondo.config.tasks import Task
 from ssondo.config.teachers import Checkpoint, Embed, Teacher
 from ssondo.provenance import registered
+from ssondo.registry import did_you_mean
 
 _EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 
@@ -89,9 +91,7 @@ class Config(Section):
         def check(key: str, names: list[str], known: Mapping[str, object]) -> None:
             for name in names:
                 if name not in known:
-                    near = difflib.get_close_matches(name, known, 1)
-                    hint = f"; did you mean {near[0]}?" if near else ""
-                    raise ValueError(f"{key}: {name!r} is not one of {', '.join(known)}{hint}")
+                    raise ValueError(f"{key}: {name!r} is not one of {', '.join(known)}{did_you_mean(name, known)}")
 
         check("table1.teachers", self.table1.teachers, self.teachers)
         check("table1.students", self.table1.students, self.students)

@@ -1,8 +1,8 @@
 """Settings from config files and the command line to a checked `Config`, or one line that says what is wrong."""
 
-import difflib
 import typing
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,38 @@ from pydantic_core import ErrorDetails
 from ssondo.config import Config
 from ssondo.config.base import Section
 from ssondo.errors import SsondoError
+from ssondo.registry import did_you_mean
 
-# Keys that stood elsewhere once: a config file that still has one gets its new name.
-_MOVED = {"runtime.cluster_memory_mb": "cluster.memory_mb"}
+RENAMED_KEYS = {
+    "audioset.through_rate": "audioset.bandlimit_rate",
+    "audioset.source.stall_s": "audioset.source.socket_timeout_s",
+    "audioset.source.deadline_s": "audioset.source.clip_timeout_s",
+    "audioset.source.attempts": "audioset.source.max_tries_per_clip",
+    "audioset.source.retries": "audioset.source.max_retries_per_job",
+    "audioset.source.whole_files": "audioset.source.files_are_clips",
+    "runtime.cluster_memory_mb": "cluster.memory_mb",
+    "cluster.fit_eval": "cluster.include_eval",
+    "students.*.init": "students.*.pretrained",
+    **{
+        f"{section}.{old}": f"{section}.{new}"
+        for section in ("distill", "supervise")
+        for old, new in {
+            "draws_per_epoch": "samples_per_epoch",
+            "final_multiplier": "final_lr_fraction",
+            "gradient_clip": "max_grad_norm",
+            "reestimate_batches": "bn_update_batches",
+        }.items()
+    },
+}
+"""Former names of keys and their present names; * stands for a name that the user chose."""
+
+
+def _new_name(key: str) -> str | None:
+    """Return the present name of a key that was renamed; None if it was not."""
+    for old, new in RENAMED_KEYS.items():
+        if fnmatchcase(key, old):
+            return new.replace("*", key.split(".")[1])
+    return None
 
 
 def _section_of(annotation: Any) -> list[type[Section]]:
@@ -94,12 +123,11 @@ def _sentence(error: ErrorDetails) -> str:
     """One line for a fault that pydantic found: the key, the value, what is allowed."""
     path, shown = error["loc"], _keys_of(error)
     if error["type"] == "extra_forbidden":
-        if shown in _MOVED:
-            return f"unknown key {shown!r}; it is {_MOVED[shown]!r} now"
+        if new_name := _new_name(shown):
+            return f"unknown key {shown!r}; its name is {new_name!r} now"
         keys = _keys_at(path)
-        near = difflib.get_close_matches(str(path[-1]), keys, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(keys)}"
-        return f"unknown key {shown!r}; {hint}"
+        suggestion = did_you_mean(str(path[-1]), keys)
+        return f"unknown key {shown!r}{suggestion or '; known keys: ' + ', '.join(keys)}"
     if error["type"] == "union_tag_invalid":
         allowed = error["ctx"]["expected_tags"]
         return f"{shown}.kind: {_shown(error['input'].get('kind'))} is not allowed; it should be one of {allowed}"

@@ -12,15 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssondo.config.audioset import FolderSource, RendererSource, YoutubeSource
-from ssondo.config.loading import load_files
 from ssondo.config.probe import Probe
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import read_json
 from ssondo.tasks.load_task import load_task, official_size, remotes
 from ssondo.tasks.task import DatasetSize
 from ssondo.workflow.experiment import Experiment
-from ssondo.workflow.input_digests import InputDigests
-from ssondo.workflow.preflight import check_config
 from ssondo.workflow.rules import tasks, teachers
 from ssondo.workflow.rules.audioset import is_rendered, is_unlisted_folder, uses_locate
 
@@ -100,15 +97,15 @@ def _rows(source: str) -> int | None:
     return _OFFICIAL_ROWS.get(name)
 
 
-def count_clips(plan: Experiment, split: str) -> int | None:
+def count_clips(experiment: Experiment, split: str) -> int | None:
     """Clips of a split: from the index where it is made, else from the lists; None where nobody knows."""
-    audioset = plan.config.audioset
-    summary = Path(plan.paths.index, "summary.json")
+    audioset = experiment.config.audioset
+    summary = Path(experiment.paths.index, "summary.json")
     if summary.is_file():
         return int(read_json(summary)[split]["clips"])
     if isinstance(audioset.source, RendererSource):
         return audioset.source.n_train if split == "train" else audioset.source.n_eval
-    if is_unlisted_folder(plan.config):
+    if is_unlisted_folder(experiment.config):
         source = audioset.source
         assert isinstance(source, FolderSource)
         files = sum(1 for path in Path(source.path).glob(source.pattern) if path.is_file())
@@ -118,25 +115,25 @@ def count_clips(plan: Experiment, split: str) -> int | None:
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-def task_size(plan: Experiment, name: str) -> DatasetSize | None:
+def task_size(experiment: Experiment, name: str) -> DatasetSize | None:
     """The size of a task; without an official size its lists are read, and it is None where they cannot be."""
-    task = plan.config.tasks[name]
+    task = experiment.config.tasks[name]
     if (size := official_size(task.kind)) is not None:
         return size
     try:
-        content = load_task(name, tasks.task_spec(plan, name), seed=task.seed)
+        content = load_task(name, tasks.task_spec(experiment, name), seed=task.seed)
     except SsondoError:
         return None
     parts = Counter(clip.split for clip in content.clips)
-    return DatasetSize(len(content.classes), parts, plan.config.audioset.clip_s)
+    return DatasetSize(len(content.classes), parts, experiment.config.audioset.clip_s)
 
 
-def downloads(plan: Experiment, names: Iterable[str]) -> tuple[list[str], float]:
+def downloads(experiment: Experiment, names: Iterable[str]) -> tuple[list[str], float]:
     """Name and size of each downstream task that is downloaded, as text, and the sum of the sizes in GB."""
     texts, total = [], 0.0
     for name in names:
-        kind = plan.config.tasks[name].kind
-        if not tasks.archives(plan, name):
+        kind = experiment.config.tasks[name].kind
+        if not tasks.archives(experiment, name):
             continue
         size = official_size(kind)
         gigabytes = sum(remote.size or 0 for remote in remotes(kind)[0].values()) / 1e9
@@ -147,21 +144,21 @@ def downloads(plan: Experiment, names: Iterable[str]) -> tuple[list[str], float]
 
 
 class _Estimate:
-    """The costs of a plan, rule by rule."""
+    """The costs of an experiment, rule by rule."""
 
-    def __init__(self, plan: Experiment, rates: Mapping[str, float], n_train: int, n_eval: int) -> None:
-        self.plan, self.config, self.rates = plan, plan.config, rates
+    def __init__(self, experiment: Experiment, rates: Mapping[str, float], n_train: int, n_eval: int) -> None:
+        self.experiment, self.config, self.rates = experiment, experiment.config, rates
         self.n_clips = n_train + n_eval
         self.n_train = n_train
-        self.n_shards = len(plan.paths.shards("train")) + len(plan.paths.shards("eval"))
-        self.scale = plan.config.audioset.clip_s / _REFERENCE_CLIP_S
-        self.on_gpu = plan.config.runtime.gpus > 0
+        self.n_shards = len(experiment.paths.shards("train")) + len(experiment.paths.shards("eval"))
+        self.scale = experiment.config.audioset.clip_s / _REFERENCE_CLIP_S
+        self.on_gpu = experiment.config.runtime.gpus > 0
         self.costs = Costs()
-        self.models = plan.targets.models()
+        self.models = experiment.targets.models()
         self.students = [m for m in self.models if m.row_kind in ("distilled", "supervised")]
         self.taught = list(dict.fromkeys(m.teacher for m in self.models if m.row_kind == "distilled"))
         self.tasks = list(
-            dict.fromkeys(path.rpartition("/")[2].removesuffix(".json") for path in plan.targets.all_scores())
+            dict.fromkeys(path.rpartition("/")[2].removesuffix(".json") for path in experiment.targets.all_scores())
         )
 
     def add(self, rule: str, jobs: int, **what: float | None) -> None:
@@ -185,7 +182,7 @@ class _Estimate:
         self.add("compose", int(is_rendered(self.config)))
         self.add("list_folder", int(is_unlisted_folder(self.config)))
         self.add("index", 1)
-        self.add("locate", int(uses_locate(self.plan)))
+        self.add("locate", int(uses_locate(self.experiment)))
         fetched = clips * self.rates["mb_fetched"] / 1e3
         if isinstance(source, RendererSource):
             self.add("fetch", self.n_shards, core_hours=self.hours(clips, "render"), gigabytes=self.kept(clips))
@@ -227,7 +224,7 @@ class _Estimate:
             disk += self.n_clips * self.dim(name) * bytes_ / 1e9
         self.add("embed", self.n_shards * len(self.taught), **total, gigabytes=disk)
         self.add("inventory", 2 + 2 * len(self.taught))
-        clusterings = self.plan.targets.clusterings()
+        clusterings = self.experiment.targets.clusterings()
         settings = self.config.cluster
         fitted = min(settings.sample_size, self.n_train)
         flop = sum(
@@ -275,11 +272,12 @@ class _Estimate:
 
     def scores(self) -> None:
         """Downstream tasks: preparing, embedding, probing, tables."""
-        sizes = {name: task_size(self.plan, name) for name in self.tasks}
+        sizes = {name: task_size(self.experiment, name) for name in self.tasks}
         for name in [name for name, size in sizes.items() if size is None]:
             self.note(f"{name}: its data is not there, so its embeddings and probes are not counted.")
-        said, gigabytes = downloads(self.plan, self.tasks)
-        self.add("download", sum(len(tasks.archives(self.plan, name)) for name in self.tasks), gigabytes=gigabytes)
+        said, gigabytes = downloads(self.experiment, self.tasks)
+        n_files = sum(len(tasks.archives(self.experiment, name)) for name in self.tasks)
+        self.add("download", n_files, gigabytes=gigabytes)
         if said:
             self.costs.downloads.append(f"data sets, about {gigabytes:.0f} GB: {', '.join(said)}")
         known = {name: size for name, size in sizes.items() if size}
@@ -289,12 +287,12 @@ class _Estimate:
         self.add("prepare_task", len(self.tasks), core_hours=prepare, gigabytes=disk)
         total: dict[str, float | None] = {"core_hours": 0.0, "gpu_hours": 0.0}
         disk, probing = 0.0, 0.0
-        scores = self.plan.targets.all_scores()
+        scores = self.experiment.targets.all_scores()
         for model in self.models:
             kind = self.config.teachers[model.teacher].kind if model.row_kind == "teacher" else ""
             dim = self.dim(model.teacher) if kind else 960
             for name, size in known.items():
-                if self.plan.paths.scores.format(model=model.path, task=name) not in scores:
+                if self.experiment.paths.scores.format(model=model.path, task=name) not in scores:
                     continue
                 name_of = kind or self.config.students[model.student].architecture
                 total = _sum(total, self.model_hours(name_of, "embed", clips[name]))
@@ -302,7 +300,7 @@ class _Estimate:
                 probing += self.probe_hours(size, dim)
         self.add("embed_task", len(scores), **total, gigabytes=disk)
         self.add("probe", len(scores), core_hours=probing)
-        for rule in ("scores", *self.plan.targets.tables, "report"):
+        for rule in ("scores", *self.experiment.targets.tables, "report"):
             self.add(rule, 1)
 
     def probe_hours(self, size: DatasetSize, dim: int) -> float:
@@ -323,16 +321,16 @@ def _sum(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> dict[s
     return {key: (a[key] or 0.0) + (b[key] or 0.0) for key in a}
 
 
-def estimate(plan: Experiment, rates: Mapping[str, float], *, n_train: int, n_eval: int) -> Costs:
-    """What the workflow of `plan` would cost.
+def estimate(experiment: Experiment, rates: Mapping[str, float], *, n_train: int, n_eval: int) -> Costs:
+    """What `experiment` would cost.
 
     Args:
-        plan: of a configuration.
+        experiment: workflow of a configuration.
         rates: as `read_rates` gives them.
         n_train: training clips of the corpus.
         n_eval: evaluation clips.
     """
-    found = _Estimate(plan, rates, n_train, n_eval)
+    found = _Estimate(experiment, rates, n_train, n_eval)
     found.corpus()
     found.teachers()
     found.trainings()
@@ -348,78 +346,3 @@ def estimate(plan: Experiment, rates: Mapping[str, float], *, n_train: int, n_ev
         "?: it waits for the network or the disk, and no rate is known."
     )
     return costs
-
-
-def _hours(value: float | None) -> str:
-    if value is None:
-        return "?"
-    return "" if not value else f"{value:,.1f}" if value >= 0.1 else "< 0.1"
-
-
-def _gigabytes(value: float) -> str:
-    return "" if not value else f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else "< 0.1"
-
-
-def costs_text(costs: Costs) -> str:
-    """The costs as a table and sentences, for a terminal."""
-    lines: list[tuple[str, ...]] = [("rule", "jobs", "core hours", "GPU hours", "GB")]
-    for stage in costs.stages:
-        hours = (_hours(stage.core_hours), _hours(stage.gpu_hours))
-        lines.append((stage.rule, f"{stage.jobs:,}", *hours, _gigabytes(stage.gigabytes)))
-    stages = costs.stages
-    sums = (sum(s.core_hours or 0 for s in stages), sum(s.gpu_hours or 0 for s in stages))
-    disk = _gigabytes(sum(s.gigabytes for s in stages))
-    lines.append(("all", f"{sum(s.jobs for s in stages):,}", *map(_hours, sums), disk))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
-        for line in lines
-    ]
-    text += ["", *(f"Downloads: {what}." for what in costs.downloads)]
-    if costs.fetching_days is not None:
-        text.append(
-            f"Fetching: {costs.fetching_days:,.0f} days at audioset.source.requests_per_hour, "
-            "which is for the whole run; importing a copy that your lab has takes none of them."
-        )
-    return "\n".join([*text, *costs.notes])
-
-
-def plan(
-    *,
-    configfile: list[Path] | None = None,
-    train_clips: int | None = None,
-    eval_clips: int | None = None,
-) -> None:
-    """Say what a run would cost: jobs, core and GPU hours, disk, downloads, days of fetching.
-
-    Args:
-        configfile: config files over config.yaml, as snakemake's --configfile takes them.
-        train_clips: of the corpus, where its lists are not here and not AudioSet's.
-        eval_clips: likewise.
-    """
-    config = load_files(configfile or [])
-    try:
-        check_config(config)
-    except SsondoError as error:
-        log.warning("plan: snakemake will refuse this: %s", error)
-    made = Experiment(config, InputDigests(Path(".snakemake/ssondo/content.json")))
-    counts = {}
-    for split, given in (("train", train_clips), ("eval", eval_clips)):
-        counts[split] = given if given is not None else count_clips(made, split)
-        if counts[split] is None:
-            raise SsondoError(
-                f"audioset.segments.{split}: how many clips its lists have is not known before they are downloaded; "
-                f"say it with --{split}-clips"
-            )
-    costs = estimate(made, read_rates(), n_train=counts["train"] or 0, n_eval=counts["eval"] or 0)
-    stages = costs.stages
-    log.info("%s\n", costs_text(costs))
-    log.info(
-        "plan: %s: %s clips, %s jobs, about %s core hours and %s GPU hours, %s GB",
-        config.name,
-        f"{(counts['train'] or 0) + (counts['eval'] or 0):,}",
-        f"{sum(stage.jobs for stage in stages):,}",
-        _hours(sum(stage.core_hours or 0 for stage in stages)) or "0",
-        _hours(sum(stage.gpu_hours or 0 for stage in stages)) or "0",
-        _gigabytes(sum(stage.gigabytes for stage in stages)),
-    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from ssondo.audio.log_mel_settings import STUDENT
 from ssondo.config import Config
 from ssondo.config.audioset import FolderSource, LocalSource
-from ssondo.config.distill import Student
+from ssondo.config.students import Student
 from ssondo.errors import SsondoError
 from ssondo.provenance import source_file, targets
 from ssondo.workflow.signatures import signature_of

@@ -3,8 +3,9 @@
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
+
+from ssondo.registry import did_you_mean
 
 # By annotation, or by the type of the default: the types that are right, and the words for them.
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -36,9 +37,8 @@ class Signature:
         """What is wrong with `settings`, as ".setting: reason" or ": reason"; None if nothing is."""
         for name, value in settings.items():
             if name not in self.kinds:
-                near = get_close_matches(name, self.kinds, 1, 0.5)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                return f".{name}: there is no such setting; there are {', '.join(self.kinds) or 'none'}{hint}"
+                settings = f"the settings are {', '.join(self.kinds)}" if self.kinds else "there are no settings"
+                return f".{name}: this setting does not exist; {settings}{did_you_mean(name, self.kinds)}"
             types, words = _KINDS.get(self.kinds[name], ((object,), ""))
             if not isinstance(value, types) or (isinstance(value, bool) and not {bool, object} & set(types)):
                 return f".{name}: {value!r} is not allowed; it should be {words}"

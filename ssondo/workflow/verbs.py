@@ -31,7 +31,7 @@ VERBS = {
 """Library functions that are commands; each rule of the workflow is one."""
 COMMANDS = VERBS | {
     "launch": "ssondo.workflow.launch:launch",
-    "plan": "ssondo.workflow.estimate:plan",
+    "plan": "ssondo.workflow.plan:plan",
     "export": "ssondo.inference.export:export",
 }
 """All commands: the verbs, and those that are no rules."""

@@ -20,7 +20,7 @@ def test_unknown_key_stops_before_anything_is_planned(finished: Project, tmp_pat
     fresh.configure(lambda config: config["probe"].update(step=3))
     done = fresh.snakemake(check=False)
     assert done.returncode == 1
-    assert "error: config: unknown key 'probe.step'; did you mean 'steps'?" in done.stderr
+    assert "error: config: unknown key 'probe.step' (did you mean 'steps'?)" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (fresh.folder / "results").exists()
 

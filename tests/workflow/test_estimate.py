@@ -14,6 +14,7 @@ from ssondo.errors import SsondoError
 from ssondo.tasks import esc50
 from ssondo.tasks.task import DatasetSize, Remote
 from ssondo.workflow import estimate, verbs
+from ssondo.workflow import plan as plan_module
 from ssondo.workflow.experiment import Experiment
 from ssondo.workflow.input_digests import InputDigests
 
@@ -75,7 +76,7 @@ def test_without_a_gpu_hours_are_those_of_cores(tmp_path):
 
 
 def test_gpu_hours_say_of_which_gpu_they_are(tmp_path):
-    assert "GPU hours are of an NVIDIA H200" in estimate.costs_text(paper(tmp_path))
+    assert "GPU hours are of an NVIDIA H200" in plan_module.costs_text(paper(tmp_path))
 
 
 def test_a_students_own_class_is_said_not_to_be_counted(tmp_path):
@@ -144,15 +145,15 @@ def test_an_unknown_list_asks_for_its_length(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("audioset: {segments: {train: ['https://example.org/other.csv']}}\n")
     with pytest.raises(SsondoError, match=r"audioset\.segments\.train.*--train-clips"):
-        estimate.plan(configfile=[Path("mine.yaml")])
+        plan_module.plan(configfile=[Path("mine.yaml")])
 
 
 def test_the_command_prints_a_table_and_is_no_rule(monkeypatch, tmp_path, caplog):
     monkeypatch.chdir(ROOT)
     assert "plan" not in verbs.VERBS
-    assert verbs.COMMANDS["plan"] == "ssondo.workflow.estimate:plan"
+    assert verbs.COMMANDS["plan"] == "ssondo.workflow.plan:plan"
     with caplog.at_level(logging.INFO, logger="ssondo"):
-        estimate.plan(configfile=[Path("profiles/demo/demo.yaml")])
+        plan_module.plan(configfile=[Path("profiles/demo/demo.yaml")])
     assert "rule " in caplog.messages[0]
     assert caplog.messages[-1].startswith("plan: demo: 6,400 clips, 78 jobs")
     assert "YouTube" not in caplog.text

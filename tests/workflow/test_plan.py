@@ -261,8 +261,8 @@ class Inherits(Other): ...
     [
         (
             {"architecture": "mobilenetv3", "settings": {"width": 0.4}},
-            "settings.width: there is no such setting; there are width_mult, strides, add_last; "
-            "did you mean width_mult?",
+            "settings.width: this setting does not exist; the settings are width_mult, strides, add_last "
+            "(did you mean 'width_mult'?)",
         ),
         (
             {"architecture": "dymn", "settings": {"width_mult": "0.4"}},
