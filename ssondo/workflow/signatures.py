@@ -37,8 +37,8 @@ class Signature:
         """What is wrong with `settings`, as ".setting: reason" or ": reason"; None if nothing is."""
         for name, value in settings.items():
             if name not in self.kinds:
-                settings = f"the settings are {', '.join(self.kinds)}" if self.kinds else "there are no settings"
-                return f".{name}: this setting does not exist; {settings}{did_you_mean(name, self.kinds)}"
+                known = f"the settings are {', '.join(self.kinds)}" if self.kinds else "there are no settings"
+                return f".{name}: this setting does not exist; {known}{did_you_mean(name, self.kinds)}"
             types, words = _KINDS.get(self.kinds[name], ((object,), ""))
             if not isinstance(value, types) or (isinstance(value, bool) and not {bool, object} & set(types)):
                 return f".{name}: {value!r} is not allowed; it should be {words}"
