@@ -1,7 +1,7 @@
 """The typed configuration: what may stand in config.yaml, and what each key means.
 
 A section stands in the module of its stage, which has the name of the stage's file in rules/ and
-in ssondo/plan/; here they are put together, with the paper's values. The sentences below the keys
+in ssondo/workflow/rules/; here they are put together, with the paper's values. The sentences below the keys
 are the reference: `python -m ssondo.config --write` makes config.yaml and docs/config.md of them,
 and a test fails if either drifts. Only the Snakefile, the plan and what the command `ssondo plan`
 runs import this package; library functions take their own arguments.
