@@ -1,10 +1,9 @@
-"""Sound and lists read straight from a data set's archives, without unpacking hundreds of thousands of files.
+"""Access to the files in zip and tar archives without unpacking them, which could be hundreds of thousands of files.
 
-A zip archive has a table of contents, so each clip is read where it stands, by whichever process needs
-it. It may lie in several files: cut into pieces (`mp3.zip.001`, ...), which are one archive end to
-end; or split by the zip program (`x.z01`, ..., `x.zip`), where the table of contents counts places
-from the beginning of each file. A compressed tar archive can only be read from its beginning: once for
-its names and lists, and once more for the sound, in its own order.
+A zip archive has a table of contents, so any process can read any clip directly. It can consist of several files:
+either of consecutive pieces (`mp3.zip.001`, ...), or of the files that the zip program creates when it splits one
+(`x.z01`, ..., `x.zip`), where the table of contents gives offsets relative to each file. A compressed tar archive can
+only be read sequentially: once for its names and lists, and once more for the audio, in its own order.
 """
 
 import gzip
@@ -38,11 +37,11 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Span:
-    """Files that are one, end to end.
+    """Consecutive files that are read as one.
 
     Attributes:
-        parts: the files, in order.
-        starts: where each begins, and the end of the last; one more than there are parts.
+        parts: Files, in order.
+        starts: Offset of the start of each file, followed by the total size, in bytes.
     """
 
     parts: tuple[Path, ...]
@@ -50,16 +49,16 @@ class Span:
 
     @classmethod
     def of(cls, parts: tuple[Path, ...]) -> "Span":
-        """The files `parts` as they lie on the disk now."""
+        """Create a span from the current sizes of the files `parts`."""
         return cls(parts, tuple(accumulate((part.stat().st_size for part in parts), initial=0)))
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Total size in bytes."""
         return self.starts[-1]
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes from `offset` on, fewer at the end."""
+        """Read `size` bytes from `offset`, or fewer at the end."""
         found = b""
         for part, (start, end) in zip(self.parts, pairwise(self.starts), strict=True):
             if start <= offset < end and size:
@@ -72,15 +71,15 @@ class Span:
 
 @dataclass(frozen=True)
 class ZipMember:
-    """A file in a zip archive; it can be read in any process.
+    """A file in a zip archive, which can be read in any process.
 
     Attributes:
-        archive: the archive's files.
-        offset: where its own header begins.
-        packed_size: in bytes.
-        size: unpacked, in bytes.
-        method: 0 stored, 8 deflated.
-        crc: of what is unpacked.
+        archive: Files of the archive.
+        offset: Offset of the local header in bytes.
+        packed_size: Compressed size in bytes.
+        size: Uncompressed size in bytes.
+        method: Compression method: 0 stored, 8 deflated.
+        crc: CRC-32 of the uncompressed content.
     """
 
     archive: Span
@@ -91,7 +90,7 @@ class ZipMember:
     crc: int
 
     def read_bytes(self) -> bytes:
-        """Unpack it.
+        """Return the uncompressed content.
 
         Raises:
             SsondoError: if it is damaged or packed in a way that is not read here.
@@ -114,11 +113,11 @@ class ZipMember:
 
 @dataclass(frozen=True)
 class TarMember:
-    """A file in a tar archive, to be read by `read_tar`.
+    """A file in a tar archive, which `read_tar` reads.
 
     Attributes:
-        archive: the tar file.
-        position: how many files stand before it.
+        archive: Path of the archive.
+        position: Number of files before it in the archive.
     """
 
     archive: Path
@@ -129,10 +128,10 @@ Member = ZipMember | TarMember
 
 
 def find_archives(folder: Path) -> list[tuple[Path, ...]]:
-    """The archives that lie in a folder, each as its parts in order.
+    """Return the archives in a folder, each as the tuple of its files in order.
 
     Raises:
-        SsondoError: if a part of one is missing.
+        SsondoError: If a file of an archive is missing.
     """
     if not folder.is_dir():
         return []
@@ -151,7 +150,7 @@ def find_archives(folder: Path) -> list[tuple[Path, ...]]:
 
 
 def _numbered(folder: Path, names: Collection[str], pattern: str) -> list[str]:
-    """The names that match, in the order of their numbers, 1 and on."""
+    """Return the names that match, ordered by their numbers, which start at 1."""
     numbers = {int(match[1]): match[0] for name in names if (match := re.fullmatch(pattern, name))}
     for number in range(1, max(numbers, default=0)):
         if number not in numbers:
@@ -160,29 +159,29 @@ def _numbered(folder: Path, names: Collection[str], pattern: str) -> list[str]:
 
 
 def list_archive(parts: tuple[Path, ...], lists: Collection[str]) -> dict[str, tuple[Member, bytes | None]]:
-    """The files in an archive by name, with the content of those that are wanted as lists.
+    """Return the files in an archive by name, with the content of those that are lists.
 
     Args:
-        parts: its files, as `find_archives` gives them.
-        lists: ends of the names of files whose content is wanted, e.g. "meta/esc50.csv".
+        parts: Files of the archive, as returned by `find_archives`.
+        lists: Final parts of the names of files whose content is returned, e.g. "meta/esc50.csv".
 
     Raises:
-        SsondoError: if it is damaged, cut short, or no archive.
+        SsondoError: If the archive is damaged, truncated, or not an archive.
     """
     if parts[0].name.endswith((".tar", ".tar.gz", ".tgz")):
         return _list_tar(parts[0], lists)
     return {
-        name: (member, member.read_bytes() if _wanted(name, lists) else None)
+        name: (member, member.read_bytes() if _is_list(name, lists) else None)
         for name, member in _list_zip(parts).items()
     }
 
 
-def _wanted(name: str, lists: Collection[str]) -> bool:
-    return any(name == wanted or name.endswith(f"/{wanted}") for wanted in lists)
+def _is_list(name: str, lists: Collection[str]) -> bool:
+    return any(name == suffix or name.endswith(f"/{suffix}") for suffix in lists)
 
 
 def _clean(name: str) -> str | None:
-    """A member's name without "./"; None for what a Mac puts beside files."""
+    """Return the name of a member without "./", or None for the metadata files that macOS adds."""
     path = PurePosixPath(name)
     if "__MACOSX" in path.parts or path.name.startswith("._"):
         return None
@@ -193,7 +192,7 @@ def _clean(name: str) -> str | None:
 
 
 def _broken(path: Path, why: str) -> SsondoError:
-    return SsondoError(f"{path}: not a whole zip archive ({why}); remove it and download it again")
+    return SsondoError(f"{path}: this zip archive is incomplete ({why}); delete it and download it again")
 
 
 def _list_zip(parts: tuple[Path, ...]) -> dict[str, ZipMember]:
@@ -218,15 +217,12 @@ def _list_zip(parts: tuple[Path, ...]) -> dict[str, ZipMember]:
 
 
 def _bases(archive: Span, n_disks: int) -> tuple[int, ...]:
-    """Where places are counted from.
-
-    Split by the zip program: from the beginning of their file. Cut into pieces: from the first.
-    """
+    """Return the offsets that the table of contents refers to: of each file of a split archive, else of the first."""
     return archive.starts if n_disks > 1 else archive.starts[:1]
 
 
 class _Entry(NamedTuple):
-    """A line of the table of contents."""
+    """An entry of the table of contents."""
 
     name: str
     flags: int
@@ -255,7 +251,7 @@ def _entries(table: bytes, n_entries: int, broken: Callable[[str], SsondoError])
 
 
 def _end(archive: Span, broken: Callable[[str], SsondoError]) -> tuple[int, int, int, int, int]:
-    """From the record at the end: number of disks and entries, and disk, size and offset of the table of contents."""
+    """Read the end record: number of disks and entries, and disk, size and offset of the table of contents."""
     first = max(0, archive.size - _LONGEST_COMMENT - _END.size)
     tail = archive.read(first, archive.size - first)
     place = tail.rfind(b"PK\5\6")
@@ -274,7 +270,7 @@ def _end(archive: Span, broken: Callable[[str], SsondoError]) -> tuple[int, int,
 
 
 def _large(entry: _Entry, extra: bytes) -> _Entry:
-    """The entry with those numbers that did not fit taken from its zip64 field."""
+    """Return the entry with the numbers that need 64 bits taken from its zip64 field."""
     place = 0
     while place + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, place)
@@ -299,14 +295,16 @@ def _as_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
-        raise SsondoError(f"{path}: damaged or cut short ({error}); remove it and download it again") from None
+        raise SsondoError(
+            f"{path}: this archive is damaged or truncated ({error}); delete it and download it again"
+        ) from None
 
 
 def _walk(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
-    """Each file of a tar archive, with a function that reads it before the next is asked for."""
+    """Yield each file of a tar archive and a function that reads it, valid until the next file is requested."""
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
-    # gzip's own reader checks the sum at the end, tarfile's does not.
+    # The reader of gzip verifies the checksum at the end, that of tarfile does not.
     with (
         gzip.open(path) if packed else path.open("rb") as stream,
         tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK) as tar,
@@ -314,7 +312,7 @@ def _walk(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
         while (member := tar.next()) is not None:
             if member.isfile():
                 yield member, partial(_content, tar, member)
-            # It would remember each of 300,000 files.
+            # Otherwise tarfile would keep the header of each of 300,000 files in memory.
             tar.members = []  # type: ignore[attr-defined]
         while stream.read(_BLOCK):
             pass
@@ -332,18 +330,18 @@ def _list_tar(path: Path, lists: Collection[str]) -> dict[str, tuple[Member, byt
     with _as_damage(path):
         for position, (member, read) in enumerate(_walk(path)):
             if (name := _clean(member.name)) is not None:
-                found[name] = TarMember(path, position), read() if _wanted(name, lists) else None
+                found[name] = TarMember(path, position), read() if _is_list(name, lists) else None
     return found
 
 
 def read_tar(path: Path, positions: Collection[int]) -> Iterator[bytes]:
-    """The files at `positions`, in the order of the archive.
+    """Yield the content of the files at `positions`, in the order of the archive.
 
     Raises:
-        SsondoError: if the archive is damaged.
+        SsondoError: If the archive is damaged.
     """
-    wanted = set(positions)
+    selected = set(positions)
     with _as_damage(path):
         for position, (_, read) in enumerate(_walk(path)):
-            if position in wanted:
+            if position in selected:
                 yield read()

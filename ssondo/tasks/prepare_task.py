@@ -1,7 +1,9 @@
-"""Downstream tasks: from a data set's own layout to one task shard.
+"""Conversion of a data set to one task shard.
 
-A task shard is an audio shard (32 kHz mono FLAC, each clip in its whole length) with `labels`
-(1 present, 0 absent, -1 unknown) and `split` or `fold`.
+    ssondo prepare_task --task esc50 --spec '{"kind": "esc50", "path": "/data/ESC-50-master"}' --seed 0 --out esc50.h5
+
+A task shard is an audio shard (32 kHz mono FLAC, complete clips) with `labels` (1 present, 0 absent, -1 unknown) and
+`split` or `fold`.
 """
 
 import logging
@@ -32,13 +34,13 @@ from ssondo.tasks.task import Clip, Playable
 log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 32000
-_SHOWN_FAULTS = 10
+_MAX_NAMED = 10
 _NO_FILE = "no such file"
 
 
 @dataclass(frozen=True)
-class _Sound:
-    """A clip ready for the shard, or why it is not."""
+class _EncodedClip:
+    """An encoded clip, or the reason why there is none."""
 
     blob: bytes = b""
     status: Status = Status.OK
@@ -46,58 +48,58 @@ class _Sound:
     duration_s: float = float("nan")
 
 
-def _encoded(waveform: np.ndarray, sample_rate: int, reason: str = "") -> _Sound:
+def _encode(waveform: np.ndarray, sample_rate: int, reason: str = "") -> _EncodedClip:
     blob = encode_flac(resample_to(waveform, sample_rate, SAMPLE_RATE), SAMPLE_RATE)
-    return _Sound(blob, reason=reason, duration_s=len(waveform) / sample_rate)
+    return _EncodedClip(blob, reason=reason, duration_s=len(waveform) / sample_rate)
 
 
-def _read_sound(source: Path | ZipMember | bytes | Playable) -> _Sound:
-    """Decode, mix down, resample and encode one clip; a fault of its file is a reason, not an exception."""
+def _read_clip(source: Path | ZipMember | bytes | Playable) -> _EncodedClip:
+    """Decode, mix down, resample and encode one clip; damage of its file becomes a reason instead of an exception."""
     if not isinstance(source, Path | ZipMember | bytes):
-        return _encoded(*source.play())
+        return _encode(*source.play())
     try:
         decoded = decode_file(source if isinstance(source, bytes) else source.read_bytes())
     except FileNotFoundError:
-        return _Sound(status=Status.UNAVAILABLE, reason=_NO_FILE)
+        return _EncodedClip(status=Status.UNAVAILABLE, reason=_NO_FILE)
     except OSError as error:
-        return _Sound(status=Status.FAILED, reason=f"cannot be read: {error.strerror}")
+        return _EncodedClip(status=Status.FAILED, reason=f"cannot be read: {error.strerror}")
     except SsondoError as error:
-        return _Sound(status=Status.UNAVAILABLE, reason=str(error))
+        return _EncodedClip(status=Status.UNAVAILABLE, reason=str(error))
     reason = f"cut short: {decoded.duration_s:.2f} s can be read" if decoded.truncated else ""
-    return _encoded(to_mono(decoded.waveform), decoded.sample_rate, reason)
+    return _encode(to_mono(decoded.waveform), decoded.sample_rate, reason)
 
 
-def _refuse_if_missing(task: str, faults: dict[str, str], clips: Sequence[Clip], max_missing: float) -> None:
+def _refuse_if_missing(task: str, unusable: dict[str, str], clips: Sequence[Clip], max_missing: float) -> None:
     n_clips = len(clips)
-    if len(faults) <= max_missing * n_clips:
+    if len(unusable) <= max_missing * n_clips:
         return
-    counts = ", ".join(f"{n} {reason}" for reason, n in Counter(faults.values()).most_common(3))
-    first = ", ".join(list(faults)[:3]) + _looked_for(faults, clips)
+    counts = ", ".join(f"{n} {reason}" for reason, n in Counter(unusable.values()).most_common(3))
+    first = ", ".join(list(unusable)[:3]) + _expected_file(unusable, clips)
     raise SsondoError(
-        f"task {task}: {len(faults)} of {n_clips} clips cannot be used ({counts}), first {first}; "
+        f"task {task}: {len(unusable)} of {n_clips} clips cannot be used ({counts}), first {first}; "
         f"complete tasks.{task}.path, or allow a larger share of them with "
         f"tasks.{task}.options.max_missing (now {max_missing:g})"
     )
 
 
-def _looked_for(faults: dict[str, str], clips: Sequence[Clip]) -> str:
-    first = next(clip for clip in clips if clip.clip_id in faults)
-    return f" (looked for {first.source})" if faults[first.clip_id] == _NO_FILE else ""
+def _expected_file(unusable: dict[str, str], clips: Sequence[Clip]) -> str:
+    first = next(clip for clip in clips if clip.clip_id in unusable)
+    return f" (expected at {first.source})" if unusable[first.clip_id] == _NO_FILE else ""
 
 
-def _in_order_of_reading(clips: Sequence[Clip]) -> list[Clip]:
-    """Clips as listed, but those in tar archives at the end and as they stand there: these are read but once."""
+def _in_reading_order(clips: Sequence[Clip]) -> list[Clip]:
+    """Order clips as listed, then those in tar archives in the order of the archive, which is read only once."""
     packed = [clip for clip in clips if isinstance(clip.source, TarMember)]
-    return [clip for clip in clips if not isinstance(clip.source, TarMember)] + sorted(packed, key=_place)
+    return [clip for clip in clips if not isinstance(clip.source, TarMember)] + sorted(packed, key=_position_in_tar)
 
 
-def _place(clip: Clip) -> tuple[Path, int]:
+def _position_in_tar(clip: Clip) -> tuple[Path, int]:
     assert isinstance(clip.source, TarMember)
     return clip.source.archive, clip.source.position
 
 
 def _sources(clips: Sequence[Clip]) -> Iterator[Path | ZipMember | bytes | Playable]:
-    """What to read each clip from; of tar archives, their content."""
+    """Yield the source of each clip; for clips in tar archives, their content."""
     packed = []
     for clip in clips:
         if isinstance(clip.source, TarMember):
@@ -108,29 +110,32 @@ def _sources(clips: Sequence[Clip]) -> Iterator[Path | ZipMember | bytes | Playa
         yield from read_tar(archive, [member.position for member in members])
 
 
-def _named(faults: dict[str, str]) -> str:
-    """Clips and what is wrong with them, the first few."""
-    shown = ", ".join(f"{clip_id} ({reason})" for clip_id, reason in list(faults.items())[:_SHOWN_FAULTS])
-    more = len(faults) - _SHOWN_FAULTS
-    return shown + (f" and {more:,} more, all of them with their reason in the shard" if more > 0 else "")
+def _describe(unusable: dict[str, str]) -> str:
+    """List the first unusable clips with their reasons."""
+    shown = ", ".join(f"{clip_id} ({reason})" for clip_id, reason in list(unusable.items())[:_MAX_NAMED])
+    more = len(unusable) - _MAX_NAMED
+    return shown + (f" and {more:,} more; the shard holds the reason of each" if more > 0 else "")
 
 
 def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_workers: int = 1) -> None:
-    """Prepare a downstream task: one shard with the sound, labels and splits of its clips.
+    """Write a shard with the audio, labels and splits of the clips of a downstream task.
 
-    A clip that is missing or damaged is kept with its reason and without sound; too many of them are an error.
+    A missing or damaged clip is stored without audio but with its reason. Too many of them are an error.
 
     Args:
-        task: the task's name in the config.
-        spec: kind, path and options of the task.
-        out: the task shard, written here.
-        seed: for tasks that are rendered, or whose folds are drawn.
-        n_workers: processes that decode.
+        task: Name of the task in the configuration.
+        spec: Kind, path and options of the task, as JSON.
+        out: Path of the task shard that is written.
+        seed: Seed of rendered audio and of folds or validation clips that are drawn.
+        n_workers: Number of processes that decode audio.
+
+    Raises:
+        SsondoError: If the data is missing or invalid, or too many clips are missing or damaged.
     """
     started = time.perf_counter()
     content = load_task(task, spec, seed)
     allowed_share = max_missing(task, spec)
-    clips, faults = _in_order_of_reading(content.clips), {}
+    clips, unusable = _in_reading_order(content.clips), {}
     absent = [c.clip_id for c in clips if isinstance(c.source, Path) and not exists(c.source)]
     _refuse_if_missing(task, {c: _NO_FILE for c in absent if c not in content.known_damaged}, clips, allowed_share)
     if content.official_size is not None:
@@ -149,12 +154,20 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
         shard = stack.enter_context(
             AudioShardWriter(out, sample_rate=SAMPLE_RATE, settings=settings, producer="prepare_task")
         )
-        sounds = progress(ordered_map(_read_sound, _sources(clips), n_workers), f"prepare {task}", total=len(clips))
-        for clip, sound in zip(clips, sounds, strict=True):
-            shard.add(clip.clip_id, sound.blob, status=sound.status, reason=sound.reason, duration_s=sound.duration_s)
-            if sound.status is not Status.OK:
-                faults[clip.clip_id] = sound.reason
-        counted = {clip_id: reason for clip_id, reason in faults.items() if clip_id not in content.known_damaged}
+        encoded_clips = progress(
+            ordered_map(_read_clip, _sources(clips), n_workers), f"prepare {task}", total=len(clips)
+        )
+        for clip, encoded in zip(clips, encoded_clips, strict=True):
+            shard.add(
+                clip.clip_id,
+                encoded.blob,
+                status=encoded.status,
+                reason=encoded.reason,
+                duration_s=encoded.duration_s,
+            )
+            if encoded.status is not Status.OK:
+                unusable[clip.clip_id] = encoded.reason
+        counted = {clip_id: reason for clip_id, reason in unusable.items() if clip_id not in content.known_damaged}
         _refuse_if_missing(task, counted, clips, allowed_share)
         shard.add_extra("labels", np.stack([clip.labels for clip in clips]).astype(np.int8))
         parts = np.array([clip.split for clip in clips])
@@ -162,13 +175,13 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
             shard.add_extra("split", parts.astype("S5"))
         else:
             shard.add_extra("fold", parts.astype(np.int16))
-    if faults:
-        log.info("task %s: not usable: %s", task, _named(faults))
-    used = Counter(clip.split for clip in clips if clip.clip_id not in faults)
+    if unusable:
+        log.info("task %s: not usable: %s", task, _describe(unusable))
+    used = Counter(clip.split for clip in clips if clip.clip_id not in unusable)
     shares = ", ".join(f"{n} {part}" if content.split_kind == "split" else f"{n}" for part, n in sorted(used.items()))
     log.info(
         "prepared task %s: %d clips in %d classes (%s%s), %d not usable, in %.0f s: %s",
-        *(task, len(clips) - len(faults), len(content.classes)),
+        *(task, len(clips) - len(unusable), len(content.classes)),
         *("" if content.split_kind == "split" else f"{len(used)} folds of ", shares),
-        *(len(faults), time.perf_counter() - started, out),
+        *(len(unusable), time.perf_counter() - started, out),
     )

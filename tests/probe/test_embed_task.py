@@ -73,7 +73,7 @@ def waveforms(audio: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
-def test_clips_of_any_length_are_embedded_each_as_if_alone(audio, tmp_path, batch_size):
+def test_embedding_of_a_clip_does_not_depend_on_its_batch(audio, tmp_path, batch_size):
     embed_task(audio=audio, out=tmp_path / "out.h5", teacher=TEACHER, batch_size=batch_size, device="cpu")
     with EmbeddingShard(tmp_path / "out.h5") as shard:
         assert shard.clip_ids == [f"sound-{i}" for i in THERE]
@@ -85,7 +85,7 @@ def test_clips_of_any_length_are_embedded_each_as_if_alone(audio, tmp_path, batc
 
 
 @pytest.mark.parametrize("split_kind", ["fold", "split"])
-def test_labels_and_split_of_the_clips_that_are_there_are_copied(tmp_path, split_kind):
+def test_labels_and_splits_of_available_clips_are_copied(tmp_path, split_kind):
     audio = write_task(tmp_path / "sounds.h5", split_kind)
     embed_task(audio=audio, out=tmp_path / "out.h5", teacher=TEACHER, device="cpu")
     with EmbeddingShard(tmp_path / "out.h5") as shard:
@@ -94,7 +94,7 @@ def test_labels_and_split_of_the_clips_that_are_there_are_copied(tmp_path, split
         assert shard.extra(split_kind).tolist() == (folds if split_kind == "fold" else splits)
 
 
-def test_settings_are_those_of_the_task_with_model_and_missing_clips(audio, tmp_path):
+def test_settings_hold_those_of_the_task_and_the_number_of_missing_clips(audio, tmp_path):
     embed_task(audio=audio, out=tmp_path / "out.h5", teacher=TEACHER, device="cpu")
     with EmbeddingShard(tmp_path / "out.h5") as shard:
         assert {key: shard.settings[key] for key in TASK} == TASK
@@ -105,7 +105,7 @@ def test_settings_are_those_of_the_task_with_model_and_missing_clips(audio, tmp_
 
 
 @pytest.mark.parametrize("batch_size", [2, 32])
-def test_a_student_embeds_clips_of_any_length_each_as_if_alone(audio, student, tmp_path, batch_size):
+def test_student_embedding_of_a_clip_does_not_depend_on_its_batch(audio, student, tmp_path, batch_size):
     embed_task(audio=audio, out=tmp_path / "out.h5", student=student, batch_size=batch_size, device="cpu")
     model = load_student(student)
     with EmbeddingShard(tmp_path / "out.h5") as shard:
@@ -114,7 +114,7 @@ def test_a_student_embeds_clips_of_any_length_each_as_if_alone(audio, student, t
             assert np.abs(row - alone).max() < 1e-5 * np.abs(alone).max()
 
 
-def test_a_students_size_is_that_of_its_backbone_without_the_head(audio, student, tmp_path):
+def test_parameters_of_a_student_exclude_the_mapping_head(audio, student, tmp_path):
     embed_task(audio=audio, out=tmp_path / "out.h5", student=student, device="cpu")
     weights = torch.load(student, weights_only=True)["state_dict"]
     backbone = [value for key, value in weights.items() if key.startswith("student_model.model.")]
@@ -128,33 +128,33 @@ def test_a_students_size_is_that_of_its_backbone_without_the_head(audio, student
 
 
 @pytest.mark.parametrize("models", [{}, {"teacher": TEACHER, "student": Path("student.ckpt")}])
-def test_a_teacher_or_a_student_must_be_given_and_not_both(audio, tmp_path, models):
+def test_neither_or_both_of_teacher_and_student_fail(audio, tmp_path, models):
     with pytest.raises(SsondoError, match="either a teacher or a student"):
         embed_task(audio=audio, out=tmp_path / "out.h5", **models)
 
 
-def test_clips_that_a_student_was_trained_on_are_told(audio, student, tmp_path):
+def test_training_clip_list_of_a_student_is_recorded(audio, student, tmp_path):
     trained = tmp_path / "trained.ckpt"
     save_student(trained, load_student(student), {"clip_list_sha256": "feed"})
-    for path, told in ((trained, "feed"), (student, None)):
+    for path, expected in ((trained, "feed"), (student, None)):
         embed_task(audio=audio, out=tmp_path / "out.h5", student=path, device="cpu")
         with EmbeddingShard(tmp_path / "out.h5") as shard:
-            assert shard.settings["training_clip_list_sha256"] == told
+            assert shard.settings["training_clip_list_sha256"] == expected
 
 
-def test_a_missing_student_is_named(audio, tmp_path):
+def test_missing_student_fails(audio, tmp_path):
     with pytest.raises(SsondoError, match=r"absent\.ckpt: this checkpoint does not exist"):
         embed_task(audio=audio, out=tmp_path / "out.h5", student=tmp_path / "absent.ckpt")
 
 
-def test_a_shard_that_is_no_task_is_refused(tmp_path):
+def test_shard_of_no_task_fails(tmp_path):
     with AudioShardWriter(tmp_path / "a.h5", sample_rate=32000, settings={}) as shard:
         shard.add("a", encode_flac(np.ones(3200, np.float32) * 0.1, 32000))
     with pytest.raises(SsondoError, match="this is not the shard of a task"):
         embed_task(audio=tmp_path / "a.h5", out=tmp_path / "out.h5", teacher=TEACHER)
 
 
-def test_the_same_input_gives_the_same_bytes(audio, student, tmp_path):
+def test_equal_runs_write_equal_bytes(audio, student, tmp_path):
     for name in ("a.h5", "b.h5"):
         embed_task(audio=audio, out=tmp_path / name, student=student, device="cpu")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()

@@ -93,7 +93,7 @@ def split_task(tmp_path):
     return write_task(tmp_path / "task.h5", embeddings, labels, split=thirds(250))
 
 
-def test_adamw_makes_the_steps_of_torch_for_every_grid_point():
+def test_adamw_equals_that_of_torch_for_every_grid_point():
     learning_rates, weight_decays = [1e-2, 3e-3, 0.1], [0.0, 0.1, 0.5]
     start = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
     ours = AdamW([start.clone()], learning_rates, weight_decays)
@@ -112,20 +112,20 @@ def test_adamw_makes_the_steps_of_torch_for_every_grid_point():
 
 
 @pytest.mark.parametrize("hidden", [0, 16])
-def test_probes_side_by_side_learn_what_each_learns_alone(hidden):
+def test_batched_probes_learn_the_same_as_single_probes(hidden):
     embeddings, labels = map(torch.from_numpy, clips_of(200))
     rows = torch.arange(200).expand(2, -1)
-    development = TrainValid(LabelledEmbeddings(embeddings, labels), rows[:, :150], rows[:, 150:])
+    data = TrainValid(LabelledEmbeddings(embeddings, labels), rows[:, :150], rows[:, 150:])
     grid = [GridPoint(rate, decay, size) for size in (16, 50) for rate in (1e-3, 1e-2) for decay in (0.0, 0.1)]
 
     def alone(point, seed):
-        one = TrainValid(development.clips, development.train_rows[:1], development.valid_rows[:1])
+        one = TrainValid(data.clips, data.train_rows[:1], data.valid_rows[:1])
         return select(
             one, metric="accuracy", head=Head(hidden), grid=[point], schedule=EarlyStopping(60, 20, 10), seeds=[seed]
         )
 
     together = select(
-        development, metric="accuracy", head=Head(hidden), grid=grid, schedule=EarlyStopping(60, 20, 10), seeds=[7, 8]
+        data, metric="accuracy", head=Head(hidden), grid=grid, schedule=EarlyStopping(60, 20, 10), seeds=[7, 8]
     )
     for s, seed in enumerate([7, 8]):
         best = max(float(alone(point, seed).valid_scores[0]) for point in grid)
@@ -192,7 +192,7 @@ def sorted_noise(n=120):
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "map"])
-def test_a_probe_that_diverged_is_never_chosen(metric):
+def test_diverged_probe_is_never_selected(metric):
     grid = [DIVERGES, GridPoint(1e-9, 0.0, 32)]
     schedule = EarlyStopping(steps=400, patience=400, validate_every=100)  # at the first look it is not finite any more
     fitted = select(sorted_noise(), metric=metric, head=Head(0), grid=grid, schedule=schedule, seeds=[0])
@@ -223,14 +223,14 @@ import numpy as np, torch
 from ssondo.probe.batched_probes import Head
 from ssondo.probe.grid_search import EarlyStopping, GridPoint, LabelledEmbeddings, TrainValid, select
 held = np.load(sys.argv[1])  # all that this process has
-development = TrainValid(
+data = TrainValid(
     LabelledEmbeddings(torch.from_numpy(held["embeddings"]), torch.from_numpy(held["labels"])),
     torch.from_numpy(held["train_rows"]),
     torch.from_numpy(held["valid_rows"]),
 )
 grid = [GridPoint(rate, decay, 32) for rate in (1e-3, 3e-2) for decay in (0.0, 0.1)]
 fitted = select(
-    development, metric="accuracy", head=Head(0), grid=grid, schedule=EarlyStopping(200, 60, 10), seeds=[0, 1, 2]
+    data, metric="accuracy", head=Head(0), grid=grid, schedule=EarlyStopping(200, 60, 10), seeds=[0, 1, 2]
 )
 print(json.dumps([[[p.learning_rate, p.weight_decay] for p in fitted.chosen], fitted.steps,
     fitted.valid_scores.tolist()]))
@@ -238,7 +238,7 @@ print(json.dumps([[[p.learning_rate, p.weight_decay] for p in fitted.chosen], fi
 
 
 @pytest.mark.parametrize("kind", ["split", "fold"])
-def test_a_process_without_test_labels_selects_the_same(tmp_path, kind):
+def test_selection_without_test_labels_is_the_same(tmp_path, kind):
     embeddings, labels = clips_of(250, noise=2.0)
     fold = np.arange(250) % 5 + 1
     extras = {"fold": fold} if kind == "fold" else {"split": thirds(250)}
@@ -263,7 +263,7 @@ def test_a_process_without_test_labels_selects_the_same(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["split", "fold"])
-def test_garbage_in_the_test_labels_changes_no_choice(tmp_path, kind):
+def test_test_labels_do_not_affect_the_selection(tmp_path, kind):
     embeddings, labels = clips_of(250, noise=2.0)
     spoilt = labels.copy()
     fold = np.arange(250) % 5 + 1
@@ -279,7 +279,7 @@ def test_garbage_in_the_test_labels_changes_no_choice(tmp_path, kind):
     assert np.mean(first["scores"]) > np.mean(second["scores"]) + 0.2
 
 
-def test_test_clips_have_no_part_in_the_standardisation(tmp_path):
+def test_test_clips_do_not_affect_the_standardisation(tmp_path):
     embeddings, labels = clips_of(250)
     moved = embeddings.copy()
     moved[thirds(250) == b"test"] += 1000.0
@@ -289,7 +289,7 @@ def test_test_clips_have_no_part_in_the_standardisation(tmp_path):
     assert honest["parts"][0]["valid_scores"] == shifted["parts"][0]["valid_scores"]
 
 
-def test_every_fold_is_scored_once_and_never_trains_or_validates_itself():
+def test_every_fold_is_the_test_set_once_and_disjoint_from_training_and_validation():
     folds = np.repeat([1, 2, 3, 4], 5)
     parts = fold_splits(folds, n_seeds=2)
     assert sorted(np.concatenate([part.test_rows for part in parts])) == list(range(20))
@@ -301,12 +301,12 @@ def test_every_fold_is_scored_once_and_never_trains_or_validates_itself():
         assert set(train) == {1, 2, 3, 4} - {i + 1, (i + 1) % 4 + 1}
 
 
-def test_two_folds_are_too_few():
+def test_two_folds_fail():
     with pytest.raises(SsondoError, match="at least 3"):
         fold_splits(np.array([1, 1, 2, 2]), n_seeds=1)
 
 
-def test_without_a_validation_split_each_seed_draws_its_own_stratified_one():
+def test_each_seed_draws_a_stratified_validation_split_if_there_is_none():
     split = np.array([b"train"] * 200 + [b"test"] * 50)
     classes = np.arange(200) % 4
     part = official_split(split, classes, seeds=[0, 1])
@@ -318,7 +318,7 @@ def test_without_a_validation_split_each_seed_draws_its_own_stratified_one():
         assert np.bincount(classes[valid]).tolist() in [[7, 8, 7, 8], [7, 7, 8, 8], [7, 8, 8, 7], [8, 7, 8, 7]]
 
 
-def test_the_file_says_where_the_score_comes_from(split_task, tmp_path):
+def test_score_file_states_its_provenance(split_task, tmp_path):
     result = run(split_task, tmp_path / "score.json")
     assert result["n_runs"] == 3
     assert result["mean"] == pytest.approx(np.mean(result["scores"]))
@@ -334,7 +334,7 @@ def test_the_file_says_where_the_score_comes_from(split_task, tmp_path):
     assert not result["optimistic"]
 
 
-def test_interval_worked_by_hand():
+def test_ci95_equals_the_hand_calculation():
     # Standard deviation of 1, 2, 3 is 1; three runs.
     assert ci95([1.0, 2.0, 3.0]) == pytest.approx(1.96 / 3**0.5)
     assert ci95([0.5]) is None
@@ -346,7 +346,7 @@ def test_equal_runs_write_equal_bytes(split_task, tmp_path):
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
-def test_a_seed_gives_the_same_score_whatever_other_seeds_run_beside_it(split_task, tmp_path):
+def test_score_of_a_seed_does_not_depend_on_the_other_seeds(split_task, tmp_path):
     several = run(split_task, tmp_path / "a.json", seeds=[3, 4, 5])
     alone = run(split_task, tmp_path / "b.json", seeds=[4])
     assert alone["scores"][0] == pytest.approx(several["scores"][1], abs=0.021)  # one clip of 50
@@ -360,7 +360,7 @@ def noise_task(folder):
     return write_task(folder / "task.h5", rng.normal(size=(250, 12)).astype("f4"), labels, split=thirds(250))
 
 
-def test_published_notebook_protocol_is_the_best_test_score_and_says_so(tmp_path):
+def test_published_notebook_protocol_reports_the_best_test_score_as_optimistic(tmp_path):
     task = noise_task(tmp_path)
     honest = run(task, tmp_path / "a.json")
     leaking = run(task, tmp_path / "b.json", protocol="published_notebook")
@@ -414,14 +414,14 @@ def test_classes_without_a_positive_test_clip_are_named(tmp_path):
     assert run(task, tmp_path / "score.json")["classes_without_positive"] == ["class 2"]
 
 
-def test_a_dimension_that_never_changes_is_harmless(tmp_path):
+def test_constant_dimension_does_not_lower_the_score(tmp_path):
     embeddings, labels = clips_of(250, noise=0.5)
     embeddings[:, 3] = 7.1
     task = write_task(tmp_path / "task.h5", embeddings, labels, split=thirds(250))
     assert run(task, tmp_path / "score.json")["mean"] > 0.9
 
 
-def test_bootstrap_interval_holds_the_score_and_narrows_with_more_test_clips(tmp_path):
+def test_bootstrap_interval_contains_the_score_and_narrows_with_more_test_clips(tmp_path):
     widths = []
     for n in (100, 1000):
         embeddings, labels = clips_of(n, noise=2.0)
@@ -433,7 +433,7 @@ def test_bootstrap_interval_holds_the_score_and_narrows_with_more_test_clips(tmp
     assert widths[1] < widths[0]
 
 
-def test_bootstrap_draws_every_fold_for_itself(tmp_path):
+def test_bootstrap_draws_the_folds_independently(tmp_path):
     # Half of each fold, at the same places, has labels of chance: were the draws those of one fold, they would
     # be as wide as one fold's, here sqrt(5) times too wide.
     embeddings, labels = clips_of(400, noise=0.1)
@@ -449,7 +449,7 @@ def test_bootstrap_draws_every_fold_for_itself(tmp_path):
 @pytest.mark.parametrize(
     "schedule", [EarlyStopping(steps=200, patience=5, validate_every=50), EarlyStopping(30, 5, 50)]
 )
-def test_a_probe_counts_from_its_first_look_however_short_its_patience(schedule):
+def test_first_validation_counts_however_short_the_patience(schedule):
     embeddings, labels = clips_of(300, noise=0.1)
     rows = torch.arange(300)[None]
     clips = LabelledEmbeddings(torch.from_numpy(embeddings), torch.from_numpy(labels))
@@ -477,7 +477,7 @@ def test_a_probe_counts_from_its_first_look_however_short_its_patience(schedule)
         ({"patience": 9}, r"patience is 9, below validate_every \(10\).*raise patience or lower validate_every$"),
     ],
 )
-def test_wrong_settings_are_named(split_task, tmp_path, changes, says):
+def test_message_for_an_invalid_setting_names_it(split_task, tmp_path, changes, says):
     with pytest.raises(SsondoError, match=says):
         run(split_task, tmp_path / "score.json", **changes)
     assert not (tmp_path / "score.json").exists()
@@ -491,7 +491,7 @@ def test_a_task_without_test_clips_is_an_error_that_names_the_file(tmp_path):
         run(task, tmp_path / "score.json")
 
 
-def test_embeddings_of_no_task_are_an_error(tmp_path):
+def test_embeddings_of_no_task_fail(tmp_path):
     with EmbeddingShardWriter(tmp_path / "e.h5", embedding_dim=2, settings={}, checkpoint_sha256="") as shard:
         shard.add(["a"], np.zeros((1, 2)))
     with pytest.raises(SsondoError, match="embed_task"):

@@ -51,7 +51,7 @@ EXPECTED = {**CONTENT, "top/list.csv": b"a,b\n1,2\n"}
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
-def test_zip_split_into_files_is_read_as_the_whole_one(folder: Path, n: int, method: int) -> None:
+def test_split_zip_is_read_as_one_archive(folder: Path, n: int, method: int) -> None:
     out = folder.parent / "out"
     *first, last = replicas.split_zip(replicas.zipped(folder, ["top", "__MACOSX"], method), n)
     assert len(first) == n - 1
@@ -60,7 +60,7 @@ def test_zip_split_into_files_is_read_as_the_whole_one(folder: Path, n: int, met
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_zip_cut_into_pieces_is_read_as_the_whole_one(folder: Path, n: int) -> None:
+def test_zip_in_pieces_is_read_as_one_archive(folder: Path, n: int) -> None:
     pieces = replicas.in_pieces(replicas.zipped(folder, ["top", "__MACOSX"]), n)
     write(folder.parent / "out", **{f"x.zip.{number:03d}": data for number, data in enumerate(pieces, start=1)})
     assert contents(folder.parent / "out") == EXPECTED
@@ -68,7 +68,7 @@ def test_zip_cut_into_pieces_is_read_as_the_whole_one(folder: Path, n: int) -> N
 
 @pytest.mark.skipif(shutil.which("zip") is None, reason="the zip program is not here")
 @pytest.mark.parametrize("options", [["-0"], ["-6"], ["-0", "-s", "64k"], ["-6", "-s", "64k"], ["-0", "-fz"]])
-def test_what_the_zip_program_itself_writes_is_read(folder: Path, options: list[str]) -> None:
+def test_archives_of_the_zip_program_are_read(folder: Path, options: list[str]) -> None:
     noise = folder / "top/folder/noise.bin"
     noise.write_bytes(replicas.np.random.default_rng(0).bytes(300_000))
     subprocess.run(["zip", "-q", "-r", *options, folder.parent / "out/x.zip", "top"], cwd=folder, check=True)
@@ -77,7 +77,7 @@ def test_what_the_zip_program_itself_writes_is_read(folder: Path, options: list[
     assert contents(folder.parent / "out") == {**EXPECTED, "top/folder/noise.bin": noise.read_bytes()}
 
 
-def test_zip_with_64_bit_places_is_read(folder: Path) -> None:
+def test_zip_with_64_bit_offsets_is_read(folder: Path) -> None:
     with zipfile.ZipFile(folder.parent / "out/x.zip", "w") as archive:
         for name, data in CONTENT.items():
             with archive.open(name, "w", force_zip64=True) as file:
@@ -91,12 +91,12 @@ def test_zip_with_64_bit_places_is_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz")])
-def test_tar_is_read_and_its_files_stay_with_their_names(folder: Path, name: str, mode: str) -> None:
+def test_tar_gives_every_file_under_its_name(folder: Path, name: str, mode: str) -> None:
     write(folder.parent / "out", **{name: replicas.tarred(folder, ["top", "__MACOSX"], mode)})
     assert contents(folder.parent / "out") == EXPECTED
 
 
-def test_chosen_files_of_a_tar_come_in_its_order_in_one_pass(folder: Path) -> None:
+def test_selected_files_of_a_tar_are_returned_in_its_order(folder: Path) -> None:
     path = write(folder.parent / "out", **{"x.tgz": replicas.tarred(folder, ["top"])}) / "x.tgz"
     members = {name: member for name, (member, _) in list_archive((path,), []).items()}
     chosen = sorted((m.position, name) for name, m in members.items() if isinstance(m, TarMember) and "7" in name)
@@ -104,7 +104,7 @@ def test_chosen_files_of_a_tar_come_in_its_order_in_one_pass(folder: Path) -> No
     assert list(read_tar(path, [position for position, _ in chosen])) == [CONTENT[name] for _, name in chosen]
 
 
-def test_missing_part_is_named(folder: Path) -> None:
+def test_message_for_a_missing_part_names_it(folder: Path) -> None:
     out = folder.parent / "out"
     parts = replicas.split_zip(replicas.zipped(folder, ["top"]), 4)
     write(out, **{f"x.z{n:02d}": data for n, data in enumerate(parts[:3], start=1)})
@@ -120,32 +120,32 @@ def test_missing_part_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 50, 2000])
-def test_zip_that_was_cut_short_is_named(folder: Path, cut: int) -> None:
+def test_truncated_zip_fails(folder: Path, cut: int) -> None:
     data = replicas.zipped(folder, ["top"])
     write(folder.parent / "out", **{"x.zip": data[:-cut]})
-    with pytest.raises(SsondoError, match=r"x\.zip: not a whole zip archive .*download it again"):
+    with pytest.raises(SsondoError, match=r"x\.zip: this zip archive is incomplete .*download it again"):
         contents(folder.parent / "out")
 
 
 @pytest.mark.parametrize("cut", [1, 50, 5000])
-def test_tar_that_was_cut_short_is_named(folder: Path, cut: int) -> None:
+def test_truncated_tar_fails(folder: Path, cut: int) -> None:
     (folder / "top/noise.bin").write_bytes(replicas.np.random.default_rng(0).bytes(30_000))
     data = replicas.tarred(folder, ["top"])
     write(folder.parent / "out", **{"x.tar.gz": data[:-cut]})
-    with pytest.raises(SsondoError, match=r"x\.tar\.gz: damaged or cut short .*download it again"):
+    with pytest.raises(SsondoError, match=r"x\.tar\.gz: this archive is damaged or truncated .*download it again"):
         contents(folder.parent / "out")
 
 
-def test_byte_that_changed_in_a_tar_is_noticed(folder: Path) -> None:
+def test_changed_byte_in_a_tar_fails(folder: Path) -> None:
     data = bytearray(replicas.tarred(folder, ["top"]))
     data[-6] ^= 1  # of the sum at its end
     write(folder.parent / "out", **{"x.tar.gz": bytes(data)})
-    with pytest.raises(SsondoError, match=r"x\.tar\.gz: damaged"):
+    with pytest.raises(SsondoError, match=r"x\.tar\.gz: this archive is damaged"):
         contents(folder.parent / "out")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_byte_that_changed_in_a_zip_is_a_fault_of_one_file(folder: Path, method: int) -> None:
+def test_changed_byte_in_a_zip_affects_one_file_only(folder: Path, method: int) -> None:
     data = bytearray(replicas.zipped(folder, ["top"], method))
     with zipfile.ZipFile(folder.parent / "a.zip", "w") as _:
         pass
@@ -161,7 +161,7 @@ def test_byte_that_changed_in_a_zip_is_a_fault_of_one_file(folder: Path, method:
     assert all(member.read_bytes() == EXPECTED[name] for name, (member, _) in found.items())  # type: ignore[union-attr]
 
 
-def test_encrypted_zip_says_what_to_do(folder: Path) -> None:
+def test_message_for_an_encrypted_zip_says_what_to_do(folder: Path) -> None:
     data = bytearray(replicas.zipped(folder, ["top"]))
     entry = data.find(b"PK\1\2")
     data[entry + 8] |= 1
@@ -170,7 +170,7 @@ def test_encrypted_zip_says_what_to_do(folder: Path) -> None:
         contents(folder.parent / "out")
 
 
-def test_files_are_found_unpacked_first_and_then_in_archives(folder: Path) -> None:
+def test_unpacked_files_take_precedence_over_archives(folder: Path) -> None:
     out = folder.parent / "out"
     write(out, **{"x.zip": replicas.zipped(folder, ["top"])})
     files = Files.find(out, "mine", lists=["list.csv"], folders=["folder"])
@@ -195,7 +195,7 @@ def test_partly_unpacked_data_set_is_read_from_both(folder: Path) -> None:
     assert sound.read_bytes() == CONTENT["top/folder/003.bin"]
 
 
-def test_what_is_lacking_is_named(folder: Path) -> None:
+def test_message_for_an_incomplete_data_set_names_the_missing_file(folder: Path) -> None:
     out = folder.parent / "out"
     with pytest.raises(SsondoError, match=r"out: list\.csv .* task mine does not exist .*set tasks\.mine\.path"):
         Files.find(out, "mine", lists=["list.csv"], folders=["folder", "more"])
