@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
+from ssondo.storage.atomic_files import write_json
 from ssondo.workflow.check_data import check_data_folder
 from ssondo.workflow.cli_options import to_cli_options
 from ssondo.workflow.experiment import Experiment
@@ -34,6 +35,11 @@ logging.getLogger("snakemake.logging").addFilter(failures)
 if experiment.config.audioset.source.kind == "youtube":
     # Each fetch job keeps its own share of the request rate, so no more than these may run at once.
     workflow.register_resource("fetch_jobs", experiment.config.audioset.source.max_jobs)
+
+
+onstart:
+    if workflow.is_main_process:
+        write_json(paths.rule_graph, rule_graph(workflow.dag))
 
 
 onerror:
@@ -129,6 +135,15 @@ def every_shard(pattern, split):
 def large_shards(pattern, split):
     """Every shard of a split, for a rule that also reads its inventory, which changes if any of them does."""
     return ancient(every_shard(pattern, split))
+
+
+def rule_graph(dag):
+    """Return the rules of this run and, for each, the rules whose files it reads; the report draws it."""
+    sources = {}
+    for job in dag.jobs:
+        if job.output:
+            sources.setdefault(job.rule.name, set()).update(dep.rule.name for dep in dag.dependencies[job])
+    return {rule: sorted(names) for rule, names in sources.items()}
 
 
 def growing(value):

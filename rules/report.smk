@@ -86,8 +86,7 @@ rule fig2:
 
 rule report:
     input:
-        table1=paths.table("table1.csv"),
-        tables=[paths.table(f"{name}.csv") for name in experiment.targets.tables],
+        fig2=[paths.table("fig2.svg")] if experiment.config.fig2 else [],
         scores=experiment.targets.all_scores(),
         clusters=experiment.targets.cluster_metrics(),
         histories=experiment.targets.histories(),
@@ -105,4 +104,4 @@ rule report:
     message:
         "Writing the report"
     shell:
-        "ssondo report --table1 {input.table1} --scores {input.scores} {params.options} --out {output} --log {log}"
+        "ssondo report --scores {input.scores} {params.options} --out {output} --log {log}"

@@ -1,44 +1,21 @@
-"""How a run went, in the report: trainings, clusters, run times, the graph of the rules, versions."""
+"""The run on the page: clips of the corpus, trainings, clusters and run times."""
 
 import csv
-import io
-import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ssondo.report.charts import Series, bar_chart, line_chart
-from ssondo.report.page import (
-    Datum,
-    Html,
-    Line,
-    folded,
-    join,
-    number,
-    paragraphs,
-    picture,
-    plots,
-    table,
-)
-from ssondo.report.page_scores import read_table, value_of
-from ssondo.report.rulegraph import graph, without_shortcuts
-from ssondo.report.scores import Cells
+from ssondo.errors import SsondoError
+from ssondo.report.page import Cell, PageTable, Panel, Section, duration_cell, number, short_names
 from ssondo.storage.atomic_files import read_json
 
-# Training and clusters
+if TYPE_CHECKING:
+    import pandas as pd
 
-
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """What tells the paths apart: their folders without those that all share."""
-    folders = [path.parent.parts for path in paths]
-    if len(folders) < 2:
-        return [" ".join(parts[-4:]) for parts in folders]
-    shared = len(Path(os.path.commonpath([str(path.parent) for path in paths])).parts) if folders[0] else 0
-    return [" ".join(parts[shared:]) or parts[-1] for parts in folders]
-
-
-# How the training ran, not what it reached.
+# Tables of at most this many rows are unfolded at first.
+_FEW_ROWS = 12
+# Columns of a training's history that are not a measure of its quality, like the parts of its loss, "loss_...".
 _NOT_SCORES = {
     "epoch",
     "step",
@@ -50,49 +27,58 @@ _NOT_SCORES = {
     "temperature",
     "seconds",
 }
-# Nor do these: what the loss is a weighted sum of.
-_LOSS_PART = "loss_"
 
 
-def training_part(paths: Sequence[Path]) -> Html:
-    """How every training ended, and its loss and scores over the epochs."""
-    histories = [read_table(path) for path in paths]
-    names = _short_names(paths)
-    columns_of = [list(lines[0]) if lines else [] for lines in histories]
-    known = dict.fromkeys(column for columns in columns_of for column in columns)
-    scored = [column for column in known if column not in _NOT_SCORES and not column.startswith(_LOSS_PART)]
-    rows: list[Line] = []
-    parts = []
-    for name, lines, columns in zip(names, histories, columns_of, strict=True):
-        of_loss = [column for column in columns if column == "loss" or column.startswith(_LOSS_PART)]
-        curves = {column: _curve(lines, column) for column in [*of_loss, *scored] if column in columns}
-        speeds = sorted(_curve(lines, "clips_per_s").y) if "clips_per_s" in columns else []
-        last = [curves[column].y[-1] if column in curves and curves[column].y else None for column in ["loss", *scored]]
-        median = speeds[len(speeds) // 2] if speeds else None
-        rows.append([name, number(len(lines)), *(number(value, ".3f") for value in last), number(median)])
-        charts = [
-            line_chart([curves[column] for column in of_loss], "epoch", "training loss"),
-            line_chart([curves[column] for column in scored if column in curves], "epoch", "on eval clips"),
-        ]
-        parts.append(folded(name, plots(charts), open_=len(paths) <= 4))
-    heads = ["training", "epochs", *(column.replace("_", " ") for column in ["loss", *scored]), "clips/s"]
-    note = paragraphs(["Loss and scores of the last epoch that has them."])
-    return join([table(heads, rows), note, '<div class="pairs">', *parts, "</div>"])
+def _read_csv(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        raise SsondoError(f"{path}: this file is missing or empty; make it with: snakemake {path}") from None
 
 
-def _curve(lines: Sequence[Mapping[str, str]], column: str) -> Series:
-    """A column of a history over the epochs, where it was measured."""
-    known = [(float(line["epoch"]), y) for line in lines if (y := value_of(line[column])) is not None]
-    # The value of a constant predictor is there to compare with.
-    dashed = column.startswith("constant")
-    return Series(column.replace("_", " "), [x for x, _ in known], [y for _, y in known], dashed=dashed)
+def _pictures(folder: Path, captions: Mapping[str, str]) -> list[tuple[str, Path]]:
+    """Caption and path of those pictures of a folder that exist."""
+    return [(caption, folder / name) for name, caption in captions.items() if (folder / name).is_file()]
 
 
-def clusters_part(paths: Sequence[Path]) -> Html:
-    """Separation, sizes and map of every clustering."""
-    rows: list[Line] = []
-    parts = []
-    for path, name in zip(paths, _short_names(paths), strict=True):
+def training_section(paths: Sequence[Path]) -> Section:
+    """The last epoch and the curves of each training.
+
+    Args:
+        paths: History of each training as CSV; its curves are in the same folder.
+    """
+    histories = [_read_csv(path) for path in paths]
+    names = short_names(paths)
+    columns = dict.fromkeys(str(column) for history in histories for column in history)
+    scores = [column for column in columns if column not in _NOT_SCORES and not column.startswith("loss_")]
+    rows: list[list[Cell | str]] = []
+    for name, history in zip(names, histories, strict=True):
+        measured = {column: history[column].dropna() for column in history}
+        last = {column: values.iloc[-1] for column, values in measured.items() if len(values)}
+        speed = float(measured["clips_per_s"].quantile(0.5, "higher")) if "clips_per_s" in last else None
+        values = [number(last.get(column), ".3f") for column in ("loss", *scores)]
+        rows.append([name, number(len(history)), *values, number(speed)])
+    heads = ["training", "epochs", *(column.replace("_", " ") for column in ("loss", *scores)), "clips/s"]
+    panels = [
+        Panel(name, len(paths) <= 4, pictures=_pictures(path.parent, {"curves.png": "Loss and scores over the epochs"}))
+        for name, path in zip(names, paths, strict=True)
+    ]
+    return Section(
+        PageTable(heads, rows), ["Loss and scores are those of the last epoch that has them."], panels=panels
+    )
+
+
+def clusters_section(paths: Sequence[Path]) -> Section:
+    """Metrics, sizes and t-SNE map of each clustering.
+
+    Args:
+        paths: Metrics of each clustering as JSON; its pictures are in the same folder.
+    """
+    rows: list[list[Cell | str]] = []
+    panels = []
+    for path, name in zip(paths, short_names(paths), strict=True):
         metrics = read_json(path)
         sizes = metrics.get("cluster_sizes", {}).get("each", [])
         rows.append(
@@ -103,23 +89,99 @@ def clusters_part(paths: Sequence[Path]) -> Html:
                 number((metrics.get("inertia") or {}).get("mean"), ",.4g"),
                 number(metrics.get("silhouette"), ".3f"),
                 number(metrics.get("davies_bouldin"), ".2f"),
-                number(metrics.get("calinski_harabasz"), ",.0f"),
+                number(metrics.get("calinski_harabasz")),
                 number(min(sizes, default=None)),
                 number(max(sizes, default=None)),
             ]
         )
-        charts: list[Html | str] = [
-            bar_chart(sorted(sizes, reverse=True), "cluster, largest first", f"{name}: training clips of each cluster")
-        ]
-        tsne = path.with_name("tsne.png")
-        if tsne.is_file():
-            charts.append(picture(tsne, f"{name}: t-SNE of training clips"))
-        parts.append(folded(name, plots(charts), open_=len(paths) <= 2))
+        captions = {
+            "sizes.png": f"{name}: training clips of each cluster",
+            "tsne.png": f"{name}: t-SNE of training clips",
+        }
+        panels.append(Panel(name, len(paths) <= 2, pictures=_pictures(path.parent, captions)))
     heads = ["clustering", "clusters", "clips", "inertia", "silhouette", "Davies-Bouldin", "Calinski-Harabasz"]
-    return join([table([*heads, "smallest", "largest"], rows), *parts])
+    return Section(PageTable([*heads, "smallest", "largest"], rows), panels=panels)
 
 
-# How it ran
+# Clips of the corpus
+
+
+def read_availability(folder: Path) -> dict[str, dict[str, Any]]:
+    """What `availability` counted for each split, training clips first."""
+    counts = read_json(folder / "availability.json")
+    return {split: counts[split] for split in ("train", "eval")}
+
+
+def _available(n_ok: int, n_listed: int) -> list[Cell]:
+    """Number of available clips, with a bar, and their percentage; a dash if no clip is listed."""
+    share = n_ok / n_listed if n_listed else None
+    return [number(n_ok, bar=share), number(None if share is None else 100 * share, ".1f")]
+
+
+def clips_section(folder: Path) -> Section:
+    """How many clips of the corpus are available, why the others are not, and the same for each class.
+
+    Args:
+        folder: Folder that `availability` wrote to.
+    """
+    splits = read_availability(folder)
+    heads = ["split", "listed", "there", "per cent", "unavailable", "failed", "clip list"]
+    rows: list[list[Cell | str]] = [
+        [
+            split,
+            number(counts["n_listed"]),
+            *_available(counts["n_ok"], counts["n_listed"]),
+            number(counts["n_unavailable"]),
+            number(counts["n_failed"]),
+            Cell(counts["clip_list_sha256"][:16], code=True),
+        ]
+        for split, counts in splits.items()
+    ]
+    reasons = _reasons_panel(splits)
+    note = "'unavailable' is final, 'failed' may pass; ssondo retry requests the clips of a reason again."
+    return Section(
+        PageTable(heads, rows),
+        notes=[note] if reasons else [],
+        pictures=[("What is missing, and of which classes", folder / "availability.png")],
+        panels=[*reasons, *_class_panels(folder, splits)],
+    )
+
+
+def _reasons_panel(splits: Mapping[str, Mapping[str, Any]]) -> list[Panel]:
+    rows: list[list[Cell | str]] = []
+    for split, counts in splits.items():
+        reasons = [(n, status, reason) for status, by in counts["reasons"].items() for reason, n in by.items()]
+        for n, status, reason in sorted(reasons, key=lambda item: (-item[0], item[2])):
+            share = n / counts["n_listed"]
+            rows.append([reason, split, status.lower(), number(n), number(100 * share, ".2f", share)])
+    heads = ["reason", "split", "status", "clips", "% of the split"]
+    table = PageTable(heads, rows, n_labels=3, search="Filter: reason, split, ...", tall=True)
+    return [Panel("Reasons", len(rows) <= _FEW_ROWS, table)] if rows else []
+
+
+def _class_panels(folder: Path, splits: Mapping[str, Any]) -> list[Panel]:
+    """The classes of each split, the class with the lowest share of available clips first."""
+    classes = _read_csv(folder / "availability.csv")
+    classes["name"] = classes["display_name"].fillna(classes["mid"])
+    panels = []
+    for split in splits:
+        counts = classes[classes[f"{split}_listed"] > 0]
+        share = counts[f"{split}_there"] / counts[f"{split}_listed"]
+        counts = counts.assign(share=share).sort_values(["share", "mid"])
+        columns = [counts[f"{split}_{what}"].tolist() for what in ("listed", "there", "unavailable", "failed")]
+        rows = [
+            [name, number(listed), *_available(there, listed), number(unavailable), number(failed)]
+            for name, listed, there, unavailable, failed in zip(counts["name"], *columns, strict=True)
+        ]
+        if rows:
+            heads = ["class", "listed", "there", "per cent", "unavailable", "failed"]
+            table = PageTable(heads, rows, search="Filter: class", tall=True)
+            title = f"Classes of the {split} clips, the one that lost most first: {len(rows)}"
+            panels.append(Panel(title, len(rows) <= _FEW_ROWS, table))
+    return panels
+
+
+# Run times
 
 
 @dataclass(frozen=True)
@@ -127,10 +189,10 @@ class Job:
     """The run time of one job.
 
     Attributes:
-        rule: name.
-        wildcards: what the job was for, as in its path.
-        seconds: of the wall clock.
-        max_rss_mb: most memory in MB; None where Snakemake could not measure it.
+        rule: Name of the rule.
+        wildcards: Wildcards of the job, as in the path of its benchmark file.
+        seconds: Wall-clock time.
+        max_rss_mb: Peak memory in MB; None if Snakemake could not measure it.
     """
 
     rule: str
@@ -140,103 +202,46 @@ class Job:
 
 
 def read_benchmarks(folder: Path) -> list[Job]:
-    """Run times from Snakemake's benchmark files, `{rule}/{wildcards}.tsv`; what is not there is left out."""
+    """Run times from Snakemake's benchmark files, `{rule}/{wildcards}.tsv`; incomplete files are left out."""
+
+    def numbers(lines: Sequence[Mapping[str, str]], column: str) -> list[float]:
+        return [float(line[column]) for line in lines if line.get(column) not in (None, "", "-", "NA")]
+
     jobs = []
     for path in sorted(folder.rglob("*.tsv")):
-        lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")), delimiter="\t"))
-        seconds = [s for line in lines if (s := value_of(line.get("s"))) is not None]
-        if not seconds:
-            continue
-        memory = [m for line in lines if (m := value_of(line.get("max_rss"))) is not None]
-        rule, *rest = path.relative_to(folder).with_suffix("").parts
-        jobs.append(Job(rule, "/".join(rest), sum(seconds), max(memory, default=None)))
+        lines = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
+        seconds = numbers(lines, "s")
+        if seconds:
+            rule, *wildcards = path.relative_to(folder).with_suffix("").parts
+            memory = max(numbers(lines, "max_rss"), default=None)
+            jobs.append(Job(rule, "/".join(wildcards), sum(seconds), memory))
     return jobs
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: "42 s", "3 min 20 s", "5 h 12 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"
-
-
-def _time(seconds: float, longest: float) -> Datum:
-    return Datum(duration(seconds), seconds, seconds / (longest or 1.0))
-
-
-def run_times_part(jobs: Sequence[Job]) -> Html:
-    """What every rule and every job took."""
-    rules: dict[str, list[Job]] = {}
+def times_section(jobs: Sequence[Job]) -> Section:
+    """Run time and memory of each rule and of each job."""
+    by_rule: dict[str, list[Job]] = {}
     for job in jobs:
-        rules.setdefault(job.rule, []).append(job)
-    totals = {rule: sum(job.seconds for job in of) for rule, of in rules.items()}
-    longest = max(totals.values())
-    rows: list[Line] = []
+        by_rule.setdefault(job.rule, []).append(job)
+    totals = {rule: sum(job.seconds for job in mine) for rule, mine in by_rule.items()}
+    rows: list[list[Cell | str]] = []
     for rule, total in sorted(totals.items(), key=lambda item: -item[1]):
-        memory = [job.max_rss_mb for job in rules[rule] if job.max_rss_mb is not None]
-        slowest = max(rules[rule], key=lambda job: job.seconds)
+        memory = [job.max_rss_mb for job in by_rule[rule] if job.max_rss_mb is not None]
         rows.append(
             [
                 rule,
-                number(len(rules[rule])),
-                _time(total, longest),
-                Datum(duration(slowest.seconds), slowest.seconds),
+                number(len(by_rule[rule])),
+                duration_cell(total, max(totals.values())),
+                duration_cell(max(job.seconds for job in by_rule[rule])),
                 number(max(memory, default=None)),
             ]
         )
-    top = max(job.seconds for job in jobs)
-    each = table(
-        ["rule", "for", "time", "MB"],
-        [
-            [
-                job.rule,
-                job.wildcards,
-                Datum(duration(job.seconds), job.seconds, job.seconds / top),
-                number(job.max_rss_mb),
-            ]
-            for job in sorted(jobs, key=lambda job: -job.seconds)
-        ],
-        labels=2,
-        search="Filter: rule, model, ...",
-        tall=True,
-    )
-    summary = table(["rule", "jobs", "time of all", "longest job", "most MB"], rows)
-    return join([summary, folded(f"All {len(jobs)} jobs", each)])
-
-
-def graph_part(sources: Mapping[str, Sequence[str]], jobs: Sequence[Job]) -> Html:
-    """The graph of the rules, with what they took."""
-    edges = [(source, rule) for rule, found in sources.items() for source in found]
-    nodes = list(dict.fromkeys(rule for edge in edges for rule in edge))
-    counts, times = Counter(job.rule for job in jobs), Counter[str]()
-    for job in jobs:
-        times[job.rule] += job.seconds  # type: ignore[assignment]
-    said = {
-        rule: f"{n} job{'s' if n > 1 else ''}, {duration(times[rule])}" for rule, n in counts.items() if rule in nodes
-    }
-    try:
-        drawing = graph(nodes, without_shortcuts(edges), said)
-    except ValueError:
-        return paragraphs(["The rules depend on each other in a circle, which has no drawing in layers."])
-    note = "An arrow is left out where a longer way leads to the same rule."
-    return join([f'<div class="scroll">{drawing}</div>', paragraphs([note])])
-
-
-def made_with_part(cells: Cells) -> Html:
-    """Versions of code and packages behind the scores, each with the number of scores."""
-    sources = [source for cell in cells.values() for source in cell.sources]
-    found = Counter((name, str(value)) for source in sources for name, value in source.get("environment", {}).items())
-    found.update(
-        (f"{name} ({verb})", str(environment[name]))
-        for source in sources
-        for verb, environment in source.get("environment_of", {}).items()
-        for name in ("gpu", "processor", "torch")
-        if name in environment
-    )
-    found.update(("code of the probe", str(source.get("code", "–"))) for source in sources)
-    rows: list[Line] = [[name, value, number(count)] for (name, value), count in sorted(found.items())]
-    return table(["what", "version", "scores"], rows, labels=2)
+    longest = max(job.seconds for job in jobs)
+    all_jobs: list[list[Cell | str]] = [
+        [job.rule, job.wildcards, duration_cell(job.seconds, longest), number(job.max_rss_mb)]
+        for job in sorted(jobs, key=lambda job: -job.seconds)
+    ]
+    heads = ["rule", "for", "time", "MB"]
+    table = PageTable(heads, all_jobs, n_labels=2, search="Filter: rule, model, ...", tall=True)
+    summary = PageTable(["rule", "jobs", "time of all", "longest job", "most MB"], rows)
+    return Section(summary, panels=[Panel(f"All {len(jobs)} jobs", False, table)])

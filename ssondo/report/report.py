@@ -1,141 +1,155 @@
-"""The results of a run on one page that opens anywhere, with no network: tables, curves, run times, origins."""
+"""The results of a run on one page that opens without a network: tables, curves, run times, origins."""
 
-import json
 import logging
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ssondo.errors import SsondoError
-from ssondo.report.page import (
-    Html,
-    Section,
-    folded,
-    join,
-    page,
-    paragraphs,
-)
-from ssondo.report.page_clips import clips_part, read_availability
+from ssondo.report.page import duration, render
 from ssondo.report.page_run import (
     Job,
-    clusters_part,
-    duration,
-    graph_part,
-    made_with_part,
+    clips_section,
+    clusters_section,
+    read_availability,
     read_benchmarks,
-    run_times_part,
-    training_part,
+    times_section,
+    training_section,
 )
-from ssondo.report.page_scores import fig2_part, origin_box, read_table, scores_part, table1_part, table2_part, value_of
-from ssondo.report.scores import Cells, read_scores, remarks
-from ssondo.storage.atomic_files import write_text
+from ssondo.report.page_scores import origin, scores_section, table1_section, table2_section, versions_section
+from ssondo.report.rule_graph import Drawing, draw_rules
+from ssondo.report.score_table import Table
+from ssondo.report.scores import ScoreFile, TaskScores, comparability_notes, pool_scores, read_score_files
+from ssondo.report.table1 import build_table1
+from ssondo.report.table2 import build_table2
+from ssondo.storage.atomic_files import read_json, write_text
 
 log = logging.getLogger(__name__)
 
 
-def _headline(lines: Sequence[dict[str, str]]) -> str:
-    """The result in a sentence; empty where no student has a share of its teacher."""
-    shares = [(share, line) for line in lines if (share := value_of(line["share_of_teacher"])) is not None]
-    if not shares:
+def _scores_of_table(score_files: list[ScoreFile], table: dict[str, Any]) -> TaskScores:
+    """The scores that a table of the configuration is made from."""
+
+    def belongs(file: ScoreFile) -> bool:
+        model = file.model
+        if model.row_kind == "teacher":
+            return True
+        if model.row_kind != "distilled":
+            return model.seed in table["seeds"] and model.row_kind in table.get("baselines", [])
+        return (
+            model.seed in table["seeds"]
+            and model.n_clusters == table["n_clusters"]
+            and model.loss in table.get("losses", [table.get("loss")])
+            and model.teacher in table.get("teachers", [table.get("teacher")])
+            and model.student in table.get("students", [table.get("student")])
+        )
+
+    return pool_scores(filter(belongs, score_files))
+
+
+def _headline(table: Table) -> str:
+    """The best result in one sentence; empty if no student has a share of its teacher."""
+    rows = [row for row in table.rows if row.cells[-1].mean is not None]
+    if not rows:
         return ""
-    share, line = max(shares, key=lambda pair: pair[0])
-    teacher = next((t for t in lines if t["row_kind"] == "teacher" and t["teacher"] == line["teacher"]), None)
-    small, large = value_of(line["parameters"]), value_of(teacher["parameters"]) if teacher else None
+    best = max(rows, key=lambda row: row.cells[-1].mean or 0.0)
+    small = best.ids["parameters"]
+    large = next((row.ids["parameters"] for row in table.rows if row.labels[:2] == [best.ids["teacher"], "teacher"]), 0)
     size = f" with {small / 1e6:.2f} of its {large / 1e6:.2f} million parameters" if small and large else ""
-    text = f"{line['student']} reaches {share:.1f} % of the average of {line['teacher']}{size}"
-    others = [
-        f"{other['row_kind']} {average:.1f}"
-        for other in lines
-        if other["student"] == line["student"]
-        and other["row_kind"] != "distilled"
-        and (average := value_of(other["average"])) is not None
+    text = f"{best.labels[0]} reaches {best.cells[-1].mean:.1f} % of the average of {best.ids['teacher']}{size}"
+    baselines = [
+        f"{row.labels[1]} {row.cells[-2].mean:.1f}"
+        for row in table.rows
+        if row.group == best.group and row.ids["row_kind"] != "distilled" and row.cells[-2].mean is not None
     ]
-    average = value_of(line["average"])
-    beside = f" (average {average:.1f}; {', '.join(others)})" if average is not None and others else ""
-    return f"{text}{beside}."
+    average = best.cells[-2].mean
+    return text + (f" (average {average:.1f}; {', '.join(baselines)})." if average is not None and baselines else ".")
 
 
-def _tiles(values: Iterable[tuple[str, str]]) -> Html:
-    tiles = "".join(f'<div class="tile"><b>{escape(v)}</b><span>{escape(k)}</span></div>' for k, v in values)
-    return Html(f'<div class="tiles">{tiles}</div>')
-
-
-def _lead(lines: Sequence[dict[str, str]], cells: Cells, jobs: Sequence[Job], availability: Path | None) -> Html:
-    tiles = [
-        ("models", f"{len({setting for setting, _ in cells})}"),
-        ("downstream tasks", f"{len({task for _, task in cells})}"),
-        ("probe runs", f"{sum(len(cell.runs) for cell in cells.values()):,}"),
-    ]
+def _tiles(scores: TaskScores, jobs: list[Job], availability: Path | None) -> dict[str, str]:
+    tiles = {
+        "models": f"{len({model for model, _ in scores})}",
+        "downstream tasks": f"{len({task for _, task in scores})}",
+        "probe runs": f"{sum(len(score.runs) for score in scores.values()):,}",
+    }
     if availability is not None:
-        tiles.append(("training clips", f"{read_availability(availability)['train']['n_ok']:,}"))
+        tiles["training clips"] = f"{read_availability(availability)['train']['n_ok']:,}"
     if jobs:
-        tiles.append(("time of all jobs", duration(sum(job.seconds for job in jobs))))
-    headline = _headline(lines)
-    return join([f'<p class="headline">{escape(headline)}</p>' if headline else "", _tiles(tiles)])
+        tiles["time of all jobs"] = duration(sum(job.seconds for job in jobs))
+    return tiles
+
+
+def _drawing(rule_graph: Path | None, jobs: list[Job]) -> Drawing | None:
+    if rule_graph is None or not rule_graph.is_file():
+        return None
+    seconds: Counter[str] = Counter()
+    for job in jobs:
+        seconds[job.rule] += job.seconds  # type: ignore[assignment]
+    counts = Counter(job.rule for job in jobs)
+    notes = {rule: f"{n} job{'s' if n > 1 else ''}, {duration(seconds[rule])}" for rule, n in counts.items()}
+    return draw_rules(read_json(rule_graph), notes)
 
 
 def report(
     *,
     title: str,
-    table1: Path,
+    table1: dict[str, Any],
     scores: list[Path],
     benchmarks: Path,
     out: Path,
     clusters: list[Path] | None = None,
     histories: list[Path] | None = None,
     availability: Path | None = None,
-    rulegraph: dict[str, Any] | None = None,
-    table2: Path | None = None,
+    rule_graph: Path | None = None,
+    table2: dict[str, Any] | None = None,
     fig2: Path | None = None,
     config: dict[str, Any] | None = None,
 ) -> None:
     """Write all results on one page that opens without a network.
 
     Args:
-        title: heading of the page.
-        table1: CSV that table1 wrote.
-        scores: files that probe wrote; every number opens what its file says about it.
-        benchmarks: folder of Snakemake's run times, {rule}/{wildcards}.tsv; may be absent in part.
-        out: the page, HTML.
-        clusters: metrics that cluster wrote; tsne.png is taken from the same folder.
-        histories: CSV of every training.
-        availability: folder that availability wrote to.
-        rulegraph: as JSON: each rule and the rules whose files it reads.
-        table2: CSV that table2 wrote.
-        fig2: CSV that fig2 wrote.
-        config: as JSON: the settings of the run, shown as they are.
+        title: Heading of the page.
+        table1: Section `table1` of the configuration, as JSON.
+        scores: Paths of all score files that probe wrote; each number opens what its file says about it.
+        benchmarks: Folder of Snakemake's run times, {rule}/{wildcards}.tsv; missing files are left out.
+        out: Path of the page that is written, as HTML.
+        clusters: Paths of the metrics that cluster wrote; its pictures are taken from the same folder.
+        histories: Paths of the history of each training as CSV; its curves are taken from the same folder.
+        availability: Folder that availability wrote to.
+        rule_graph: Path of a JSON file with the sources of each rule, which Snakemake writes when a run starts;
+            without the file the page has no graph.
+        table2: Section `table2` of the configuration, as JSON.
+        fig2: Path of the figure that fig2 wrote, as SVG.
+        config: Settings of the run as JSON, which the page shows.
     """
-    lines = read_table(table1)
-    if not lines:
-        raise SsondoError(f"{table1}: no line in it; remove it, and snakemake makes it again")
-    cells = read_scores(scores)
+    score_files = read_score_files(scores)
+    pooled = pool_scores(score_files)
     jobs = read_benchmarks(benchmarks)
-    note = "Per cent, mean ± 95 % interval over runs; bold: the best of a student; a number opens its origin."
-    beside = "Small: the published number, in brackets ours less it; ≠: the two 95 % intervals do not overlap."
-    paper = [beside] if any(line[name] for line in lines for name in line if name.endswith("_published")) else []
-    notes = paragraphs([note, *paper, *remarks(cells.values())])
-    sections = [Section("table1", "Table 1", join([table1_part(lines, cells), notes]))]
+    scores1 = _scores_of_table(score_files, table1)
+    first = build_table1(scores1, table1["teachers"], table1["students"], table1["tasks"])
+    notes = ["Per cent, mean ± 95 % interval over runs; bold: the best of a student; a number opens its origin."]
+    if any(cell.published is not None for row in first.rows for cell in row.cells):
+        notes.append("Small: the published number, in brackets ours less it; ≠: the two 95 % intervals do not overlap.")
+    second = None
     if table2:
-        sections.append(Section("table2", "Table 2: losses", table2_part(table2)))
-    if fig2:
-        sections.append(Section("fig2", "Fig. 2: number of clusters", fig2_part(fig2)))
-    sections.append(Section("scores", "All scores", scores_part(cells)))
-    if histories:
-        sections.append(Section("training", "Training", training_part(histories)))
-    if clusters:
-        sections.append(Section("clusters", "Clusters", clusters_part(clusters)))
-    if availability is not None:
-        sections.append(Section("availability", "Clips", clips_part(availability)))
-    if rulegraph:
-        sections.append(Section("rules", "Rules", graph_part(rulegraph, jobs)))
-    if jobs:
-        sections.append(Section("times", "Run times", run_times_part(jobs)))
-    made = [made_with_part(cells)]
-    if config:
-        text = escape(json.dumps(config, indent=2))
-        made.append(folded("Settings of the run", Html(f'<div class="scroll"><pre><code>{text}</code></pre></div>')))
-    boxes = [origin_box(cell) for cell in cells.values()]
-    sections.append(Section("made", "Made with", join([*made, *boxes])))
-    write_text(out, page(title, _lead(lines, cells, jobs, availability), sections))
-    log.info("report: %d sections, %d scores -> %s (open it in a browser)", len(sections), len(scores), out)
+        scores2 = _scores_of_table(score_files, table2)
+        second = table2_section(build_table2(scores2, table2["losses"], table2["music"], table2["environment"]))
+    context = {
+        "title": title,
+        "headline": _headline(first),
+        "tiles": _tiles(pooled, jobs, availability),
+        "table1": table1_section(first, scores1),
+        "notes": [*notes, *comparability_notes(pooled.values())],
+        "table2": second,
+        "fig2": fig2,
+        "scores": scores_section(pooled),
+        "training": training_section(histories) if histories else None,
+        "clusters": clusters_section(clusters) if clusters else None,
+        "clips": clips_section(availability) if availability else None,
+        "rules": _drawing(rule_graph, jobs),
+        "times": times_section(jobs) if jobs else None,
+        "versions": versions_section(pooled),
+        "config": config,
+        "origins": [origin(score) for score in pooled.values()],
+    }
+    write_text(out, render(context))
+    log.info("report: %d scores -> %s (open it in a browser)", len(scores), out)

@@ -1,150 +1,203 @@
-"""A table of scores with the published numbers beside ours, and how it is written: Markdown, LaTeX, CSV."""
+"""The table of scores with the published numbers, and its forms: Markdown, LaTeX and CSV.
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+The page takes the same table; see `ssondo.report.page_scores`.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssondo.storage.atomic_files import atomic_write
+from ssondo.probe.model_id import ModelId
+from ssondo.report.scores import TaskScore
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import pandas as pd
 
 # Published intervals have one decimal: 0.0 stands for anything below 0.05.
 _PUBLISHED_ROUNDING = 0.05
 _DECIMALS = 6
 ABSENT = "–"
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published number in per cent, with its interval where it has one."""
-
-    mean: float
-    ci95: float | None = None
+# What a CSV can have of a cell, with the suffix of its column.
+_FIELDS = {
+    "mean": "",
+    "ci95": "_ci95",
+    "published": "_published",
+    "published_ci95": "_published_ci95",
+    "difference": "_difference",
+}
 
 
 @dataclass
-class Entry:
+class TableCell:
     """A number of a table, in per cent.
 
     Attributes:
-        mean: None where there is no score.
-        ci95: half width of its 95 % confidence interval, None where there is none.
-        published: what the paper has there.
-        unit: written behind the number.
-        absent: written where there is no number.
-        best: whether it is the best of its student.
+        mean: The number; None if there is no score.
+        ci95: Half width of its 95 % confidence interval, or None.
+        published: The number in the paper, or None.
+        published_ci95: Half width of the paper's interval, or None.
+        unit: Text written after the number.
+        absent: Text written if there is no number.
+        best: Whether it is the best score of its student, which is printed in bold.
     """
 
     mean: float | None = None
     ci95: float | None = None
-    published: Published | None = None
+    published: float | None = None
+    published_ci95: float | None = None
     unit: str = ""
     absent: str = ABSENT
     best: bool = False
 
     @property
     def difference(self) -> float | None:
-        """Ours less the published one, in percentage points."""
-        return None if self.mean is None or self.published is None else self.mean - self.published.mean
+        """The number minus the published one, in percentage points."""
+        return None if self.mean is None or self.published is None else self.mean - self.published
 
     @property
-    def apart(self) -> bool:
-        """Whether the two 95 % intervals do not overlap; false where one is not known."""
-        if self.difference is None or self.published is None or self.published.ci95 is None or self.ci95 is None:
+    def intervals_disjoint(self) -> bool:
+        """Whether the two 95 % intervals do not overlap; False if one of them is unknown."""
+        if self.difference is None or self.published_ci95 is None or self.ci95 is None:
             return False
-        return abs(self.difference) > self.ci95 + max(self.published.ci95, _PUBLISHED_ROUNDING)
+        return abs(self.difference) > self.ci95 + max(self.published_ci95, _PUBLISHED_ROUNDING)
+
+    @property
+    def text(self) -> str:
+        """The number with its interval and unit, e.g. "84.5 ± 0.1"."""
+        return self.absent if self.mean is None else _number_text(self.mean, self.ci95, self.unit)
+
+    def published_text(self, *, interval: bool = True) -> str:
+        """The published number and the difference to it, e.g. "84.7 ± 0.0 (-0.2)"; empty if there is none."""
+        if self.published is None:
+            return ""
+        text = _number_text(self.published, self.published_ci95 if interval else None, self.unit)
+        if self.difference is None:
+            return text
+        return f"{text} ({_rounded(self.difference, '+')}{' ≠' if self.intervals_disjoint else ''})"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers.
+
+    Attributes:
+        name: Name of the column in a CSV.
+        head: Heading of the column in Markdown, LaTeX and the page.
+        fields: Parts of a cell that a CSV has: mean, ci95, published, published_ci95, difference.
+    """
+
+    name: str
+    head: str
+    fields: tuple[str, ...] = tuple(_FIELDS)
 
 
 @dataclass
 class Row:
-    """A line of a table: labels, then numbers; a new `group` begins with a rule."""
+    """A row of a table.
+
+    Attributes:
+        labels: Texts of the first columns.
+        cells: One cell for each column of numbers.
+        ids: Columns that identify the row in a CSV.
+        group: Rows of one group stand together; a rule separates them from the next group.
+        model: The model whose scores the row has, if there is one.
+    """
 
     labels: list[str]
-    entries: list[Entry]
+    cells: list[TableCell]
+    ids: dict[str, Any]
     group: str = ""
+    model: ModelId | None = None
 
 
 @dataclass
 class Table:
-    """A table of scores in per cent, to be written in several forms."""
+    """A table of scores in per cent."""
 
     title: str
     label_heads: list[str]
-    heads: list[str]
+    columns: list[Column]
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
 
 
-def _rounded(value: float, form: str = "") -> str:
-    """One decimal, and no minus before a zero.
+def _rounded(value: float, sign: str = "") -> str:
+    """The value with one decimal and without a minus sign before zero.
 
-    Of six decimals, as in the CSV: else 84.65, which is 84.64999… as a mean of runs, would be 84.6 here and 84.7 on a
-    page that is made from the CSV.
+    The value is rounded to the precision of the CSV first. Otherwise 84.65, which is 84.64999… as a mean
+    of runs, would become 84.6 here and 84.7 in a text that is made from the CSV.
     """
-    return f"{round(round(value, _DECIMALS), 1) + 0.0:{form}.1f}"
+    return f"{round(round(value, _DECIMALS), 1) + 0.0:{sign}.1f}"
 
 
-def _number(mean: float, ci95: float | None, unit: str = "") -> str:
+def _number_text(mean: float, ci95: float | None, unit: str = "") -> str:
     return _rounded(mean) + (f" ± {_rounded(ci95)}" if ci95 is not None else "") + unit
 
 
-def entry_text(entry: Entry) -> str:
-    """The number with its interval and unit, e.g. "84.5 ± 0.1"."""
-    return entry.absent if entry.mean is None else _number(entry.mean, entry.ci95, entry.unit)
+def per_cent(value: float | None) -> float | None:
+    """A fraction in per cent; None stays None."""
+    return None if value is None else 100 * value
 
 
-def published_text(entry: Entry, *, interval: bool = True) -> str:
-    """The published number with our difference to it, e.g. "84.7 ± 0.0 (-0.2)"; empty if there is none."""
-    if entry.published is None:
-        return ""
-    text = _number(entry.published.mean, entry.published.ci95 if interval else None, entry.unit)
-    if entry.difference is None:
-        return text
-    return f"{text} ({_rounded(entry.difference, '+')}{' ≠' if entry.apart else ''})"
+def score_cell(score: TaskScore | None) -> TableCell:
+    """The cell of a score, or an empty one."""
+    return TableCell(100 * score.mean, per_cent(score.ci95)) if score else TableCell()
+
+
+def average_of(means: Sequence[float | None]) -> float | None:
+    """The mean of the values; None if one of them is None or there are none."""
+    present = [mean for mean in means if mean is not None]
+    return sum(present) / len(present) if means and len(present) == len(means) else None
+
+
+def mark_best(rows: Sequence[Row]) -> None:
+    """Mark the best number of each column; a column with a single number has no best one."""
+    for cells in zip(*(row.cells for row in rows), strict=True):
+        present = [cell for cell in cells if cell.mean is not None]
+        if len(present) > 1:
+            best = max(cell.mean for cell in present if cell.mean is not None)
+            for cell in present:
+                cell.best = cell.mean == best
 
 
 def _legend(table: Table) -> list[str]:
-    """Notes that explain the signs which the table really has."""
-    entries = [entry for row in table.rows for entry in row.entries]
+    """Notes that explain those signs that occur in the table."""
+    cells = [cell for row in table.rows for cell in row.cells]
     legend = []
-    if any(entry.ci95 is not None for entry in entries):
+    if any(cell.ci95 is not None for cell in cells):
         legend.append("Per cent, mean ± 95 % confidence interval over runs (1.96 standard deviations / √runs).")
-    if any(entry.published for entry in entries):
+    if any(cell.published is not None for cell in cells):
         legend.append("Lines 'published': the paper's number, in brackets ours less the paper's.")
-    if any(entry.apart for entry in entries):
+    if any(cell.intervals_disjoint for cell in cells):
         legend.append("≠: the two intervals do not overlap.")
-    if any(entry.mean is None and entry.absent for entry in entries):
+    if any(cell.mean is None and cell.absent for cell in cells):
         legend.append(f"{ABSENT}: no score.")
     return legend
 
 
+def _published_lines(row: Row, first: str) -> Iterator[list[str]]:
+    """The line of published numbers below a row, if the paper has any of them."""
+    if any(cell.published is not None for cell in row.cells):
+        yield [first, *[""] * (len(row.labels) - 1), *(cell.published_text() for cell in row.cells)]
+
+
 def markdown_table(table: Table) -> str:
-    """The table in Markdown, columns aligned so that it reads in a terminal too."""
-    lines = [[*table.label_heads, *table.heads]]
+    """The table in Markdown, with aligned columns so that it can be read in a terminal."""
+    lines = [[*table.label_heads, *(column.head for column in table.columns)]]
     for row in table.rows:
-        texts = [entry_text(entry) for entry in row.entries]
-        bold = [f"**{text}**" if entry.best else text for text, entry in zip(texts, row.entries, strict=True)]
-        lines.append([*row.labels, *bold])
-        if any(entry.published for entry in row.entries):
-            blank = [""] * (len(row.labels) - 1)
-            lines.append(["· published", *blank, *(published_text(entry) for entry in row.entries)])
+        lines.append([*row.labels, *(f"**{cell.text}**" if cell.best else cell.text for cell in row.cells)])
+        lines += _published_lines(row, "· published")
     lines = [[text.replace("|", "\\|") for text in line] for line in lines]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     n_labels = len(table.label_heads)
-
-    def written(line: Sequence[str]) -> str:
-        cells = [
-            text.ljust(width) if column < n_labels else text.rjust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        return f"| {' | '.join(cells)} |"
-
     rule = [f":{'-' * (width - 1)}" if i < n_labels else f"{'-' * (width - 1)}:" for i, width in enumerate(widths)]
-    body = [written(lines[0]), f"| {' | '.join(rule)} |", *map(written, lines[1:])]
+    body = []
+    for line in [lines[0], rule, *lines[1:]]:
+        texts = [
+            text.ljust(width) if i < n_labels else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        body.append(f"| {' | '.join(texts)} |")
     notes = [f"- {note}" for note in [*_legend(table), *table.notes]]
     return "\n".join([f"# {table.title}", "", *body, "", *notes]) + "\n"
 
@@ -171,78 +224,60 @@ _LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """`text` so that LaTeX prints it as it is."""
+    """Escape `text` so that LaTeX prints it unchanged."""
     return "".join(_LATEX.get(character, character) for character in text)
 
 
 def latex_table(table: Table) -> str:
-    """The table in LaTeX with booktabs' rules, no wider than the text; notes stand below it in small print."""
-    n_labels = len(table.label_heads)
+    """The table in LaTeX with the rules of booktabs, at most as wide as the text, with its notes in small print."""
+    heads = [*table.label_heads, *(column.head for column in table.columns)]
     lines = [
         "% \\usepackage{booktabs,graphicx}",
         "\\begin{table}",
         "\\centering",
         f"\\caption{{{escape_latex(table.title)}}}",
         "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{"
-        f"\\begin{{tabular}}{{{'l' * n_labels}{'r' * len(table.heads)}}}",
+        f"\\begin{{tabular}}{{{'l' * len(table.label_heads)}{'r' * len(table.columns)}}}",
         "\\toprule",
-        " & ".join(map(escape_latex, [*table.label_heads, *table.heads])) + " \\\\",
+        " & ".join(map(escape_latex, heads)) + " \\\\",
     ]
     group = None
     for row in table.rows:
         if row.group != group:
             lines.append("\\midrule")
             group = row.group
-        texts = [escape_latex(entry_text(entry)) for entry in row.entries]
-        bold = [f"\\textbf{{{text}}}" if entry.best else text for text, entry in zip(texts, row.entries, strict=True)]
+        texts = [(escape_latex(cell.text), cell.best) for cell in row.cells]
+        bold = [f"\\textbf{{{text}}}" if best else text for text, best in texts]
         lines.append(" & ".join([*map(escape_latex, row.labels), *bold]) + " \\\\")
-        if any(entry.published for entry in row.entries):
-            texts = ["published", *[""] * (n_labels - 1), *(published_text(entry) for entry in row.entries)]
-            small = [f"{{\\scriptsize {escape_latex(text)}}}" if text else "" for text in texts]
+        for line in _published_lines(row, "published"):
+            small = [f"{{\\scriptsize {escape_latex(text)}}}" if text else "" for text in line]
             lines.append(" & ".join(small) + " \\\\")
     notes = [f"{{\\footnotesize {escape_latex(note)}\\par}}" for note in [*_legend(table), *table.notes]]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}}", "", *notes, "\\end{table}"]) + "\n"
 
 
-def csv_text(lines: Iterable[Sequence[Any]]) -> str:
-    """Lines as CSV; None is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for line in lines:
-        writer.writerow([round(value, _DECIMALS) if isinstance(value, float) else value for value in line])
-    return text.getvalue()
+def csv_frame(lines: Sequence[dict[str, Any]]) -> "pd.DataFrame":
+    """Lines of a CSV, with floating-point numbers rounded to six decimals."""
+    import pandas as pd
+
+    rounded = [
+        {name: round(value, _DECIMALS) if isinstance(value, float) else value for name, value in line.items()}
+        for line in lines
+    ]
+    # Without dtype=object, integers in a column with gaps would become floating-point numbers.
+    return pd.DataFrame(rounded, dtype=object)
 
 
-def save_figure(figure: "Figure", path: Path, kind: str) -> None:
-    """Write a picture whose bytes depend on the picture alone."""
-    from matplotlib import rc_context
-
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with atomic_write(path) as temporary, rc_context({"svg.hashsalt": "ssondo", "svg.fonttype": "path"}):
-        figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
-
-
-def average_of(means: Sequence[float | None]) -> float | None:
-    """Their mean; None if one of them is, or there are none."""
-    known = [mean for mean in means if mean is not None]
-    return sum(known) / len(known) if means and len(known) == len(means) else None
-
-
-def per_cent(value: float | None) -> float | None:
-    """A share in per cent; None stays."""
-    return None if value is None else 100 * value
-
-
-def mark_best(entries: Sequence[Entry]) -> None:
-    """Mark the best of several numbers; a number alone is not the best of anything."""
-    scored = [entry for entry in entries if entry.mean is not None]
-    if len(scored) > 1:
-        best = max(entry.mean for entry in scored if entry.mean is not None)
-        for entry in scored:
-            entry.best = entry.mean == best
-
-
-def mark_best_of_columns(rows: list[Row]) -> None:
-    """Mark the best number of each column."""
-    for column in zip(*(row.entries for row in rows), strict=True):
-        mark_best(column)
+def table_frame(table: Table) -> "pd.DataFrame":
+    """The table for a CSV: columns that identify the row, then the fields of each column of numbers."""
+    return csv_frame(
+        [
+            row.ids
+            | {
+                f"{column.name}{_FIELDS[name]}": getattr(cell, name)
+                for column, cell in zip(table.columns, row.cells, strict=True)
+                for name in column.fields
+            }
+            for row in table.rows
+        ]
+    )

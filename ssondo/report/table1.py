@@ -1,27 +1,26 @@
-"""Table 1: students beside their teachers and baselines on every task."""
+"""Table 1: students next to their teachers and baselines on every task."""
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssondo.errors import SsondoError
+from ssondo.probe.model_id import ModelId
 from ssondo.report.score_table import (
     ABSENT,
-    Entry,
-    Published,
+    Column,
     Row,
     Table,
+    TableCell,
     average_of,
-    csv_text,
-    entry_text,
     latex_table,
-    mark_best_of_columns,
+    mark_best,
     markdown_table,
-    per_cent,
-    save_figure,
+    score_cell,
+    table_frame,
 )
-from ssondo.report.scores import Cell, Cells, Setting, published, read_scores, remarks
-from ssondo.storage.atomic_files import write_text
+from ssondo.report.scores import TaskScore, TaskScores, comparability_notes, published, read_scores
+from ssondo.storage.atomic_files import save_figure, write_csv, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,180 +28,149 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def _parameters_text(n: Any) -> str:
-    return f"{n / 1e6:.2f}M" if isinstance(n, int | float) and n else ABSENT
-
-
-def _choose(cells: Cells, row_kind: str, teacher: str, student: str) -> Setting:
-    """The one setting of a row of Table 1, whether it has scores or not.
+def _model_of_row(scores: TaskScores, row_kind: str, teacher: str, student: str) -> ModelId:
+    """The only model of a row of Table 1, whether it has scores or not.
 
     Raises:
-        SsondoError: if scores of several losses or numbers of clusters would share the row.
+        SsondoError: If scores of several losses or numbers of clusters would share the row.
     """
-    found = {
-        setting
-        for setting, _ in cells
-        if (setting.row_kind, setting.teacher, setting.student) == (row_kind, teacher, student)
-    }
-    if len(found) > 1:
-        names = " and ".join(sorted(setting.name for setting in found))
+    models = {m for m, _ in scores if (m.row_kind, m.teacher, m.student) == (row_kind, teacher, student)}
+    if len(models) > 1:
+        names = " and ".join(sorted(model.name for model in models))
         raise SsondoError(f"table1 has one row for {student} from {teacher} and got {names}; give the scores of one")
-    return found.pop() if found else Setting(row_kind, teacher, student)
+    return models.pop() if models else ModelId(row_kind, teacher, student, seed=None)
 
 
-def _table1_settings(cells: Cells, teachers: list[str], students: list[str]) -> list[Setting]:
-    """Rows of Table 1: the teachers, then student by student; baselines only where they have scores."""
-    settings = [_choose(cells, "teacher", teacher, "") for teacher in teachers]
+def _models(scores: TaskScores, teachers: list[str], students: list[str]) -> list[ModelId]:
+    """The rows of Table 1: the teachers, then student by student; baselines only if they have scores."""
+    models = [_model_of_row(scores, "teacher", teacher, "") for teacher in teachers]
     for student in students:
         for row_kind in ("untrained", "supervised"):
-            setting = _choose(cells, row_kind, "", student)
-            if any(known == setting for known, _ in cells):
-                settings.append(setting)
-        settings += [_choose(cells, "distilled", teacher, student) for teacher in teachers]
-    return settings
+            model = _model_of_row(scores, row_kind, "", student)
+            if any(scored == model for scored, _ in scores):
+                models.append(model)
+        models += [_model_of_row(scores, "distilled", teacher, student) for teacher in teachers]
+    return models
 
 
-def _table1_row(setting: Setting, cells: Cells, tasks: list[str], paper: dict[str, str] | None) -> Row:
+def _row(model: ModelId, scores: TaskScores, tasks: list[str], paper: dict[str, str]) -> Row:
     """A row without its share of the teacher."""
-    entries = []
-    for task in tasks:
-        cell = cells.get((setting, task))
-        entry = Entry(100 * cell.mean, per_cent(cell.ci95)) if cell else Entry()
-        if paper and paper.get(task):
-            entry.published = Published(float(paper[task]), float(paper[f"{task}_ci95"]))
-        entries.append(entry)
-    average = Entry(average_of([entry.mean for entry in entries]))
-    if paper and {name for name in paper if f"{name}_ci95" in paper} == set(tasks):
-        average.published = Published(float(paper["average"]))
-    return Row([], [*entries, average], setting.student)
+    cells = [score_cell(scores.get((model, task))) for task in tasks]
+    average = TableCell(average_of([cell.mean for cell in cells]))
+    for task, cell in zip(tasks, cells, strict=True):
+        if paper.get(task):
+            cell.published, cell.published_ci95 = float(paper[task]), float(paper[f"{task}_ci95"])
+    if {name for name in paper if f"{name}_ci95" in paper} == set(tasks):
+        average.published = float(paper["average"])
+    present = [scores[model, task].common("parameters") for task in tasks if (model, task) in scores]
+    parameters = present[0] if present else None
+    size = f"{parameters / 1e6:.2f}M" if isinstance(parameters, int | float) and parameters else ABSENT
+    ids = {
+        "row_kind": model.row_kind,
+        "teacher": model.teacher,
+        "student": model.student,
+        "loss": model.loss,
+        "n_clusters": model.n_clusters if model.loss else None,
+        "parameters": parameters,
+    }
+    labels = [model.student or model.teacher, model.training, size]
+    return Row(labels, [*cells, average], ids, model.student, model)
 
 
-def _share(row: Row, teacher: Row | None) -> Entry:
-    """The average as a share of the teacher's average on the same tasks, in per cent."""
+def _share_of_teacher(row: Row, teacher: Row | None) -> TableCell:
+    """The average as a share of the teacher's average on the tasks that both have, in per cent."""
     if teacher is None:
-        return Entry(absent="")
+        return TableCell(absent="")
     pairs = [
-        (mine.mean, theirs.mean)
-        for mine, theirs in zip(row.entries[:-1], teacher.entries[:-1], strict=True)
-        if mine.mean is not None and theirs.mean is not None
+        (cell.mean, other.mean)
+        for cell, other in zip(row.cells[:-1], teacher.cells[:-1], strict=True)
+        if cell.mean is not None and other.mean is not None
     ]
-    total = sum(theirs for _, theirs in pairs)
-    return Entry(100 * sum(mine for mine, _ in pairs) / total if total else None, unit=" %")
+    total = sum(other for _, other in pairs)
+    return TableCell(100 * sum(mean for mean, _ in pairs) / total if total else None, unit=" %")
 
 
-def build_table1(
-    cells: Cells, teachers: list[str], students: list[str], tasks: list[str]
-) -> tuple[Table, list[Setting]]:
-    """Table 1 and the model of each of its rows.
+def build_table1(scores: TaskScores, teachers: list[str], students: list[str], tasks: list[str]) -> Table:
+    """Table 1.
 
     Args:
-        cells: scores.
-        teachers: rows, and what students are measured against.
-        students: rows.
-        tasks: columns.
+        scores: Scores by model and task.
+        teachers: Names of the teachers: their rows, and what students are compared with.
+        students: Names of the students: their rows.
+        tasks: Names of the tasks: the columns.
+
+    Raises:
+        SsondoError: If scores of several losses or numbers of clusters would share a row.
     """
     papers = {(paper["row_kind"], paper["teacher"], paper["student"]): paper for paper in published("table1")}
 
-    def paper_of(setting: Setting) -> dict[str, str] | None:
-        # The paper's students were distilled with the cosine loss; a row without scores has none yet.
-        of_paper = setting.loss in ("", "cosine")
-        return papers.get((setting.row_kind, setting.teacher, setting.student)) if of_paper else None
+    def paper_of(model: ModelId) -> dict[str, str]:
+        # The paper's students were distilled with the cosine loss; a row without scores has no loss.
+        if model.loss not in ("", "cosine"):
+            return {}
+        return papers.get((model.row_kind, model.teacher, model.student), {})
 
-    settings = _table1_settings(cells, teachers, students)
-    rows = []
-    for setting in settings:
-        row = _table1_row(setting, cells, tasks, paper_of(setting))
-        shown = [cell for (known, task), cell in cells.items() if known == setting and task in tasks]
-        parameters = next((cell.common("parameters") for cell in shown), None)
-        how = f"from {setting.teacher}" if setting.row_kind == "distilled" else setting.row_kind
-        row.labels = [setting.student or setting.teacher, how, _parameters_text(parameters)]
-        rows.append(row)
+    models = _models(scores, teachers, students)
+    rows = [_row(model, scores, tasks, paper_of(model)) for model in models]
     for student in students:
-        mark_best_of_columns([row for row, setting in zip(rows, settings, strict=True) if setting.student == student])
-    by_teacher = {setting.teacher: row for row, setting in zip(rows, settings, strict=True) if not setting.student}
+        mark_best([row for row in rows if row.group == student])
+    by_teacher = {model.teacher: row for model, row in zip(models, rows, strict=True) if not model.student}
     shares = []
-    for row, setting in zip(rows, settings, strict=True):
-        shares.append(_share(row, by_teacher.get(setting.teacher) if setting.row_kind == "distilled" else None))
-        paper = paper_of(setting)
-        if paper and paper["share_of_teacher"] and row.entries[-1].published:
-            shares[-1].published = Published(float(paper["share_of_teacher"]))
+    for model, row in zip(models, rows, strict=True):
+        share = _share_of_teacher(row, by_teacher.get(model.teacher) if model.row_kind == "distilled" else None)
+        paper_share = paper_of(model).get("share_of_teacher")
+        if paper_share and row.cells[-1].published is not None:
+            share.published = float(paper_share)
+        shares.append(share)
     for row, share in zip(rows, shares, strict=True):
-        row.entries.append(share)
-    wanted = [cell for (setting, task), cell in cells.items() if setting in settings and task in tasks]
+        row.cells.append(share)
+    columns = [
+        *(Column(task, task) for task in tasks),
+        Column("average", "average", ("mean", "published")),
+        Column("share_of_teacher", "of teacher", ("mean", "published")),
+    ]
+    shown = [score for (model, task), score in scores.items() if model in models and task in tasks]
     title = "Table 1: students and their teachers on downstream tasks"
-    table = Table(title, ["model", "trained", "parameters"], [*tasks, "average", "of teacher"], rows)
-    table.notes = _table1_notes(wanted)
-    return table, settings
+    return Table(title, ["model", "trained", "parameters"], columns, rows, _notes(shown))
 
 
-def _table1_notes(cells: list[Cell]) -> list[str]:
+def _notes(scores: list[TaskScore]) -> list[str]:
     notes = ["'of teacher': the student's average over its teacher's, on the tasks that both have."]
-    distilled = [cell for cell in cells if cell.setting.row_kind == "distilled"]
-    how = sorted({(cell.setting.loss, cell.setting.n_clusters or 0) for cell in distilled})
-    if how:
-        words = [f"{loss} loss, {f'{k} clusters' if k else 'clips drawn at random'}" for loss, k in how]
-        notes.append(f"Distilled with: {'; '.join(words)}.")
-    runs = sorted({(len(cell.sources), len(cell.runs) // len(cell.sources)) for cell in cells})
-    words = [f"{n_trained} x {n_probed}" for n_trained, n_probed in runs]
-    if words:
-        notes.append(f"Runs of a number (trainings x probe seeds, pooled): {', '.join(words)}.")
-    best = "Bold: the best of a student. " if any(cell.setting.student for cell in cells) else ""
-    metrics = sorted({f"{cell.task} {cell.metric}" for cell in cells})
-    return [*notes, f"{best}Metrics: {', '.join(metrics)}.", *remarks(cells)]
+    trainings = sorted({(s.model.loss, s.model.n_clusters) for s in scores if s.model.row_kind == "distilled"})
+    if trainings:
+        texts = [f"{loss} loss, {f'{k} clusters' if k else 'clips drawn at random'}" for loss, k in trainings]
+        notes.append(f"Distilled with: {'; '.join(texts)}.")
+    runs = sorted({(len(score.files), len(score.runs) // len(score.files)) for score in scores})
+    if runs:
+        texts = [f"{n_trainings} x {n_seeds}" for n_trainings, n_seeds in runs]
+        notes.append(f"Runs of a number (trainings x probe seeds, pooled): {', '.join(texts)}.")
+    best = "Bold: the best of a student. " if any(score.model.student for score in scores) else ""
+    metrics = sorted({f"{score.task} {score.metric}" for score in scores})
+    return [*notes, f"{best}Metrics: {', '.join(metrics)}.", *comparability_notes(scores)]
 
 
-def _table1_csv(table: Table, settings: list[Setting], cells: Cells, tasks: list[str]) -> str:
-    """Table 1 as CSV, in per cent; the columns of the published table, then ours beside them."""
-    head = ["row_kind", "teacher", "student", "loss", "n_clusters", "parameters"]
-    for task in tasks:
-        head += [task, f"{task}_ci95", f"{task}_published", f"{task}_published_ci95", f"{task}_difference"]
-    head += ["average", "average_published", "share_of_teacher", "share_of_teacher_published"]
-    lines: list[list[Any]] = [head]
-    for row, setting in zip(table.rows, settings, strict=True):
-        shown = [cells[setting, task] for task in tasks if (setting, task) in cells]
-        parameters = shown[0].common("parameters") if shown else None
-        line: list[Any] = [setting.row_kind, setting.teacher, setting.student, setting.loss, setting.n_clusters]
-        line.append(parameters)
-        *entries, average, share = row.entries
-        for entry in entries:
-            paper = entry.published
-            line += [entry.mean, entry.ci95, paper and paper.mean, paper and paper.ci95, entry.difference]
-        for entry in (average, share):
-            line += [entry.mean, entry.published and entry.published.mean]
-        lines.append(line)
-    return csv_text(lines)
-
-
-def _table1_figure(table: Table) -> "Figure":
-    """The table as a picture: colour says how near a score is to the best of its column."""
+def _plot_table(table: Table) -> "Figure":
+    """The table as a figure; the colour of a cell shows how close the score is to the best of its column."""
     import numpy as np
     from matplotlib.figure import Figure
 
-    heads = table.heads[:-1]
-    values = np.array([[np.nan if e.mean is None else e.mean for e in row.entries[:-1]] for row in table.rows])
+    heads = [column.head for column in table.columns[:-1]]
+    values = np.array([[np.nan if c.mean is None else c.mean for c in row.cells[:-1]] for row in table.rows])
     figure = Figure(figsize=(2.6 + 1.15 * len(heads), 0.9 + 0.42 * len(table.rows)), layout="constrained")
     axes = figure.subplots()
-    tops = np.nanmax(np.where(np.isnan(values), -np.inf, values), axis=0)
+    best = np.nanmax(np.where(np.isnan(values), -np.inf, values), axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = np.where(tops > 0, values / tops, np.nan)
+        shares = np.where(best > 0, values / best, np.nan)
     axes.imshow(shares, aspect="auto", cmap="Blues", vmin=0.4, vmax=1.7)
     for y, row in enumerate(table.rows):
-        for x, entry in enumerate(row.entries[:-1]):
-            axes.text(
-                x,
-                y,
-                entry_text(entry),
-                ha="center",
-                va="center",
-                fontsize=8.5,
-                fontweight="bold" if entry.best else "normal",
-            )
+        for x, cell in enumerate(row.cells[:-1]):
+            weight = "bold" if cell.best else "normal"
+            axes.text(x, y, cell.text, ha="center", va="center", fontsize=8.5, fontweight=weight)
     axes.set_xticks(range(len(heads)), heads, fontsize=9)
     axes.set_yticks(range(len(table.rows)), [f"{row.labels[0]}, {row.labels[1]}" for row in table.rows], fontsize=9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.spines[:].set_visible(False)
     for y in range(1, len(table.rows)):
         if table.rows[y].group != table.rows[y - 1].group:
             axes.axhline(y - 0.5, color="white", linewidth=4)
@@ -221,25 +189,24 @@ def table1(
     figure: Path,
     svg: Path,
 ) -> None:
-    """Write Table 1: each student beside its teachers and baselines on every task.
+    """Write Table 1: each student next to its teachers and baselines on every task.
 
     Args:
-        scores: files that probe wrote.
-        teachers: rows, and what students are measured against.
-        students: rows.
-        tasks: columns.
-        markdown: the table for reading, in per cent.
-        csv: the table for a spreadsheet, in per cent.
-        latex: the table for a paper, in per cent; needs booktabs and graphicx.
-        figure: the table as a PNG.
-        svg: the same as an SVG.
+        scores: Paths of the score files that probe wrote.
+        teachers: Names of the teachers, which are rows and what students are compared with.
+        students: Names of the students, which are rows.
+        tasks: Names of the tasks, which are columns.
+        markdown: Path of the table in Markdown that is written, in per cent.
+        csv: Path of the table as CSV that is written, in per cent.
+        latex: Path of the table in LaTeX that is written, in per cent; it needs booktabs and graphicx.
+        figure: Path of the table as PNG that is written.
+        svg: Path of the table as SVG that is written.
     """
-    cells = read_scores(scores)
-    table, settings = build_table1(cells, teachers, students, tasks)
+    table = build_table1(read_scores(scores), teachers, students, tasks)
     write_text(markdown, markdown_table(table))
-    write_text(csv, _table1_csv(table, settings, cells, tasks))
+    write_csv(csv, table_frame(table))
     write_text(latex, latex_table(table))
-    picture = _table1_figure(table)
-    save_figure(picture, figure, "png")
-    save_figure(picture, svg, "svg")
-    log.info("Table 1: %d models on %d tasks, %d scores -> %s", len(settings), len(tasks), len(scores), markdown)
+    drawing = _plot_table(table)
+    save_figure(figure, drawing, dpi=150)
+    save_figure(svg, drawing, dpi=150)
+    log.info("Table 1: %d models on %d tasks, %d scores -> %s", len(table.rows), len(tasks), len(scores), markdown)

@@ -1,70 +1,78 @@
-"""Table 2: distillation losses, averaged over music and over environment tasks."""
+"""Table 2: distillation losses, averaged over music tasks and over environment tasks."""
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ssondo.errors import SsondoError
+from ssondo.probe.model_id import ModelId
 from ssondo.report.score_table import (
-    Entry,
-    Published,
+    Column,
     Row,
     Table,
+    TableCell,
     average_of,
-    csv_text,
     latex_table,
-    mark_best_of_columns,
+    mark_best,
     markdown_table,
+    table_frame,
 )
-from ssondo.report.scores import ABLATED, Cell, Cells, Setting, published, read_scores, remarks
-from ssondo.storage.atomic_files import write_text
-
-if TYPE_CHECKING:
-    pass
+from ssondo.report.scores import ABLATED, TaskScore, TaskScores, comparability_notes, published, read_scores
+from ssondo.storage.atomic_files import write_csv, write_text
 
 log = logging.getLogger(__name__)
 
-# What the paper averages.
+# The tasks that the paper averages.
 _MUSIC, _ENVIRONMENT = {"openmic", "nsynth", "gtzan", "mtt"}, {"fsd50k", "esc50", "us8k"}
 
 
-def _one_setting(cells: Cells, loss: str) -> Setting | None:
-    found = {setting for setting, _ in cells if setting.row_kind == "distilled" and setting.loss == loss}
-    if len(found) > 1:
-        names = " and ".join(sorted(setting.name for setting in found))
+def _model_of_loss(scores: TaskScores, loss: str) -> ModelId | None:
+    models = {model for model, _ in scores if model.row_kind == "distilled" and model.loss == loss}
+    if len(models) > 1:
+        names = " and ".join(sorted(model.name for model in models))
         raise SsondoError(f"table2 has one row for the loss {loss} and got {names}; give the scores of one")
-    return found.pop() if found else None
+    return models.pop() if models else None
 
 
-def build_table2(cells: Cells, losses: list[str], music: list[str], environment: list[str]) -> Table:
-    """Table 2: averages over the music tasks, the environment tasks and all, for each loss."""
+def build_table2(scores: TaskScores, losses: list[str], music: list[str], environment: list[str]) -> Table:
+    """Table 2: averages over the music tasks, the environment tasks and all tasks, for each loss.
+
+    Args:
+        scores: Scores by model and task.
+        losses: Names of the losses: the rows.
+        music: Names of the tasks of the first average.
+        environment: Names of the tasks of the second average.
+
+    Raises:
+        SsondoError: If a loss has scores of several models.
+    """
     papers = {paper["loss"]: paper for paper in published("table2")}
-    tasks = [*music, *environment]
-    settings = {loss: _one_setting(cells, loss) for loss in losses}
-    ablated = {(setting.teacher, setting.student) for setting in settings.values() if setting} <= {ABLATED}
-    compares = ablated and set(music) == _MUSIC and set(environment) == _ENVIRONMENT
+    averages = {"music": music, "environment": environment, "average": [*music, *environment]}
+    models = {loss: _model_of_loss(scores, loss) for loss in losses}
+    ablated = {(model.teacher, model.student) for model in models.values() if model} <= {ABLATED}
+    comparable = ablated and set(music) == _MUSIC and set(environment) == _ENVIRONMENT
     rows = []
-    used: list[Cell] = []
-    for loss, setting in settings.items():
-        found = {task: cells[setting, task] for task in tasks if setting and (setting, task) in cells}
-        used += found.values()
-        entries = []
-        for name, members in (("music", music), ("environment", environment), ("average", tasks)):
-            entry = Entry(average_of([100 * found[task].mean if task in found else None for task in members]))
-            if compares and loss in papers:
-                entry.published = Published(float(papers[loss][name]))
-            entries.append(entry)
-        rows.append(Row([loss], entries))
-    mark_best_of_columns(rows)
-    table = Table("Table 2: distillation losses", ["loss"], ["music", "environment", "average"], rows)
+    used: list[TaskScore] = []
+    for loss, model in models.items():
+        by_task = {task: scores[model, task] for task in averages["average"] if model and (model, task) in scores}
+        used += by_task.values()
+        cells = []
+        for name, tasks in averages.items():
+            cell = TableCell(average_of([100 * by_task[task].mean if task in by_task else None for task in tasks]))
+            if comparable and loss in papers:
+                cell.published = float(papers[loss][name])
+            cells.append(cell)
+        rows.append(Row([loss], cells, {"loss": loss}))
+    mark_best(rows)
+    columns = [Column(name, name, ("mean", "published", "difference")) for name in averages]
+    table = Table("Table 2: distillation losses", ["loss"], columns, rows)
     table.notes = [
         f"Music: {', '.join(music)}. Environment: {', '.join(environment)}. Averages over tasks, in per cent.",
         "'contrastive' is the loss that the paper calls CLAP.",
     ]
-    names = sorted({f"{c.setting.student} from {c.setting.teacher}, k={c.setting.n_clusters}" for c in used})
+    names = sorted({f"{s.model.student} from {s.model.teacher}, k={s.model.n_clusters}" for s in used})
     if names:
         table.notes.append(f"{'; '.join(names)} (k=0: clips drawn at random).")
-    table.notes += remarks(used)
+    table.notes += comparability_notes(used)
     return table
 
 
@@ -78,24 +86,19 @@ def table2(
     csv: Path,
     latex: Path,
 ) -> None:
-    """Write Table 2: distillation losses, averaged over music and over environment tasks.
+    """Write Table 2: distillation losses, averaged over music tasks and over environment tasks.
 
     Args:
-        scores: files that probe wrote, of students distilled with each loss.
-        losses: rows.
-        music: tasks of the first average.
-        environment: tasks of the second average.
-        markdown: the table for reading, in per cent.
-        csv: the table for a spreadsheet, in per cent.
-        latex: the table for a paper, in per cent; needs booktabs and graphicx.
+        scores: Paths of the score files that probe wrote for students distilled with each loss.
+        losses: Names of the losses, which are rows.
+        music: Names of the tasks of the first average.
+        environment: Names of the tasks of the second average.
+        markdown: Path of the table in Markdown that is written, in per cent.
+        csv: Path of the table as CSV that is written, in per cent.
+        latex: Path of the table in LaTeX that is written, in per cent; it needs booktabs and graphicx.
     """
     table = build_table2(read_scores(scores), losses, music, environment)
-    names = ["music", "environment", "average"]
-    lines: list[list[Any]] = [["loss", *(c for n in names for c in (n, f"{n}_published", f"{n}_difference"))]]
-    for row in table.rows:
-        values = [(e.mean, e.published and e.published.mean, e.difference) for e in row.entries]
-        lines.append([*row.labels, *(value for three in values for value in three)])
     write_text(markdown, markdown_table(table))
-    write_text(csv, csv_text(lines))
+    write_csv(csv, table_frame(table))
     write_text(latex, latex_table(table))
     log.info("Table 2: %d losses on %d tasks -> %s", len(losses), len(music) + len(environment), markdown)

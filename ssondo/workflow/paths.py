@@ -43,6 +43,8 @@ class Paths:
         self.task_embeddings = f"{results}/embeddings/{{model}}/{{task}}.h5"
         self.scores = f"{results}/probes/{{model}}/{{task}}.json"
         self.benchmarks = f"{results}/benchmarks"
+        # Written when a run starts and no input of a rule, so that a change of it makes nothing run again.
+        self.rule_graph = ".snakemake/ssondo/rule_graph.json"
 
     def shards(self, split: str) -> list[str]:
         """Return the names of a split's shards: "0000", "0001" and so on."""

@@ -1,4 +1,4 @@
-"""The page: complete without a network, every number with its origin, nothing of the data taken as HTML."""
+"""The page is complete without a network, gives the origin of each number and takes no data as HTML."""
 
 import base64
 import json
@@ -7,20 +7,19 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from score_files import PIXEL, model, write_availability, write_results, write_score
+from score_files import PIXEL, distilled, model, write_availability, write_results, write_score
 
 from ssondo.errors import SsondoError
-from ssondo.report.charts import ticks
-from ssondo.report.page_clips import clips_part
-from ssondo.report.page_run import duration, read_benchmarks
+from ssondo.report.page import duration
+from ssondo.report.page_run import read_benchmarks
 from ssondo.report.report import report
-from ssondo.report.rulegraph import graph, layers_of, without_shortcuts
+from ssondo.report.rule_graph import draw_rules
 
 _VOID = {"meta", "input", "img", "hr", "br", "link"}
 
 
 class Page(HTMLParser):
-    """What the tests ask of a page; fails on tags that do not nest."""
+    """A parsed page; tags that are not nested correctly are an error."""
 
     def __init__(self, text):
         super().__init__()
@@ -88,7 +87,7 @@ def test_every_link_and_every_opener_finds_its_target_and_no_id_comes_twice(resu
     assert {value[1:] for tag, name, value in page.attributes if name == "href"} <= set(page.ids)
 
 
-def test_every_score_has_its_origin_on_a_click(results):
+def test_every_score_opens_its_origin(results):
     page = made(results)
     text = page.text
     # Once from Table 1, once from the list of all scores, once to close it.
@@ -109,23 +108,23 @@ def test_every_score_has_its_origin_on_a_click(results):
         assert said in text, said
 
 
-def test_the_headline_says_share_of_the_teacher_and_size(results):
+def test_headline_has_the_share_of_the_teacher_and_the_size(results):
     # 86.4 of 91.0 is 94.9 %.
     text = made(results).text
     assert "dymn reaches 94.9 % of the average of matpac with 2.97 of its 86.00 million parameters" in text
     assert "(average 86.4; supervised 80.0)" in text
 
 
-def test_published_numbers_stand_beside_ours(results):
+def test_published_numbers_are_below_ours(results):
     # The paper's DyMN from MATPAC on ESC-50: 91.9 ± 0.1, ours 86.4 ± 0.0.
     assert "91.9 (-5.5 ≠)" in made(results).text
 
 
-def test_scores_on_different_clips_are_said_not_to_compare(results):
+def test_scores_on_different_clips_get_a_note_that_they_do_not_compare(results):
     assert "stand on different lists of clips, so they do not compare" in made(results).text
 
 
-def test_training_clusters_clips_and_run_times_are_there(results):
+def test_page_has_trainings_clusters_clips_and_run_times(results):
     page = made(results)
     text = page.text
     assert "0.250 0.830 0.400 505" in text  # loss, cosine, constant, median speed
@@ -134,18 +133,34 @@ def test_training_clusters_clips_and_run_times_are_there(results):
     assert "k3 3 60 1.5 – 1.25 33 10 30" in text
     images = [value for tag, name, value in page.attributes if tag == "img" and name == "src"]
     found = [base64.b64decode(image.removeprefix("data:image/png;base64,")) for image in images]
-    assert found == [PIXEL, (results["availability"] / "availability.png").read_bytes()]
+    # Curves of the training, sizes and map of the clustering, plots of the corpus.
+    assert found == [PIXEL, PIXEL, PIXEL, (results["availability"] / "availability.png").read_bytes()]
 
 
-def test_parts_of_the_loss_are_curves_beside_it_and_no_scores(results):
-    made(results)
-    charts = re.findall(r'<figure class="plot"><figcaption>([^<]*)(.*?)</figure>', results["out"].read_text())
-    curves = {title: re.findall(r"<span class=\"key[^>]*>([^<]*)", chart) for title, chart in charts}
-    assert curves["training loss"] == ["loss", "loss distillation"]
-    assert curves["on eval clips"] == ["eval cosine", "constant cosine"]
+def test_parts_of_the_loss_are_not_scores(results):
+    assert "training epochs loss eval cosine constant cosine clips/s" in made(results).text
 
 
-def test_clips_are_told_by_split_by_reason_and_by_class(results):
+def test_tables_have_the_scores_of_their_own_seeds_and_settings(results, tmp_path):
+    for changes in ({"seed": 1}, {"n_clusters": 0}, {"loss": "mse"}):
+        results["scores"].append(write_score(tmp_path, distilled(**changes), "esc50", [0.1, 0.1]))
+    results["table2"] = {
+        "teacher": "matpac",
+        "student": "dymn",
+        "losses": ["mse", "kl"],
+        "n_clusters": 50,
+        "seeds": [0],
+        "music": ["esc50"],
+        "environment": [],
+    }
+    page = made(results)
+    assert "dymn reaches 94.9 % of the average of matpac" in page.text
+    text = results["out"].read_text()
+    table2 = text.partition('<section id="table2">')[2].partition("</section>")[0]
+    assert re.findall(r"<td[^>]*>([^<]+)</td>", table2) == ["mse", "10.0", "–", "10.0", "kl", "–", "–", "–"]
+
+
+def test_clips_are_counted_by_split_by_reason_and_by_class(results):
     text = made(results).text
     assert "train 100 97 97.0 3 0 " in text  # listed, there, per cent, unavailable, failed
     assert "eval 2 1 50.0 0 1 " in text
@@ -169,13 +184,17 @@ def test_a_corpus_without_labels_or_gaps_has_neither_classes_nor_reasons(results
     assert "Reasons" not in text
 
 
-def test_audiosets_classes_make_no_heavy_page_and_stay_folded(tmp_path):
+def test_classes_of_audioset_are_folded_and_take_less_than_500_kb(results, tmp_path):
     (tmp_path / "large").mkdir()
     classes = [(f"/m/{i:06d}", f"A class with a name of some length, number {i}") for i in range(527)]
     clips = {split: [(mid, "OK", "") for mid, _ in classes] for split in ("train", "eval")}
-    text = clips_part(write_availability(tmp_path / "large", clips, classes)).text
+    made(results)
+    small = results["out"].stat().st_size
+    results["availability"] = write_availability(tmp_path / "large", clips, classes)
+    made(results)
+    text = results["out"].read_text(encoding="utf-8")
     assert text.count("<tr>") > 2 * 527
-    assert len(text.encode()) < 500_000
+    assert len(text.encode()) - small < 500_000
     titles = re.findall(r"<details( open)?><summary>(Classes[^<]*)", text)
     assert titles == [("", f"Classes of the {split} clips, the one that lost most first: 527") for split in clips]
 
@@ -189,19 +208,19 @@ def test_numbers_sort_by_value_and_not_by_their_text(results):
 def test_the_rule_graph_is_drawn_with_job_counts_and_without_shortcuts(results):
     made(results)
     text = results["out"].read_text()
-    drawing = re.search(r'<svg class="graph".*?</svg>', text)[0]
+    drawing = re.search(r'<svg class="graph".*?</svg>', text, re.DOTALL)[0]
     assert drawing.count('class="node"') == 3
     assert drawing.count('class="edge"') == 2
     assert "1 job, 1 h 2 min" in drawing
 
 
-def test_what_computed_the_scores_is_counted(results):
+def test_versions_and_machines_of_the_scores_are_counted(results):
     text = made(results).text.partition("what version scores")[2]
     assert "processor A small one 3" in text
     assert "gpu (distill) NVIDIA H100 3" in text
 
 
-def test_score_that_says_nothing_of_a_machine_has_no_line_of_it(results):
+def test_score_without_a_machine_has_no_line_about_it(results):
     for path in results["scores"]:
         value = json.loads(path.read_text())
         del value["environment_of"]
@@ -226,7 +245,7 @@ def test_names_from_data_are_text_and_never_markup(results, tmp_path):
     assert page.text.count("<script>alert(1)</script>&\"'") == 5  # title twice, reason, origin, made with
 
 
-def test_only_what_is_given_has_a_section(results):
+def test_sections_without_data_are_left_out(results):
     small = {name: results[name] for name in ("title", "table1", "scores", "out")}
     page = made({**small, "benchmarks": results["benchmarks"] / "absent"})
     assert [key for key in page.ids if not key.startswith("origin-")] == ["table1", "scores", "made"]
@@ -239,7 +258,7 @@ def test_equal_results_give_equal_bytes(results):
     assert results["out"].read_bytes() == first
 
 
-def test_run_times_are_read_by_rule_and_an_unfinished_file_is_left_out(tmp_path):
+def test_run_times_are_read_by_rule_and_incomplete_files_are_left_out(tmp_path):
     (tmp_path / "embed" / "yamnet").mkdir(parents=True)
     (tmp_path / "embed" / "yamnet" / "train-0000.tsv").write_text("s\th:m:s\tmax_rss\n12.5\t0:00:12\t-\n")
     (tmp_path / "table1.tsv").write_text("s\th:m:s\tmax_rss\n1.0\t0:00:01\t100.5\n")
@@ -252,51 +271,44 @@ def test_run_times_are_read_by_rule_and_an_unfinished_file_is_left_out(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [(0.42, "0.4 s"), (42.4, "42 s"), (59.7, "1 min 0 s"), (200, "3 min 20 s"), (3 * 3600 + 300, "3 h 5 min")],
 )
-def test_durations_are_said_as_a_person_says_them(seconds, said):
-    assert duration(seconds) == said
+def test_durations_are_written_in_words(seconds, text):
+    assert duration(seconds) == text
 
 
-def test_a_missing_table_is_an_error_that_says_how_to_make_it(results):
-    results["table1"] = results["table1"].with_name("none.csv")
+def test_missing_history_is_an_error_that_names_the_command_to_make_it(results):
+    results["histories"] = [results["histories"][0].with_name("none.csv")]
     with pytest.raises(SsondoError, match=r"none\.csv.*snakemake"):
         report(**results)
 
 
-# The graph
+# The graph of the rules
 
 
-def test_only_edges_that_a_longer_way_replaces_are_dropped():
-    edges = [("a", "b"), ("b", "c"), ("a", "c"), ("d", "c"), ("a", "d")]
-    assert without_shortcuts(edges) == [("a", "b"), ("a", "d"), ("b", "c"), ("d", "c")]
+def test_edges_that_a_longer_path_replaces_are_not_drawn():
+    drawing = draw_rules({"c": ["b", "a", "d"], "b": ["a"], "d": ["a"]}, {})
+    assert [box.name for box in drawing.boxes] == ["a", "b", "d", "c"]
+    assert len(drawing.curves) == 4
 
 
-def test_every_edge_leads_downwards_and_sources_stand_above_what_they_feed():
-    edges = [("a", "b"), ("b", "c"), ("c", "d"), ("late", "d")]
-    layer = layers_of(["a", "b", "c", "d", "late"], edges)
-    assert all(layer[a] < layer[b] for a, b in edges)
-    assert layer["late"] == 2
+def test_every_rule_is_drawn_below_its_sources_and_just_above_its_first_reader():
+    drawing = draw_rules({"b": ["a"], "c": ["b"], "d": ["c", "late"]}, {})
+    y = {box.name: box.y for box in drawing.boxes}
+    assert y["a"] < y["b"] < y["c"] == y["late"] < y["d"]
 
 
-def test_rules_in_a_circle_are_an_error():
-    with pytest.raises(ValueError, match="circle"):
-        layers_of(["a", "b"], [("a", "b"), ("b", "a")])
+def test_rules_that_depend_on_each_other_in_a_circle_have_no_drawing(results):
+    assert draw_rules({"a": ["b"], "b": ["a"]}, {}) is None
+    results["rule_graph"].write_text(json.dumps({"a": ["b"], "b": ["a"]}))
+    assert "rules" not in made(results).ids
 
 
 def test_boxes_of_the_graph_do_not_overlap():
-    nodes = [f"a_rather_long_rule_{i}" for i in range(8)] + ["all"]
-    drawing = graph(nodes, [(node, "all") for node in nodes[:-1]], {})
-    boxes = re.findall(r'<rect class="node" rx="7" x="([\d.-]+)" y="([\d.-]+)" width="([\d.]+)"', drawing)
-    spans = sorted((float(x), float(x) + float(width)) for x, y, width in boxes if y == "4.0")
-    assert len(spans) == 8
-    assert all(end < start for (_, end), (start, _) in pairwise(spans))
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "wanted"),
-    [(0.0, 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (68.2, 75.1, [70, 72, 74]), (0, 60, [0, 20, 40, 60]), (3, 3, [3])],
-)
-def test_ticks_are_round_numbers(low, high, wanted):
-    assert ticks(low, high) == pytest.approx(wanted)
+    nodes = [f"a_rather_long_rule_{i}" for i in range(8)]
+    drawing = draw_rules({"all": nodes}, {})
+    centres = sorted(box.x for box in drawing.boxes if box.name != "all")
+    assert len(centres) == 8
+    assert all(b - a > drawing.box_width for a, b in pairwise(centres))
+    assert 2 * max(map(abs, centres)) + drawing.box_width < drawing.width

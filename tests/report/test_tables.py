@@ -1,4 +1,4 @@
-"""Tables and Fig. 2 from made-up scores; expected numbers are worked by hand or are the paper's."""
+"""Tables and Fig. 2 from invented scores; the expected numbers are calculated by hand or are the paper's."""
 
 import csv
 import re
@@ -10,9 +10,8 @@ from score_files import distilled, model, write_score
 
 from ssondo.config.report import TABLE1_COLUMNS
 from ssondo.errors import SsondoError
-from ssondo.report.fig2 import _fig2_figure, build_fig2, fig2
-from ssondo.report.page_scores import percent_text
-from ssondo.report.score_table import Entry, Published, escape_latex
+from ssondo.report.fig2 import _plot_fig2, build_fig2, fig2
+from ssondo.report.score_table import TableCell, escape_latex
 from ssondo.report.scores import published, read_scores
 from ssondo.report.scores import scores as collect
 from ssondo.report.table1 import build_table1, table1
@@ -70,7 +69,7 @@ def test_markdown_has_mean_interval_share_of_teacher_and_parameters(scores, tmp_
     assert len({line.count("|") for line in rows}) == 1
 
 
-def test_published_values_stand_below_ours_with_the_difference_and_a_mark(scores, tmp_path):
+def test_published_values_are_below_ours_with_the_difference_and_a_mark(scores, tmp_path):
     text = make_table1(tmp_path, scores)["markdown"].read_text()
     # Table 1 of the paper: DyMN from MATPAC, ESC-50 91.9 ± 0.1, UrbanSound8K 86.2 ± 0.3.
     assert "91.9 ± 0.1 (-1.9 ≠)" in text
@@ -87,7 +86,7 @@ def test_no_published_line_where_the_paper_has_no_number(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ours", "ci", "paper", "paper_ci", "apart"),
+    ("ours", "ci", "paper", "paper_ci", "disjoint"),
     [
         (90.0, 0.5, 91.0, 0.4, True),
         (90.0, 0.5, 91.0, 0.5, False),
@@ -95,8 +94,8 @@ def test_no_published_line_where_the_paper_has_no_number(tmp_path):
         (90.0, None, 80.0, 0.1, False),  # one run has no interval
     ],
 )
-def test_apart_means_that_the_intervals_do_not_overlap(ours, ci, paper, paper_ci, apart):
-    assert Entry(ours, ci, Published(paper, paper_ci)).apart is apart
+def test_intervals_are_disjoint_if_they_do_not_overlap(ours, ci, paper, paper_ci, disjoint):
+    assert TableCell(ours, ci, paper, paper_ci).intervals_disjoint is disjoint
 
 
 def test_paper_average_and_share_appear_with_all_seven_tasks_only(tmp_path):
@@ -164,15 +163,15 @@ def test_two_losses_in_one_row_of_table1_are_an_error_that_names_both(tmp_path):
         make_table1(tmp_path, files)
 
 
-def test_scores_on_different_clips_are_said_not_to_compare(scores, tmp_path):
+def test_scores_on_different_clips_get_a_note_that_they_do_not_compare(scores, tmp_path):
     scores.append(write_score(tmp_path, model("untrained", student="dymn"), "esc50", [0.2], clip_list_sha256="d" * 64))
     text = make_table1(tmp_path, scores)["markdown"].read_text()
     assert "- esc50: the scores stand on different lists of clips, so they do not compare: dymn (untrained)" in text
     assert "us8k: the scores stand on different" not in text
 
 
-def test_students_trained_on_different_clips_are_said(tmp_path):
-    def remarks(*lists):
+def test_students_trained_on_different_clips_get_a_note(tmp_path):
+    def notes(*lists):
         of = [model("teacher", "matpac"), model("untrained", student="dymn")]
         of += [distilled(), model("supervised", student="dymn")]
         files = [
@@ -182,15 +181,15 @@ def test_students_trained_on_different_clips_are_said(tmp_path):
         return make_table1(tmp_path, files)["markdown"].read_text()
 
     said = "- Students were trained on different lists of clips: dymn (supervised) against dymn from matpac"
-    assert said in remarks("a" * 64, "b" * 64)
-    assert "different lists" not in remarks("a" * 64, "a" * 64)
+    assert said in notes("a" * 64, "b" * 64)
+    assert "different lists" not in notes("a" * 64, "a" * 64)
 
 
-def test_equal_clips_give_no_such_remark(scores, tmp_path):
+def test_scores_on_equal_clips_get_no_note(scores, tmp_path):
     assert "do not compare" not in make_table1(tmp_path, scores)["markdown"].read_text()
 
 
-def test_missing_clips_other_options_and_optimistic_scores_are_said(tmp_path):
+def test_missing_clips_other_options_and_optimistic_scores_get_a_note(tmp_path):
     files = [
         write_score(tmp_path, model("teacher", "matpac"), "esc50", [0.5], n_missing=1234),
         write_score(tmp_path, distilled(), "esc50", [0.5], options={"head": "mlp"}, optimistic=True),
@@ -209,13 +208,12 @@ def test_a_missing_score_is_a_dash_and_no_average(scores, tmp_path):
 
 
 def test_baselines_are_rows_only_where_they_have_scores(scores, tmp_path):
-    table, settings = build_table1(read_scores(scores), ["matpac"], ["dymn"], ["esc50"])
-    assert [setting.row_kind for setting in settings] == ["teacher", "supervised", "distilled"]
-    assert len(table.rows) == 3
+    table = build_table1(read_scores(scores), ["matpac"], ["dymn"], ["esc50"])
+    assert [row.model.row_kind for row in table.rows] == ["teacher", "supervised", "distilled"]
 
 
 def assert_sane_latex(text):
-    """Balanced, every row with as many cells as columns, no special character left alone."""
+    """Braces are balanced, each row has as many cells as the table has columns, and special characters are escaped."""
     assert text.count("\\begin{") == text.count("\\end{")
     depth = 0
     for brace in re.findall(r"(?<!\\)[{}]", text):
@@ -312,7 +310,7 @@ def test_table2_averages_over_music_and_environment(tmp_path):
     assert_sane_latex(out["latex"].read_text())
 
 
-def test_table2_has_the_paper_beside_it_on_the_seven_tasks(tmp_path):
+def test_table2_has_published_numbers_for_the_seven_tasks(tmp_path):
     files = [write_score(tmp_path, distilled(student="mobilenetv3", n_clusters=0), task, [0.75]) for task in SEVEN]
     out = {"markdown": tmp_path / "t.md", "csv": tmp_path / "t.csv", "latex": tmp_path / "t.tex"}
     table2(scores=files, losses=["cosine"], music=SEVEN[:4], environment=SEVEN[4:], **out)
@@ -334,7 +332,7 @@ def test_table2_of_another_student_or_of_other_averages_has_no_published_number(
     assert {value for name, value in line.items() if name.endswith("_published")} == {""}
 
 
-def test_columns_of_table1_are_those_that_no_task_may_be_called(scores, tmp_path):
+def test_columns_of_table1_are_the_names_that_the_configuration_reserves(scores, tmp_path):
     columns = read_csv(make_table1(tmp_path, scores)["csv"])[0]
     assert {name for name in columns if not name.startswith(("esc50", "us8k"))} == set(TABLE1_COLUMNS)
 
@@ -350,7 +348,7 @@ def test_table1_of_another_loss_has_no_published_number_for_its_students(tmp_pat
     assert {value for name, value in student.items() if "published" in name} == {""}
 
 
-def test_a_class_that_no_test_clip_has_is_left_out_of_a_mean_of_precisions_alone(tmp_path):
+def test_class_without_test_clips_is_left_out_of_mean_average_precision_only(tmp_path):
     bare = {"classes_without_positive": ["synth_lead"]}
     notes = []
     for task, metric in (("nsynth", "accuracy"), ("mtt", "map")):
@@ -360,17 +358,17 @@ def test_a_class_that_no_test_clip_has_is_left_out_of_a_mean_of_precisions_alone
     assert "mtt: classes without a positive test clip are left out of the mean: 1." in notes[1]
 
 
-def test_all_forms_of_a_table_round_a_half_alike(tmp_path):
-    # As a mean of runs it is 0.8464999…, in the CSV 84.65; as text 84.7 of both.
+def test_all_forms_of_a_table_round_a_half_in_the_same_way(tmp_path):
+    # The mean of runs is 0.8464999…, the CSV has 84.65, and the text of both is 84.7.
     runs = [0.8465 - 1e-16, 0.8465 - 1e-16]
     path = write_score(tmp_path, model("teacher", "matpac"), "drums", runs)
     made = make_table1(tmp_path, [path], students=[], tasks=["drums"])
     assert read_csv(made["csv"])[0]["drums"] == "84.65"
     assert "| 84.7 ± 0.0 |" in made["markdown"].read_text()
-    assert percent_text(sum(runs) / 2, None) == "84.7"
+    assert TableCell(100 * sum(runs) / 2).text == "84.7"
 
 
-def test_fig2_lists_every_point_with_its_interval_and_the_papers_value(tmp_path):
+def test_fig2_lists_every_point_with_its_interval_and_the_published_value(tmp_path):
     of = [distilled(student="mobilenetv3", n_clusters=k) for k in (0, 50)]
     files = [write_score(tmp_path, model, "esc50", [0.90, 0.92]) for model in of]
     out = {name: tmp_path / f"fig2.{name}" for name in ("csv", "png", "svg")} | {"markdown": tmp_path / "fig2.md"}
@@ -397,7 +395,7 @@ def test_fig2_of_another_student_has_no_published_number(tmp_path):
 
 def test_legend_of_fig2_has_both_curves_where_the_first_task_has_one(tmp_path):
     paths = [write_score(tmp_path, distilled(student="mobilenetv3"), task, [0.9, 0.92]) for task in ("barks", "esc50")]
-    figure = _fig2_figure(build_fig2(read_scores(paths), ["barks", "esc50"]))
+    figure = _plot_fig2(build_fig2(read_scores(paths), ["barks", "esc50"]))
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["ours, 95 % interval", "published (read off the chart)"]
 

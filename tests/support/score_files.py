@@ -1,14 +1,13 @@
-"""Probe scores made up for the tests of tables and report."""
+"""Invented probe scores and results of a run for the tests of tables and report."""
 
 import base64
 import json
 
 from ssondo.audioset.availability import availability
-from ssondo.report.table1 import table1
 from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.storage.shards.status import Status
 
-# The smallest PNG: one grey pixel.
+# A PNG of one grey pixel.
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 
 
@@ -81,9 +80,13 @@ def write_score(folder, of, task, runs, **changes):
 
 
 def write_availability(folder, clips=None, classes=()):
-    """What `availability` says of clips, given by split as (labels, ending, reason); returns its folder.
+    """Write what `availability` writes and return its folder.
 
-    Without `clips`, 97 of 100 training clips are there.
+    Args:
+        folder: Existing folder for the shards and the result.
+        clips: For each split, the labels, status and reason of each clip; by default 97 of 100 training clips
+            are available.
+        classes: Id and name of each class.
     """
     if clips is None:
         clips = {
@@ -106,16 +109,12 @@ def write_availability(folder, clips=None, classes=()):
 
 
 def write_results(tmp_path):
-    """Everything that a run leaves, in small."""
+    """Write the results of a small run and return the arguments of `report`."""
     scores = [
         write_score(tmp_path, model("teacher", "matpac"), "esc50", [0.90, 0.92], parameters=86_000_000),
         write_score(tmp_path, model("supervised", student="dymn"), "esc50", [0.80, 0.80]),
         write_score(tmp_path, distilled(), "esc50", [0.864, 0.864], n_missing=7, clip_list_sha256="feed" * 16),
     ]
-    names = {"markdown": "t.md", "csv": "t.csv", "latex": "t.tex", "figure": "t.png", "svg": "t.svg"}
-    outputs = {name: tmp_path / file for name, file in names.items()}
-    table1(scores=scores, teachers=["matpac"], students=["dymn"], tasks=["esc50"], **outputs)
-
     history = tmp_path / "students" / "a_name_that_is_too_long_for_a_phone" / "dymn" / "seed0" / "history.csv"
     history.parent.mkdir(parents=True)
     history.write_text(
@@ -124,7 +123,8 @@ def write_results(tmp_path):
     )
     metrics = tmp_path / "clusters" / "k3" / "metrics.json"
     metrics.parent.mkdir(parents=True)
-    metrics.with_name("tsne.png").write_bytes(PIXEL)
+    for picture in (history.with_name("curves.png"), metrics.with_name("sizes.png"), metrics.with_name("tsne.png")):
+        picture.write_bytes(PIXEL)
     metrics.write_text(
         json.dumps(
             {
@@ -141,14 +141,24 @@ def write_results(tmp_path):
     benchmark = tmp_path / "benchmarks" / "distill" / "matpac" / "dymn.tsv"
     benchmark.parent.mkdir(parents=True)
     benchmark.write_text("s\th:m:s\tmax_rss\tmean_load\n3725.5\t1:02:05\t812.34\t99\n")
+    graph = tmp_path / "rule_graph.json"
+    graph.write_text(json.dumps({"report": ["distill", "embed"], "distill": ["embed"], "embed": []}))
     return {
         "title": "A small run",
-        "table1": outputs["csv"],
+        "table1": {
+            "teachers": ["matpac"],
+            "students": ["dymn"],
+            "baselines": ["supervised"],
+            "loss": "cosine",
+            "n_clusters": 50,
+            "seeds": [0],
+            "tasks": ["esc50"],
+        },
         "scores": scores,
         "histories": [history],
         "clusters": [metrics],
         "availability": write_availability(tmp_path),
         "benchmarks": tmp_path / "benchmarks",
-        "rulegraph": {"all": ["distill", "embed"], "distill": ["embed"]},
+        "rule_graph": graph,
         "out": tmp_path / "report.html",
     }

@@ -13,8 +13,7 @@ from ssondo.workflow.experiment import Experiment
 from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.launch import processes_per_node
 from ssondo.workflow.preflight import check_config, source_of
-from ssondo.workflow.rules import RULES, distill, report, tasks
-from ssondo.workflow.rules.graph import RULE_GRAPH
+from ssondo.workflow.rules import RULES, distill, tasks
 
 ROOT = Path(__file__).parents[2]
 OWN = {"kind": "table", "path": "mine.csv"}
@@ -76,7 +75,6 @@ def test_every_rule_has_its_function_in_the_module_of_its_file() -> None:
     rules = {rule: name for name, text in files.items() for rule in re.findall(r"^rule (\w+):", text, re.MULTILINE)}
     assert {rule: job.__module__.rpartition(".")[2] for rule, job in RULES.items()} == rules
     assert all(job.__name__ == rule for rule, job in RULES.items())
-    assert set(RULES) == {*RULE_GRAPH, "compose", "list_folder", "download", "checkpoint"}
 
 
 def test_options_of_a_rule_hold_no_other_rules_settings(plan: Experiment) -> None:
@@ -404,8 +402,6 @@ def test_local_copy_is_never_downloaded(tmp_path: Path) -> None:
     plan = Experiment(config, InputDigests(tmp_path / "cache.json"))
     assert tasks.archives(plan, "esc50") == tasks.archives(plan, "own") == []
     assert tasks.task_spec(plan, "esc50") == {"kind": "esc50", "path": "/data/esc"}
-    assert "download" not in report.rule_graph(plan)
-    assert report.rule_graph(plan)["prepare_task"] == []
 
 
 @pytest.mark.parametrize("options", [{}, {"audio": "sounds"}], ids=str)
@@ -431,14 +427,6 @@ def test_of_a_table_the_sound_that_it_lists_is_watched_and_nothing_beside_it(
     assert watched()[str(sound)] != before[str(sound)]
     Path("data/barks.csv").write_text("no table")
     assert set(watched()) == {"data/barks.csv"}
-
-
-def test_graph_in_the_report_has_only_rules_that_run(plan: Experiment, tmp_path: Path) -> None:
-    assert {"cluster", "supervise"} <= set(report.rule_graph(plan))
-    values = {"table1": {"baselines": ["untrained"], "n_clusters": 0}, "table2": None, "fig2": None}
-    graph = report.rule_graph(Experiment(load_config(values), InputDigests(tmp_path / "cache.json")))
-    assert "initialise" in graph
-    assert not {"cluster", "supervise"} & {*graph, *(source for sources in graph.values() for source in sources)}
 
 
 def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import ROOT, Project
-
-from ssondo.workflow.rules.graph import RULE_GRAPH
+from project import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 # Rules that other data use: test_real_sound.py, test_archives.py and test_import.py here run them.
@@ -106,11 +104,21 @@ def drawn(project: Project, *arguments: str) -> set[tuple[str, str]]:
     return {edge for edge in edges if "all" not in edge}
 
 
-def test_rule_graph_of_the_report_is_the_workflows(project: Project, tmp_path: Path) -> None:
-    # The tiny workflow renders its corpus, the paper's downloads data sets and starts students from published weights.
-    paper = Project.make(tmp_path / "paper", ROOT / "config.yaml")
-    known = {(source, rule) for rule, sources in RULE_GRAPH.items() for source in sources}
-    assert drawn(project) | drawn(paper) == {edge for edge in known if not (ELSEWHERE - {"download"}) & set(edge)}
+def test_rule_graph_of_the_report_is_the_workflows(project: Project) -> None:
+    sources = json.loads((project.folder / ".snakemake/ssondo/rule_graph.json").read_text())
+    assert {(source, rule) for rule, names in sources.items() for source in names} == drawn(project)
+    page = (project.results / "report.html").read_text()
+    assert set(re.findall(r'<text class="name"[^>]*>(\w+)<', page)) == set(sources)
+
+
+def test_rule_graph_is_not_provenance(project: Project) -> None:
+    graph = project.folder / ".snakemake/ssondo/rule_graph.json"
+    before = graph.read_text()
+    graph.write_text("{}")
+    try:
+        assert project.planned() == {}
+    finally:
+        graph.write_text(before)
 
 
 def test_a_single_command_line_can_be_repeated_by_hand(project: Project) -> None:
