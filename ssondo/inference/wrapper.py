@@ -3,9 +3,6 @@
 model = get_ssondo("matpac-mobilenetv3")                 # downloads the published weights
 embeddings = model.get_embeddings(waveforms)             # (batch, samples) at 32 kHz -> (batch, 960)
 
-student = load_student("student.ckpt")                   # one of your own
-embeddings = student.embed(waveforms, lengths)
-
 No rule of the workflow imports this module, so an edit of it makes no job run again.
 """
 
@@ -19,22 +16,9 @@ from ssondo import students
 from ssondo.errors import SsondoError, TransientError
 from ssondo.registry import did_you_mean
 from ssondo.storage.weights import load_strictly, load_weights
-from ssondo.students.checkpoint import load_student, save_student
-from ssondo.students.student import MappingHead, Student, initialise_backbone
+from ssondo.students.checkpoint import load_student
+from ssondo.students.student import Student
 from ssondo.system.device import resolve_device
-
-__all__ = [
-    "MappingHead",
-    "SsondoWrapper",
-    "Student",
-    "get_ssondo",
-    "initialise_backbone",
-    "list_heads",
-    "list_models",
-    "load_student",
-    "save_student",
-]
-
 
 _HUB = "mohammedali2501/ssondo"
 _TEACHERS = {"matpac": "MATPAC++", "m2d": "M2D"}

@@ -12,7 +12,8 @@ from small_students import SMALL, WINDOW, filled, noise, small
 
 from ssondo.errors import SsondoError
 from ssondo.inference import export
-from ssondo.inference.wrapper import get_ssondo, save_student
+from ssondo.inference.wrapper import get_ssondo
+from ssondo.students.checkpoint import save_student
 from ssondo.workflow import verbs
 
 SSONDO = str(Path(sys.executable).parent / "ssondo")

@@ -13,7 +13,8 @@ from torch import nn
 
 import ssondo
 from ssondo.errors import SsondoError, TransientError
-from ssondo.inference.wrapper import SsondoWrapper, get_ssondo, list_heads, list_models, save_student
+from ssondo.inference.wrapper import SsondoWrapper, get_ssondo, list_heads, list_models
+from ssondo.students.checkpoint import save_student
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +187,28 @@ def test_importing_the_package_imports_no_torch():
     script = "import ssondo, sys; ssondo.__version__; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_names_of_the_former_module_are_importable(own_checkpoint):
+    from ssondo.model import (
+        MappingHead,
+        SsondoWrapper,
+        Student,
+        get_ssondo,
+        initialise_backbone,
+        list_heads,
+        list_models,
+        load_student,
+        save_student,
+    )
+
+    student = load_student(own_checkpoint)
+    assert isinstance(student, Student)
+    assert isinstance(student.classification_head, MappingHead)
+    assert isinstance(get_ssondo(own_checkpoint), SsondoWrapper)
+    assert (list_models(), list_heads()) == (ssondo.list_models(), ssondo.list_heads())
+    assert save_student is ssondo.students.checkpoint.save_student
+    assert initialise_backbone is ssondo.students.student.initialise_backbone
 
 
 def test_public_names_are_importable():

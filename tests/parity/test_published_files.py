@@ -10,7 +10,7 @@ import torch
 
 from ssondo import get_ssondo, load_teacher
 from ssondo.errors import SsondoError
-from ssondo.inference.wrapper import Student, initialise_backbone
+from ssondo.students.student import Student, initialise_backbone
 
 # Class counts of the published heads, by their file's name.
 HEADS = {"gtzan": 10, "openmic": 20, "nsynth": 11, "esc50": 50, "us8k": 10, "magna-tag-a-tune": 50, "fsd50k": 200}

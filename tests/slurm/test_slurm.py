@@ -118,7 +118,7 @@ def test_two_nodes_train_the_student_that_one_process_trains(
     import torch  # here, because six workers import this file
 
     from ssondo.distill.initialise import build_student
-    from ssondo.inference.wrapper import load_student
+    from ssondo.students.checkpoint import load_student
 
     project = local.copy(tmp_path / "project")
     shutil.rmtree((project.folder / student).parent)
