@@ -15,7 +15,8 @@ from ssondo.audio.log_mel_settings import STUDENT
 from ssondo.config.audioset import AudioSet
 from ssondo.config.base import Name, Section
 from ssondo.config.cluster import Cluster
-from ssondo.config.distill import CLUSTER_LOSSES, Distill, Supervise
+from ssondo.config.distill import Distill, Supervise
+from ssondo.config.losses import needs_clusters
 from ssondo.config.probe import Probe
 from ssondo.config.report import TABLE1_COLUMNS, Fig2, Table1, Table2
 from ssondo.config.runtime import Paths, Runtime
@@ -121,7 +122,7 @@ class Config(Section):
         for key, loss, counts in self._distillations():
             if 1 in counts:
                 raise ValueError(f"{key}.n_clusters: 1 is not allowed; it should be 0, for no clusters, or 2 and more")
-            if loss in CLUSTER_LOSSES and 0 in counts:
+            if needs_clusters(loss) and 0 in counts:
                 raise ValueError(f"{key}: the loss {loss} needs clusters, n_clusters is 0")
         architectures = registered("ssondo.students", "ARCHITECTURES")
         for name, student in self.students.items():

@@ -1,30 +1,17 @@
 """The sections `distill` and `supervise`: how students are trained."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from ssondo.config.base import Section
+from ssondo.distill import LOSSES
 
-Loss = Literal[
-    "cosine",
-    "mse",
-    "l1",
-    "kl",
-    "contrastive",
-    "real_contrastive",
-    "contrastive_neg_clusters",
-    "cluster_aware",
-    "cross_cluster_guidance",
-    "hybrid",
-]
-CLUSTER_LOSSES = ("contrastive_neg_clusters", "cluster_aware", "cross_cluster_guidance", "hybrid")
-_DISTANCES = ("cosine", "mse", "l1", "cross_cluster_guidance")
-LOSSES_WITHOUT = {
-    "temperature": _DISTANCES,
-    "masking": (*_DISTANCES, "kl", "contrastive", "real_contrastive"),
-}
-"""Settings that not every loss has, and the losses that have them not: a change of one trains none of these again."""
+# The allowed names are those of the registry; mypy cannot evaluate a computed Literal.
+if TYPE_CHECKING:
+    Loss = str
+else:
+    Loss = Literal[tuple(LOSSES)]
 
 
 class Training(Section):

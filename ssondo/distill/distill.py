@@ -77,7 +77,7 @@ def distill(
         segments: Segment lists with the labels of the training clips; required if prediction_weight is above 0.
         classes: Class list with the columns index, mid and display_name; required if prediction_weight is above 0.
         pretrained: Path of pretrained weights of the backbone; without it the weights are random.
-        loss: Name of the loss, a key of ssondo.distill.losses.LOSSES.
+        loss: Name of the loss, a key of ssondo.distill.LOSSES.
         loss_options: Further options of the loss, as JSON.
         temperature: Temperature of the losses that have one.
         masking: Masking of excluded pairs in losses that exclude pairs: correct or published.

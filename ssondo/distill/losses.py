@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssondo.distill import LOSSES
 from ssondo.distill.augment import Mix
 from ssondo.distill.base_loss import Loss
 from ssondo.errors import SsondoError
-from ssondo.registry import check_options, parameters_of, unknown_name
+from ssondo.registry import check_options, look_up, parameters_of
 
 MASKINGS = ("correct", "published")
 
@@ -330,23 +331,13 @@ class Combined(nn.Module):
         return torch.stack(terms).sum(), components
 
 
-LOSSES: dict[str, type[Loss]] = {
-    "cosine": Cosine,
-    "mse": MeanSquaredError,
-    "l1": MeanAbsoluteError,
-    "kl": KullbackLeibler,
-    "contrastive": Contrastive,
-    "real_contrastive": DecoupledContrastive,
-    "contrastive_neg_clusters": ContrastiveNegClusters,
-    "cluster_aware": SupervisedContrastive,
-    "cross_cluster_guidance": CrossClusterGuidance,
-    "hybrid": Hybrid,
-}
-
-
 def supported_options(name: str, **options: Any) -> dict[str, Any]:
-    """Return those of `options` that the loss `name` has; none for an unknown loss."""
-    parameters = parameters_of(LOSSES[name]) if name in LOSSES else {}
+    """Return those of `options` that the loss `name` has.
+
+    Raises:
+        SsondoError: If there is no such loss.
+    """
+    parameters = parameters_of(look_up("loss", name, LOSSES))
     return {key: value for key, value in options.items() if key in parameters}
 
 
@@ -354,16 +345,15 @@ def build(name: str, **options: Any) -> Loss:
     """Build a distillation loss.
 
     Args:
-        name: A key of `LOSSES`.
+        name: A key of `ssondo.distill.LOSSES`.
         options: Options of that loss, e.g. `temperature`.
 
     Raises:
         SsondoError: If there is no such loss, or if it has no such option.
     """
-    if name not in LOSSES:
-        raise SsondoError(unknown_name("loss", name, LOSSES))
-    check_options(f"loss {name!r}", options, parameters_of(LOSSES[name]))
-    return LOSSES[name](**options)
+    loss: type[Loss] = look_up("loss", name, LOSSES)
+    check_options(f"loss {name!r}", options, parameters_of(loss))
+    return loss(**options)
 
 
 def _positive(name: str, value: float) -> float:

@@ -283,21 +283,37 @@ def test_every_name_of_a_registry_is_allowed() -> None:
     from ssondo.config.distill import Loss
     from ssondo.config.tasks import Task
     from ssondo.config.teachers import Teacher
-    from ssondo.distill import losses
     from ssondo.provenance import registered
 
-    assert set(get_args(Loss)) == set(losses.LOSSES)
+    assert set(get_args(Loss)) == set(registered("ssondo.distill", "LOSSES"))
     assert set(get_args(Teacher.model_fields["kind"].annotation)) == set(registered("ssondo.teachers", "TEACHERS"))
     assert set(get_args(Task.model_fields["kind"].annotation)) == set(registered("ssondo.tasks", "READERS"))
 
 
-def test_losses_without_a_setting_are_those_that_cannot_take_it() -> None:
-    from ssondo.config.distill import CLUSTER_LOSSES, LOSSES_WITHOUT
-    from ssondo.distill import losses
+def test_needs_of_a_loss_are_read_from_its_source() -> None:
+    from ssondo.config.losses import needs_clusters, option_names
+    from ssondo.distill import LOSSES
+    from ssondo.registry import look_up, parameters_of
 
-    for setting, without in LOSSES_WITHOUT.items():
-        assert set(without) == {name for name in losses.LOSSES if not losses.supported_options(name, **{setting: None})}
-    assert set(CLUSTER_LOSSES) == {name for name, loss in losses.LOSSES.items() if loss.needs_clusters}
+    for name in LOSSES:
+        loss = look_up("loss", name, LOSSES)
+        assert needs_clusters(name) == loss.needs_clusters
+        assert option_names(name) == set(parameters_of(loss))
+    assert needs_clusters("hybrid")
+    assert not needs_clusters("cosine")
+    assert "temperature" in option_names("kl")
+
+
+def test_needs_of_a_loss_are_inherited_from_its_base_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from ssondo.config import losses
+
+    source = tmp_path / "gentle.py"
+    source.write_text("from ssondo.distill.losses import Hybrid as Sum\n\nclass Gentle(Sum):\n    pass\n")
+    monkeypatch.setitem(losses.LOSSES, "gentle", "ssondo.distill.gentle:Gentle")
+    real = losses.source_file
+    monkeypatch.setattr(losses, "source_file", lambda name: source if name == "ssondo.distill.gentle" else real(name))
+    assert losses.needs_clusters("gentle")
+    assert losses.option_names("gentle") == losses.option_names("hybrid")
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED_KEYS.items())

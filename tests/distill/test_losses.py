@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssondo.distill import losses
+from ssondo.distill import LOSSES, losses
 from ssondo.distill.augment import Mix, draw_mix, mixup
 from ssondo.distill.base_loss import BinaryCrossEntropy
 from ssondo.errors import SsondoError
@@ -105,7 +105,7 @@ def test_loss_and_gradient_of_a_batch_of_one_cluster_are_zero(name, pair):
     assert (output.grad == 0).all()
 
 
-@pytest.mark.parametrize("name", [name for name in losses.LOSSES if name != "l1"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "l1"])
 def test_gradient_agrees_with_finite_differences(name, pair):
     loss = losses.build(name)
     mix = Mix(torch.full((7,), 0.7, dtype=torch.float64), torch.tensor([1, 2, 3, 4, 5, 6, 0]))
@@ -214,7 +214,7 @@ def test_components_of_a_combined_loss_include_those_of_its_distillation_loss(pa
     assert list(components) == ["prediction", "distillation", "alignment", "contrastive", "cross_cluster"]
 
 
-@pytest.mark.parametrize("name", sorted(set(losses.LOSSES) - {"hybrid"}))
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"hybrid"}))
 def test_loss_that_is_not_a_sum_has_no_components(name, pair):
     loss = losses.build(name)
     total, components = loss.with_components(*pair, CLUSTERS)

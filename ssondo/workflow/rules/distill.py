@@ -3,7 +3,7 @@
 from typing import Any
 
 from ssondo.config import Config
-from ssondo.config.distill import LOSSES_WITHOUT
+from ssondo.config.losses import option_names
 from ssondo.provenance import registered
 from ssondo.workflow.experiment import Experiment, Job
 from ssondo.workflow.rules.teachers import checkpoint_files, own_code
@@ -59,7 +59,8 @@ def _runtime_options(config: Config) -> dict[str, Any]:
 def distill(experiment: Experiment, teacher: str, student: str, loss: str, n_clusters: str, seed: str) -> Job:
     """Return the job that distils a teacher into a student."""
     config, paths = experiment.config, experiment.paths
-    unused = {key for key, losses in LOSSES_WITHOUT.items() if loss in losses}
+    # A change of an option must not retrain students with a loss that does not have it.
+    unused = {"temperature", "masking"} - option_names(loss)
     clusters = []
     if int(n_clusters):
         clusters = [paths.clusters.format(teacher=teacher, n_clusters=n_clusters)]
@@ -82,7 +83,7 @@ def distill(experiment: Experiment, teacher: str, student: str, loss: str, n_clu
             "segments": segments if needs_labels else [],
             "classes": [paths.classes] if needs_labels else [],
         },
-        modules=student_modules(config, student),
+        modules=[*student_modules(config, student), registered("ssondo.distill", "LOSSES")[loss]],
         content=student_content(experiment, student),
     )
 
