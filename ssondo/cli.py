@@ -1,15 +1,13 @@
-"""The command line: `ssondo VERB --option value ...`, a verb for each rule of the workflow.
+"""The command line: `ssondo COMMAND --option VALUE ...`, with one command for each rule of the workflow.
 
-A verb is a library function; its arguments are the options and its docstring the help. The
-fields of an argument that is a dataclass are options of their own. This file only turns text
-into arguments and a `SsondoError` into one line. `--log FILE` keeps what is printed, and the
-traceback where there is one.
+A command is a library function: its parameters are the options, and its docstring is the help. A parameter that is a
+dataclass has one option for each of its fields. This module converts the arguments and prints a `SsondoError` as one
+line. `--log FILE` also writes all messages, and the traceback of an unexpected error, to a file.
 """
 
 import ast
 import dataclasses
 import functools
-import importlib
 import inspect
 import json
 import logging
@@ -22,11 +20,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from ssondo.errors import SsondoError
+from ssondo.registry import did_you_mean, look_up
 from ssondo.workflow.verbs import COMMANDS
 
+_STAGES = {
+    "audioset": "Corpus",
+    "teachers": "Teachers",
+    "cluster": "Clusters",
+    "distill": "Students",
+    "tasks": "Downstream tasks",
+    "probe": "Probes",
+    "report": "Tables and report",
+    "inference": "Use of a student",
+    "workflow": "Whole run",
+}
+"""Headings of the list of commands by package, in the order of the list."""
 _INTERRUPTED = 130
 _BUG = 70  # EX_SOFTWARE of sysexits.h
 
@@ -59,7 +70,7 @@ def _annotated(hint: Any) -> Any:
 
 
 def _command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with each dict argument read from a JSON object, and an option for each field of a dataclass."""
+    """Return `function` with a signature that reads a dict from JSON and has one option per field of a dataclass."""
     hints = typing.get_type_hints(function)
     signature = inspect.signature(function)
     annotations = {name: _annotated(hints[name]) for name in signature.parameters}
@@ -76,47 +87,47 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _load(verb: str) -> Callable[..., Any]:
-    module, _, name = COMMANDS[verb].partition(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return function
-
-
-def _summary(verb: str) -> str:
-    """The first line of a verb's docstring, read without importing what it imports."""
-    module, _, name = COMMANDS[verb].partition(":")
-    base = Path(__file__).parents[1].joinpath(*module.split("."))
-    path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+def _summary(command: str) -> str:
+    """Return the first line of a command's docstring without importing its module, which may import torch."""
+    module, _, name = COMMANDS[command].partition(":")
+    path = Path(__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py")
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return (ast.get_docstring(node) or "").partition("\n")[0]
     return ""
 
 
-def _app(verb: str | None) -> App:
-    """The application with `verb`'s arguments; the others are listed by name alone, unimported."""
+def _app(name: str | None) -> App:
+    """Return the application with the options of one command, or with the list of all commands if `name` is None."""
     app = App(
         name="ssondo",
         help="Distil general audio foundation models into small students.",
+        help_epilogue=(
+            "ssondo COMMAND --help explains the options of a command. Every command accepts --log FILE, which also "
+            "writes its messages to a file. ssondo --version prints the version."
+        ),
         default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
         version_flags=[],
     )
-    if verb is not None:
-        app.command(_command(_load(verb)), name=verb)
-    else:
-        for name in COMMANDS:
-            app.command(App(name=name, help=_summary(name)))
+    if name is not None:
+        app.command(_command(look_up("command", name, COMMANDS)), name=name, help_epilogue="")
+        return app
+    app["--help"].show = False
+    groups = {package: Group(title, sort_key=i) for i, (package, title) in enumerate(_STAGES.items())}
+    for i, (command, target) in enumerate(COMMANDS.items()):
+        group = groups[target.split(".")[1]]
+        app.command(App(name=command, help=_summary(command), group=group, sort_key=i))
     return app
 
 
-def _own(arguments: list[str]) -> list[str]:
-    """Return the arguments before `--`; those after it belong to the command that `launch` starts."""
+def _before_dashes(arguments: list[str]) -> list[str]:
+    """Return the arguments before `--`; the others belong to the command that `launch` starts."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def _take_option(arguments: list[str], name: str) -> str | None:
-    """Remove `name VALUE` or `name=VALUE` from `arguments` and return VALUE; what follows `--` is left alone."""
-    for i, argument in enumerate(_own(arguments)):
+    """Remove `name VALUE` or `name=VALUE` before `--` from `arguments` and return VALUE; None if it is not there."""
+    for i, argument in enumerate(_before_dashes(arguments)):
         if argument == name:
             if i + 1 == len(arguments):
                 raise SsondoError(f"{name} requires an argument")
@@ -143,8 +154,8 @@ def _set_up_logging(path: str | None) -> logging.Logger:
     return log
 
 
-def _note_traceback(log: logging.Logger) -> None:
-    """Write the traceback of the exception in flight to the log file alone."""
+def _log_traceback(log: logging.Logger) -> None:
+    """Write the traceback of the current exception to the log file, but not to the terminal."""
     for handler in log.handlers:
         if isinstance(handler, logging.FileHandler) and handler.stream is not None:
             handler.stream.write(traceback.format_exc())
@@ -152,16 +163,16 @@ def _note_traceback(log: logging.Logger) -> None:
 
 
 def _run(arguments: list[str], log: logging.Logger, log_path: str | None) -> int:
-    verb = next((a for a in arguments if not a.startswith("-")), None)
-    if verb is not None and verb not in COMMANDS:
-        import difflib
-
-        near = difflib.get_close_matches(verb, COMMANDS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        log.error("error: ssondo has no verb %s%s (ssondo --help lists them)", verb, hint)
+    name = next((a for a in arguments if not a.startswith("-")), None)
+    if name is not None and name not in COMMANDS:
+        log.error(
+            "error: the command %r does not exist%s; ssondo --help lists all commands",
+            name,
+            did_you_mean(name, COMMANDS),
+        )
         return 2
     try:
-        _app(verb)(arguments, exit_on_error=False, print_error=False, result_action="return_none")
+        _app(name)(arguments, exit_on_error=False, print_error=False, result_action="return_none")
     except CycloptsError as error:
         error.verbose = False
         log.error("error: %s", " ".join(str(error).split()))
@@ -170,33 +181,35 @@ def _run(arguments: list[str], log: logging.Logger, log_path: str | None) -> int
         log.error("error: %s", " ".join(str(error).split()))
         return error.exit_code
     except KeyboardInterrupt:
-        log.error("interrupted; nothing unfinished was kept under a final name")
+        log.error("interrupted; no incomplete file has its final name")
         return _INTERRUPTED
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] == "ssondo":
             raise
-        _note_traceback(log)
+        _log_traceback(log)
         log.error(
-            "error: the package %s is missing; install it in the folder of this project with: "
-            "pip install '.[pipeline,demo]'",
+            "error: the package %s is not installed; run in the folder of this project: pip install '.[pipeline,demo]'",
             error.name,
         )
         return 1
-    except Exception as error:  # the last resort: a bug becomes a line, its traceback goes to the log
+    except Exception as error:  # A bug: the user reads one line, and the log has the traceback.
         if log_path is None:
             raise
-        _note_traceback(log)
+        _log_traceback(log)
         log.error("error: unexpected %s: %s; the traceback is in %s", type(error).__name__, error, log_path)
         return _BUG
     return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb.
+    """Run one command.
+
+    Args:
+        arguments: the command and its options; by default those of the process.
 
     Returns:
-        The exit code: 0; 1 for a fault that the user can mend; 2 for wrong arguments; 70 for a
-        bug; 75 where the same command may work later; 130 if interrupted.
+        The exit code: 0 for success; 1 for an error that the user can correct; 2 for invalid arguments; 70 for a bug;
+        75 for an error that may not occur again, e.g. of the network; 130 for an interruption.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -205,9 +218,9 @@ def main(arguments: list[str] | None = None) -> int:
         _set_up_logging(None).error("error: %s", error)
         return 2
     if os.environ.get("RANK", "0") != "0":
-        log_path = None  # of the processes that torchrun starts, the first writes the file
+        log_path = None  # Of the processes that torchrun starts, only the first one writes the file.
     log = _set_up_logging(log_path)
-    if "--version" in _own(arguments):
+    if "--version" in _before_dashes(arguments):
         from importlib.metadata import version
 
         log.info("ssondo %s", version("ssondo"))

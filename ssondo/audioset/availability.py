@@ -37,8 +37,8 @@ def availability(*, index: Path, audio: Path, n_train_shards: int, n_eval_shards
         n_train_shards: Number of training shards.
         n_eval_shards: Number of evaluation shards.
         out: Folder for availability.json, .md, .csv (by class) and .png, and available-{split}.txt (one clip per
-            line). They count the listed clips and, of these, the clips that are there, unavailable (permanently) or
-            failed (which may pass).
+            line). They count the clips that are listed, present, unavailable (a permanent reason) and failed (a
+            reason that may be temporary).
 
     Raises:
         SsondoError: If a list or a shard is missing, or they do not contain the same clips.

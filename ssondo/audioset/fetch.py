@@ -58,7 +58,8 @@ def fetch(
         source: Source of the clips: "kind" (folder, hdf5, parquet, webdataset, youtube or renderer) and its settings.
         fetch_policy: Settings that do not change any clip: rate, pauses, retries, cookies and proxies.
         located: List of the clips' locations in a local copy, which locate wrote; without it the copy is searched.
-        max_failed_share: Largest share of clips that may have failed for a reason that may pass, in [0, 1].
+        max_failed_share: Largest share of clips, in [0, 1], that may fail for a temporary reason; if more do, the
+            command fails and keeps what was fetched.
         n_workers: Number of processes, for sources that compute the sound.
 
     Raises:

@@ -62,13 +62,13 @@ def index(
     splits is used for evaluation only.
 
     Args:
-        train: Lists of training segments: files or URLs, in the official form or in that of its mirrors.
-        eval: Lists of evaluation segments.
+        train: Lists of training segments: files or URLs, in AudioSet's format or in that of its mirrors.
+        eval: Lists of evaluation segments: files or URLs.
         classes: AudioSet's class_labels_indices.csv as a file or URL; empty for a corpus without labels.
         n_train_shards: Number of training shards.
         n_eval_shards: Number of evaluation shards.
         out: Folder for {split}-{shard}.csv, classes.csv and summary.json.
-        manifest: List of clips that `freeze` wrote; other clips are left out. By default all clips are used.
+        manifest: Manifest that `freeze` wrote; clips that it lacks are left out. By default all clips are used.
 
     Raises:
         SsondoError: If a list is missing or not a segment list, contains no clip of the manifest, or no training

@@ -30,7 +30,7 @@ def inventory(*, shards: list[Path], out: Path, manifest: Path | None = None, sp
         shards: Audio shards, or embedding shards; all of the same kind.
         out: JSON file that is written: the counts, the hash of the set of clips that are present, and the digest
             of each shard.
-        manifest: List of clips, which `freeze` wrote, that the shards are compared with. By default they are not.
+        manifest: Manifest that `freeze` wrote and that the shards are compared with. By default nothing is compared.
         split: Split of the shards, train or eval.
 
     Raises:

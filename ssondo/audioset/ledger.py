@@ -22,7 +22,7 @@ def ledger(*, folder: Path = Path("data/fetched"), index: Path | None = None) ->
     Args:
         folder: Folder of the fetched shards and their ledgers.
         index: Folder of the segment lists, from which the number of clips that were not requested yet is
-            computed. By default this is the folder `index` beside `folder`, if it exists.
+            computed. By default this is the folder `index` next to `folder`, if it exists.
 
     Raises:
         SsondoError: If there are neither shards nor ledgers.

@@ -39,7 +39,7 @@ def locate(
         n_eval_shards: Number of evaluation shards.
         out: Folder for {split}-{shard}.csv, missing.csv and summary.json.
         scratch: Folder for clips that cannot be read in place (parquet), which is kept between runs. By default
-            it is the folder `unpacked` in `out`.
+            it is the subfolder `unpacked` of `out`.
 
     Raises:
         SsondoError: If a list is missing, the source is not a local copy, or none of the clips is found in it.

@@ -68,8 +68,8 @@ def distill(
     Args:
         audio: Audio shards of the training clips.
         embeddings: Embedding shards of the training clips; clips that lack audio or an embedding are not used.
-        eval_audio: Audio shards of the eval clips, on which the student is evaluated.
-        eval_embeddings: Embedding shards of the eval clips.
+        eval_audio: Audio shards of the evaluation clips, on which the student is evaluated.
+        eval_embeddings: Embedding shards of the evaluation clips.
         student: Architecture, window_s and settings of the architecture such as width_mult, as JSON.
         config: Settings of the optimisation.
         outputs: Files that are written.

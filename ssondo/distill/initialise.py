@@ -43,8 +43,8 @@ def initialise(
         pretrained: Path of pretrained weights of the backbone; without it the weights are random.
         audio: Audio shards of the training clips; required if bn_update_batches is above 0.
         bn_update_batches: Number of batches of training clips on which the statistics of batch normalisation are
-            computed; 0 for none.
-        batch_size: Number of clips in such a batch.
+            computed. With 0 they are not computed.
+        batch_size: Number of clips in each of these batches.
 
     Raises:
         SsondoError: If a setting of the student does not exist, if the audio shards are missing, or if their sample

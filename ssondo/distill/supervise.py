@@ -50,8 +50,8 @@ def supervise(
         audio: Audio shards of the training clips.
         segments: Segment lists with the labels of the training clips; clips that are in no list are not used.
         classes: Class list with the columns index, mid and display_name.
-        eval_audio: Audio shards of the eval clips, on which the student is evaluated.
-        eval_segments: Segment lists with the labels of the eval clips.
+        eval_audio: Audio shards of the evaluation clips, on which the student is evaluated.
+        eval_segments: Segment lists with the labels of the evaluation clips.
         student: Architecture, window_s and settings of the architecture such as width_mult, as JSON.
         config: Settings of the optimisation.
         outputs: Files that are written.

@@ -109,7 +109,7 @@ def report(
     Args:
         title: Heading of the page.
         table1: Section `table1` of the configuration, as JSON.
-        scores: Paths of all score files that probe wrote; each number opens what its file says about it.
+        scores: Paths of all score files that probe wrote; the page shows the content of the file of each number.
         benchmarks: Folder of Snakemake's run times, {rule}/{wildcards}.tsv; missing files are left out.
         out: Path of the page that is written, as HTML.
         clusters: Paths of the metrics that cluster wrote; its pictures are taken from the same folder.

@@ -193,7 +193,7 @@ def table1(
 
     Args:
         scores: Paths of the score files that probe wrote.
-        teachers: Names of the teachers, which are rows and what students are compared with.
+        teachers: Names of the teachers, which are rows; the students are compared with them.
         students: Names of the students, which are rows.
         tasks: Names of the tasks, which are columns.
         markdown: Path of the table in Markdown that is written, in per cent.

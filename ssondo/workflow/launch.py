@@ -13,17 +13,18 @@ from ssondo.errors import SsondoError
 
 
 def launch(arguments: list[str], /, *, gpus: int, nodes: int, cpus: int, gres: str = "") -> None:
-    """Start a training on one or several GPUs and nodes: `ssondo launch --gpus 4 ... -- distill ...`.
+    """Start a training on one or several GPUs and nodes.
 
+    An example is `ssondo launch --gpus 4 --nodes 1 --cpus 16 -- distill --seed 0`, with the other options of `distill`.
     One process is started by `ssondo` itself, several processes by torchrun, and those on several nodes by srun and
     torchrun, which meet at a port of the first node.
 
     Args:
-        arguments: The command, e.g. distill, and its options, after `--`.
+        arguments: Command, distill or supervise, and its options, all after `--`.
         gpus: Number of GPUs of a job on one node.
         nodes: Number of nodes of the job.
         cpus: Number of processor cores of each node.
-        gres: GPUs of each node as SLURM names them, e.g. gpu:a100:4; empty to use the number of GPUs.
+        gres: GPUs of each node as SLURM names them, e.g. gpu:a100:4. If it is empty, the option gpus is used.
 
     Raises:
         SsondoError: if `gres` contains no number of GPUs, or several nodes are requested outside a SLURM job.
