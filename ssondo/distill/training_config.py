@@ -93,8 +93,8 @@ class Runtime:
             others are decoded each time.
         compile: Whether the student is compiled with torch.compile.
         checkpoint_minutes: Interval in minutes at which the state of the training is saved for a restart.
-        validate_every: Interval in epochs at which the student is evaluated on the eval clips; the last epoch
-            is always evaluated.
+        validate_every: Interval in epochs at which the student is evaluated on the evaluation clips; the last
+            epoch is always evaluated.
     """
 
     device: str = "auto"
