@@ -66,7 +66,7 @@ def read_all(paths: list[Path]) -> np.ndarray:
 
 
 def mean_squared_distance(paths: list[Path], centroids: np.ndarray) -> float:
-    """Mean squared distance of all clips to their nearest centroid, in double precision, without the measured code."""
+    """Return the mean squared distance of the clips to their nearest centroid, without using the measured code."""
     centroids = centroids.astype(np.float64)
     total, n = 0.0, 0
     for path in paths:
@@ -79,16 +79,16 @@ def mean_squared_distance(paths: list[Path], centroids: np.ndarray) -> float:
 
 
 def peak_mb() -> float:
-    """Most resident memory of this process so far, in MB (Linux).
+    """Return the peak resident memory of this process in MB (Linux).
 
-    Not getrusage's, which in a child begins with what its parent had.
+    `resource.getrusage` is not used, because its value in a child process starts with the memory of the parent.
     """
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def measure(method: str, folder: Path, options: argparse.Namespace) -> None:
-    """Run one method on the shards of `folder`; leave centroids.npy there and print its cost as JSON."""
+    """Run one method on the shards of `folder`, write centroids.npy there, and print time and memory as JSON."""
     paths = sorted(folder.glob("train-*.h5"))
     began = time.perf_counter()
     if method == "cluster":
@@ -140,7 +140,7 @@ def measure(method: str, folder: Path, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measure every method on every mixture and print the table."""
+    """Measure all methods on all mixtures and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=20_000)
     parser.add_argument("--dim", type=int, default=256)
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--metric-sample", type=int, default=5_000)
     parser.add_argument("--memory-mb", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--mixture", choices=MIXTURES, action="append", help="default: each")
+    parser.add_argument("--mixture", choices=MIXTURES, action="append", help="default: all")
     parser.add_argument("--measure", nargs=2, metavar=("METHOD", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

@@ -43,7 +43,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(_DIM, _DIM)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(batch, tokens, dim) -> the same shape."""
+        """Transform tokens, (batch, tokens, dim), without changing their shape."""
         batch, n_tokens, dim = tokens.shape
         qkv = self.qkv(tokens).reshape(batch, n_tokens, 3, _N_HEADS, dim // _N_HEADS)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -60,7 +60,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(4 * _DIM, _DIM)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(batch, tokens, dim) -> the same shape."""
+        """Transform tokens, (batch, tokens, dim), without changing their shape."""
         return self.fc2(F.gelu(self.fc1(tokens)))
 
 
@@ -75,7 +75,7 @@ class Block(nn.Module):
         self.mlp = Mlp()
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(batch, tokens, dim) -> the same shape."""
+        """Transform tokens, (batch, tokens, dim), without changing their shape."""
         tokens = tokens + self.attn(self.norm1(tokens))
         return tokens + self.mlp(self.norm2(tokens))
 
@@ -88,7 +88,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(1, _DIM, kernel_size=patch, stride=patch)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """(batch, mels, frames) -> (batch, patches, dim)."""
+        """Map log-mels, (batch, mels, frames), to tokens, (batch, patches, dim)."""
         return self.proj(log_mel[:, None]).flatten(2).mT
 
 
@@ -101,7 +101,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(_DIM, eps=1e-6)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """(batch, tokens, dim) -> the same shape."""
+        """Transform tokens, (batch, tokens, dim), without changing their shape."""
         for block in self.blocks:
             tokens = block(tokens)
         return self.norm(tokens)
