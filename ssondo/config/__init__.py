@@ -1,10 +1,9 @@
-"""The typed configuration: what may stand in config.yaml, and what each key means.
+"""The typed configuration: the keys of config.yaml, their types, defaults and descriptions.
 
-A section stands in the module of its stage, which has the name of the stage's file in rules/ and
-in ssondo/workflow/rules/; here they are put together, with the paper's values. The sentences below the keys
-are the reference: `python -m ssondo.config --write` makes config.yaml and docs/config.md of them,
-and a test fails if either drifts. Only the Snakefile, the plan and what the command `ssondo plan`
-runs import this package; library functions take their own arguments.
+Each section is defined in the module of its stage, which has the name of the stage's file in rules/ and
+ssondo/workflow/rules/; this module combines them with the paper's values. The docstrings of the keys are the reference
+from which `python -m ssondo.config --write` generates config.yaml and docs/config.md; a test fails if either is out of
+date. Only the Snakefile and the package `workflow` import this package; other functions take their own arguments.
 """
 
 from collections.abc import Mapping
@@ -30,10 +29,10 @@ _EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.
 
 
 class Config(Section):
-    """S-SONDO's experiment; the defaults are the paper's."""
+    """One experiment; the defaults are those of the paper."""
 
     name: Name = "paper"
-    """Results stand in a folder of this name."""
+    """Name of the experiment; its results are in the folder of this name in `paths.results`."""
     paths: Paths = Paths()
     audioset: AudioSet = AudioSet()
     teachers: dict[Name, Teacher] = {
@@ -52,7 +51,7 @@ class Config(Section):
             ),
         ),
     }
-    """Teachers by name."""
+    """Teachers by name. A name is part of paths and is what tables refer to."""
     embed: Embed = Embed()
     cluster: Cluster = Cluster()
     students: dict[Name, Student] = {
@@ -66,7 +65,7 @@ class Config(Section):
         ),
         "eres2net": Student(architecture="eres2net"),
     }
-    """Students by name."""
+    """Students by name. A name is part of paths and is what tables refer to."""
     distill: Distill = Distill()
     supervise: Supervise = Supervise()
     runtime: Runtime = Runtime()
@@ -79,27 +78,27 @@ class Config(Section):
         "esc50": Task(kind="esc50"),
         "us8k": Task(kind="urbansound8k"),
     }
-    """Downstream data sets by name."""
+    """Downstream tasks by name. A name is part of paths and is what tables refer to."""
     probe: Probe = Probe()
     table1: Table1 = Table1()
     table2: Table2 | None = Table2()
-    """null leaves it out of `all`."""
+    """Table 2. With null it is not made."""
     fig2: Fig2 | None = Fig2()
-    """null leaves it out of `all`."""
+    """Figure 2. With null it is not made."""
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> "Config":
-        def check(key: str, names: list[str], known: Mapping[str, object]) -> None:
+    def _check_consistency(self) -> "Config":
+        def check(key: str, names: list[str], choices: Mapping[str, object]) -> None:
             for name in names:
-                if name not in known:
-                    raise ValueError(f"{key}: {name!r} is not one of {', '.join(known)}{did_you_mean(name, known)}")
+                if name not in choices:
+                    raise ValueError(f"{key}: {name!r} is not one of {', '.join(choices)}{did_you_mean(name, choices)}")
 
         check("table1.teachers", self.table1.teachers, self.teachers)
         check("table1.students", self.table1.students, self.students)
         check("table1.tasks", self.table1.tasks, self.tasks)
         for name in self.table1.tasks:
             if name in TABLE1_COLUMNS:
-                raise ValueError(f"tasks.{name}: Table 1 has a column of that name already; give the task another")
+                raise ValueError(f"tasks.{name}: Table 1 already has a column of this name; rename the task")
         for key, table in (("table2", self.table2), ("fig2", self.fig2)):
             if table is not None:
                 check(f"{key}.teacher", [table.teacher], self.teachers)
@@ -111,64 +110,67 @@ class Config(Section):
             check("fig2.tasks", self.fig2.tasks, self.tasks)
         lists_itself = self.audioset.source.kind in ("folder", "renderer")
         if not self.audioset.segments.train and not lists_itself:
-            raise ValueError("audioset.segments.train: is empty; name AudioSet's segment lists")
-        # A row, column or seed that stands twice would count twice in averages and intervals.
+            raise ValueError(
+                "audioset.segments.train: the list is empty; give the paths or URLs of AudioSet's segment lists"
+            )
+        # A row, column or seed that is listed twice would count twice in averages and intervals.
         for key in ("table1", "table2", "fig2", "probe"):
             for field, entries in getattr(self, key) or ():
-                if isinstance(entries, list) and (twice := [e for n, e in enumerate(entries) if e in entries[:n]]):
-                    raise ValueError(f"{key}.{field}: {twice[0]!r} stands there twice; once is enough")
+                if isinstance(entries, list) and (repeated := [e for n, e in enumerate(entries) if e in entries[:n]]):
+                    raise ValueError(f"{key}.{field}: {repeated[0]!r} is listed more than once; list it once")
         if self.table2 is not None and set(self.table2.music) & set(self.table2.environment):
-            raise ValueError("table2: a task stands in music and in environment")
+            raise ValueError("table2: a task is listed in both music and environment; list it in one of them")
         for key, loss, counts in self._distillations():
             if 1 in counts:
-                raise ValueError(f"{key}.n_clusters: 1 is not allowed; it should be 0, for no clusters, or 2 and more")
+                raise ValueError(f"{key}.n_clusters: 1 is not allowed; it should be 0, for no clusters, or at least 2")
             if needs_clusters(loss) and 0 in counts:
-                raise ValueError(f"{key}: the loss {loss} needs clusters, n_clusters is 0")
+                raise ValueError(f"{key}: the loss {loss} needs clusters, but n_clusters is 0; set it to at least 2")
         architectures = registered("ssondo.students", "ARCHITECTURES")
         for name, student in self.students.items():
             if ":" not in student.architecture:
                 check(f"students.{name}.architecture", [student.architecture], architectures)
         if self.audioset.sample_rate != STUDENT.sample_rate:
             raise ValueError(
-                f"audioset.sample_rate: is {self.audioset.sample_rate}, the students take {STUDENT.sample_rate}; "
-                "set it to that (audioset.bandlimit_rate: 16000 gives the bandwidth that the published pipeline kept)"
+                f"audioset.sample_rate: {self.audioset.sample_rate} is not allowed; the students require "
+                f"{STUDENT.sample_rate} (to keep only the bandwidth of the published pipeline, set "
+                "audioset.bandlimit_rate: 16000)"
             )
         if not self.audioset.segments.eval and self.audioset.segments.train:
-            raise ValueError("audioset.segments.eval: is empty; students are judged on these clips")
+            raise ValueError("audioset.segments.eval: the list is empty; students are evaluated on these clips")
         self._check_batches()
-        if why_not := self._no_labels():
+        if missing_key := self._missing_key_of_labels():
             if self.distill.prediction_weight:
-                raise ValueError(f"distill.prediction_weight: needs {why_not}; this corpus has no labels")
+                raise ValueError(f"distill.prediction_weight: needs labels; set {missing_key}")
             if self._is_supervised():
-                raise ValueError(f"table1.baselines: supervised needs {why_not}; this corpus has no labels")
+                raise ValueError(f"table1.baselines: supervised needs labels; set {missing_key}, or remove supervised")
         return self
 
     def _check_batches(self) -> None:
-        """Refuse batches that the processes of a training cannot share: it comes last."""
+        """Raise ValueError if the processes of a training cannot share its batches evenly."""
         processes = max(1, self.runtime.gpus) * self.runtime.nodes
         trainings = {"distill": self.distill} | ({"supervise": self.supervise} if self._is_supervised() else {})
         for key, training in trainings.items():
             if training.batch_size % processes:
                 raise ValueError(
                     f"{key}.batch_size: {training.batch_size} clips cannot be shared evenly by the {processes} "
-                    "processes of runtime.gpus and runtime.nodes; make it a multiple"
+                    f"processes of runtime.gpus and runtime.nodes; set it to a multiple of {processes}"
                 )
 
     def _is_supervised(self) -> bool:
         return "supervised" in self.table1.baselines
 
-    def _no_labels(self) -> str | None:
-        """The key that clips' labels lack; None if they have labels."""
+    def _missing_key_of_labels(self) -> str | None:
+        """The key without which the training clips have no labels; None if they have labels."""
         segments = self.audioset.segments
         if self.audioset.source.kind == "folder" and not segments.train:
             return "audioset.segments.train"
         return None if segments.classes else "audioset.segments.classes"
 
     def _distillations(self) -> list[tuple[str, str, list[int]]]:
-        """Where in the config students are distilled: key, loss, numbers of clusters."""
-        found = [("table1", self.table1.loss, [self.table1.n_clusters])]
+        """The sections that distil students: key, loss, numbers of clusters."""
+        distillations = [("table1", self.table1.loss, [self.table1.n_clusters])]
         if self.table2 is not None:
-            found += [("table2", loss, [self.table2.n_clusters]) for loss in self.table2.losses]
+            distillations += [("table2", loss, [self.table2.n_clusters]) for loss in self.table2.losses]
         if self.fig2 is not None:
-            found.append(("fig2", self.fig2.loss, self.fig2.n_clusters))
-        return [(key, str(loss), counts) for key, loss, counts in found]
+            distillations.append(("fig2", self.fig2.loss, self.fig2.n_clusters))
+        return [(key, str(loss), counts) for key, loss, counts in distillations]

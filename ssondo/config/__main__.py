@@ -1,4 +1,4 @@
-"""config.yaml and docs/config.md in step with the models: `python -m ssondo.config`, with `--write` to renew them."""
+"""Check that config.yaml and docs/config.md are up to date: `python -m ssondo.config`; `--write` updates them."""
 
 import sys
 from pathlib import Path
@@ -11,15 +11,15 @@ _ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Write config.yaml and docs/config.md (`--write`), or say whether they are in step."""
-    wanted = {_ROOT / "config.yaml": yaml_text(Config()), _ROOT / "docs" / "config.md": reference(Config)}
+    """Write config.yaml and docs/config.md (`--write`), or exit with a message if one of them is out of date."""
+    texts = {_ROOT / "config.yaml": yaml_text(Config()), _ROOT / "docs" / "config.md": reference(Config)}
     if "--write" in sys.argv[1:]:
-        for path, text in wanted.items():
+        for path, text in texts.items():
             write_text(path, text)
         return
-    stale = [path.name for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
+    stale = [path.name for path, text in texts.items() if not path.is_file() or path.read_text() != text]
     if stale:
-        sys.exit(f"{', '.join(stale)} out of step with ssondo/config/; run: python -m ssondo.config --write")
+        sys.exit(f"not up to date with ssondo/config: {', '.join(stale)}; run: python -m ssondo.config --write")
 
 
 if __name__ == "__main__":

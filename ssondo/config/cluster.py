@@ -1,4 +1,4 @@
-"""Clusters of teacher embeddings: `cluster`."""
+"""The section `cluster`: k-means of teacher embeddings."""
 
 from pydantic import Field
 
@@ -6,22 +6,24 @@ from ssondo.config.base import Section
 
 
 class Cluster(Section):
-    """k-means of teacher embeddings, fitted on training clips only."""
+    """k-means of the teacher embeddings of the training clips."""
 
     seed: int = Field(default=0, ge=0)
-    """Of the sample and the first centroids."""
+    """Seed of the samples and of the initial centroids."""
     iterations: int = Field(default=30, ge=1)
-    """Lloyd iterations."""
+    """Number of iterations of Lloyd's algorithm in each run."""
     restarts: int = Field(default=3, ge=1)
-    """The best of so many starts is kept."""
+    """Number of runs with different initial centroids, of which the best is kept."""
     include_eval: bool = False
-    """Fit on eval clips too, as the published code does."""
+    """Whether the centroids are fitted on the evaluation clips too, as in the published code."""
     spherical: bool = False
-    """Normalise centroids after each iteration."""
+    """Whether directions (cosine) are compared instead of Euclidean distances."""
     sample_size: int = Field(default=500_000, ge=1)
-    """Clips that k-means is fitted on, drawn at random; every clip is assigned."""
+    """Maximum number of clips, drawn at random, that the centroids are fitted on; all clips are assigned to
+    clusters."""
     memory_mb: int = Field(default=10_000, ge=500)
-    """Upper bound for the memory of clustering. Where sample_size clips do not fit into it, fewer are fitted on, and so
-    the clusters are others; 500,000 of AudioSet's, of 3,840 dimensions, need about 9,400."""
+    """Maximum memory of clustering in MB. If sample_size clips need more, the centroids are fitted on fewer clips,
+    which changes the clusters; 500,000 embeddings of 3,840 dimensions need about 9,400 MB."""
     metric_sample: int = Field(default=10_000, ge=100)
-    """Clips that silhouette and the like are computed on."""
+    """Maximum number of training clips on which the silhouette, Calinski-Harabasz and Davies-Bouldin indices are
+    computed."""

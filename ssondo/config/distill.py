@@ -15,61 +15,70 @@ else:
 
 
 class Training(Section):
-    """What distillation and the supervised baseline share."""
+    """Settings that distillation and the supervised baseline share."""
 
     epochs: int = Field(default=200, ge=1)
-    """The published code does not say; EfficientAT, whose schedule this is, trains 200."""
+    """Number of epochs. The published code does not state it; EfficientAT, which has the same schedule, uses 200."""
     samples_per_epoch: int = Field(default=100_000, ge=1)
-    """Clips drawn in an epoch, with replacement, by the sampler's probabilities."""
+    """Number of clips drawn in one epoch, with replacement, with the probabilities of the sampler."""
     batch_size: int = Field(default=120, ge=1)
-    """Of the whole job, over all its GPUs. The published code does not say; EfficientAT uses 120."""
+    """Number of clips in a batch, over all GPUs of a job together. The published code does not state it;
+    EfficientAT uses 120."""
     learning_rate: float = Field(default=8e-4, gt=0)
-    """Of Adam, at its peak."""
+    """Peak learning rate of Adam."""
     schedule: Literal["published", "linear", "constant"] = "published"
-    """Of the learning rate; linear moves with every step, for short trainings."""
+    """Learning-rate schedule. published is constant within an epoch; linear changes in every step, which suits short
+    trainings; constant has neither warm-up nor decay."""
     warmup_epochs: float = Field(default=8, ge=0)
-    """Exponential ramp-up; linear: a straight one."""
+    """Length of the warm-up in epochs. It is exponential in the schedule published and linear in the schedule
+    linear."""
     decay_start_epoch: float = Field(default=80, ge=0)
-    """The learning rate falls linearly from here."""
+    """Epoch at which the learning rate starts to decay linearly."""
     decay_epochs: float = Field(default=95, ge=0)
-    """... over so many epochs ..."""
+    """Length of the decay in epochs."""
     final_lr_fraction: float = Field(default=0.01, ge=0, le=1)
-    """... to this share of its peak."""
+    """Learning rate after the decay, as a fraction of the peak."""
     max_grad_norm: float = Field(default=5.0, gt=0)
-    """Largest norm of the gradient."""
+    """Norm to which larger gradients are clipped."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
-    """auto: 16 bit on GPUs, float32 on a CPU."""
+    """Precision of matrix products and convolutions. auto is 16 bit on a GPU and float32 on a CPU."""
     mixup_alpha: float | None = Field(default=None, gt=0)
-    """Mixup; null is off."""
+    """Parameter of the Beta distribution from which mixup weights are drawn; null disables mixup."""
     freq_mask: int = Field(default=0, ge=0)
-    """SpecAugment: widest frequency mask in mel bands; 0 is off."""
+    """Maximum width of SpecAugment's frequency mask in mel bands; 0 disables the mask."""
     time_mask: int = Field(default=0, ge=0)
-    """SpecAugment: widest time mask in frames; 0 is off."""
+    """Maximum width of SpecAugment's time mask in frames; 0 disables the mask."""
     bn_update_batches: int = Field(default=0, ge=0)
-    """Batches on which BatchNorm's statistics are estimated anew at the end; for short trainings. 0 is off."""
+    """Number of training batches on which the statistics of batch normalisation are recomputed before a student is
+    evaluated or saved, which short trainings need. 0 keeps the running statistics."""
     validate_every: int = Field(default=5, ge=1)
-    """Epochs between two looks at the eval clips."""
+    """Interval in epochs at which a student is evaluated on the evaluation clips; the last epoch is always evaluated."""
 
 
 class Distill(Training):
-    """Distillation from output embeddings alone."""
+    """Distillation of a teacher's output embeddings."""
 
     prediction_weight: float = Field(default=0.0, ge=0, le=1)
-    """Share of a cross-entropy on labels in the loss; 0 learns from the teacher alone."""
+    """Weight of a binary cross-entropy on the labels; the distillation loss has the remaining weight. With 0 no
+    labels are used."""
     center: bool = False
-    """Subtract the mean teacher embedding of the training clips; for teachers that are not centred."""
+    """Whether the mean teacher embedding of the training clips is subtracted, for teachers whose embeddings are not
+    centred."""
     temperature: float = Field(default=1.0, gt=0)
-    """Of the losses that have one."""
+    """Temperature of the losses that have one."""
     masking: Literal["correct", "published"] = "correct"
-    """In contrastive losses with clusters: leave masked pairs out, or let them in as exp(0) like the published code."""
+    """Masking in contrastive losses with clusters: correct omits masked pairs, published includes them as exp(0) as
+    in the published code."""
     sampling: Literal["clusters", "uniform"] = "clusters"
-    """Draw evenly over clusters (Balanced Data Sampling), or over clips."""
+    """Sampling of training clips: clusters draws all clusters equally often (Balanced Data Sampling), uniform all
+    clips."""
 
 
 class Supervise(Training):
-    """The baseline that learns AudioSet's labels."""
+    """Training of the supervised baseline on the labels of AudioSet."""
 
     sampling: Literal["classes", "uniform"] = "classes"
-    """Draw clips by the inverse frequency of their labels, or evenly."""
+    """Sampling of training clips: classes uses weights from the inverse frequency of their classes, uniform draws
+    all clips equally often."""
     mixup_alpha: float | None = Field(default=0.3, gt=0)
-    """Mixup; null is off."""
+    """Parameter of the Beta distribution from which mixup weights are drawn; null disables mixup."""

@@ -1,4 +1,4 @@
-"""Settings from config files and the command line to a checked `Config`, or one line that says what is wrong."""
+"""Validation of the configuration, with one line of error message that names the key and the value."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -47,25 +47,25 @@ def _new_name(key: str) -> str | None:
 
 
 def _section_of(annotation: Any) -> list[type[Section]]:
-    """The sections that an annotation allows (through unions, dicts and Annotated)."""
+    """Return the sections within an annotation, which may be a union, a dict or Annotated."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [section for part in typing.get_args(annotation) for section in _section_of(part)]
 
 
 def _keys_at(path: tuple[int | str, ...]) -> list[str]:
-    """The keys that are allowed beside the one that `path` ends with."""
+    """Return the keys that are allowed in the section of the last key of `path`."""
     sections: list[type[Section]] = [Config]
     for part in path[:-1]:
-        found = [
+        inner = [
             section
             for model in sections
             if part in model.model_fields
             for section in _section_of(model.model_fields[str(part)].annotation)
         ]
-        # A name that the user gave (teachers.NAME) or a union's tag (source.youtube) is no field: stay.
+        # A name chosen by the user (teachers.NAME) or the tag of a union (source.youtube) is not a field of a section.
         tagged = [s for s in sections if "kind" in s.model_fields and s.model_fields["kind"].default == part]
-        sections = found or tagged or sections
+        sections = inner or tagged or sections
     return sorted({key for section in sections for key in section.model_fields})
 
 
@@ -82,52 +82,52 @@ _WORDS = {
     "int_from_float": "a whole number",
     "float_parsing": "a number",
     "float_type": "a number",
-    "string_type": "a text; put it in quotes",
+    "string_type": "a string; put it in quotes",
     "list_type": "a list; write it in [ ]",
 }
 PATTERNS = {
-    r"^[A-Za-z0-9][A-Za-z0-9_]*$": "a name of letters, digits and _ (not first), no spaces or hyphens",
-    r"^[\w./~+@=-]+$": "a path of letters, digits and . / ~ + @ = _ -, no spaces",
-    r"^[\w.]+(:\w+)?$": "the name of an architecture, or package.module:Class, no spaces or hyphens",
-    r"^[\w.]+:[\w.]+$": "package.module:function, no spaces or hyphens",
-    r"^[0-9a-f]{64}$": "64 digits of 0 to 9 and a to f, in small letters",
-    r"^https?://\S+$": "an address that begins with http:// or https://, no spaces",
-    r"^http://": "an address that begins with http://",
-    r"\{ytid\}": "an address with {ytid} where the clip's id goes",
+    r"^[A-Za-z0-9][A-Za-z0-9_]*$": "a name of letters, digits and _, not beginning with _, without spaces and hyphens",
+    r"^[\w./~+@=-]+$": "a path of letters, digits and . / ~ + @ = _ -, without spaces",
+    r"^[\w.]+(:\w+)?$": "the name of an architecture, or package.module:Class, without spaces and hyphens",
+    r"^[\w.]+:[\w.]+$": "of the form package.module:function, without spaces and hyphens",
+    r"^[0-9a-f]{64}$": "64 hexadecimal digits in lower case",
+    r"^https?://\S+$": "a URL that begins with http:// or https://, without spaces",
+    r"^http://": "a URL that begins with http://",
+    r"\{ytid\}": "a URL with {ytid} in place of the id of the clip",
 }
-"""What a text of each pattern is, in words."""
+"""Descriptions of the strings that match each pattern, for error messages."""
 
 
-def _section_wanted(error: ErrorDetails) -> str:
-    """What to write where a section belongs and none stands."""
+def _expected_section(error: ErrorDetails) -> str:
+    """Return what to write in place of a value that is not a section."""
     value, key = error["input"], error["loc"][-1]
     if isinstance(value, str) and key in ("checkpoint", "pretrained"):
         origin = "url" if value.startswith(("http://", "https://")) else "path"
         return f"a section; write {{{origin}: {value}}}"
     if isinstance(value, str) and key == "source":
         return f"a section; write {{kind: {value}}}"
-    return "a section, keys with values"
+    return "a section, i.e. keys with values"
 
 
 def _keys_of(error: ErrorDetails) -> str:
-    """The key of the file that a fault is about, with dots."""
+    """Return the key in the configuration file that an error is about, with dots."""
     path = error["loc"]
     if path[:1] == ("students",) and path[2:3] == ("settings",):
-        # The rest is a type of those that a setting may have.
+        # The remaining parts name a type of the union of allowed types.
         path = path[:4]
-    # Nor is the tag of a union a key of the file, nor the mark of a key that is wrong itself.
+    # Neither the tag of a union nor the mark of an invalid key is a key of the file.
     return ".".join(str(part) for i, part in enumerate(path) if part != "[key]" and not (i and path[i - 1] == "source"))
 
 
 def _sentence(error: ErrorDetails) -> str:
-    """One line for a fault that pydantic found: the key, the value, what is allowed."""
+    """Return one line about an error of pydantic: the key, the value and what is allowed."""
     path, shown = error["loc"], _keys_of(error)
     if error["type"] == "extra_forbidden":
         if new_name := _new_name(shown):
-            return f"unknown key {shown!r}; its name is {new_name!r} now"
+            return f"unknown key {shown!r}; it was renamed to {new_name!r}"
         keys = _keys_at(path)
         suggestion = did_you_mean(str(path[-1]), keys)
-        return f"unknown key {shown!r}{suggestion or '; known keys: ' + ', '.join(keys)}"
+        return f"unknown key {shown!r}{suggestion or '; the keys of this section are ' + ', '.join(keys)}"
     if error["type"] == "union_tag_invalid":
         allowed = error["ctx"]["expected_tags"]
         return f"{shown}.kind: {_shown(error['input'].get('kind'))} is not allowed; it should be one of {allowed}"
@@ -135,10 +135,10 @@ def _sentence(error: ErrorDetails) -> str:
         return f"{shown}.kind: this key is missing"
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         if error["input"] is None:
-            return f"{shown}: this section is empty; give it keys or leave it out"
-        return f"{shown}: {_shown(error['input'])} is not allowed; it should be {_section_wanted(error)}"
+            return f"{shown}: this section is empty; add keys or remove it"
+        return f"{shown}: {_shown(error['input'])} is not allowed; it should be {_expected_section(error)}"
     if error["type"] == "too_short":
-        return f"{shown}: is empty; it should have at least {error['ctx']['min_length']}"
+        return f"{shown}: the list is empty; at least {error['ctx']['min_length']} entry is required"
     if error["type"] == "missing":
         return f"{shown}: this key is missing"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
@@ -147,7 +147,7 @@ def _sentence(error: ErrorDetails) -> str:
     if error["type"] == "string_pattern_mismatch":
         message = PATTERNS.get(error["ctx"]["pattern"], message)
     elif path[2:3] == ("settings",):
-        message = "a number, true or false, a text, or a list of whole numbers"
+        message = "a number, true or false, a string, or a list of whole numbers"
     else:
         message = _WORDS.get(error["type"], message)
     return f"{shown}: {_shown(error['input'])} is not allowed; it should be {message}"
@@ -157,15 +157,15 @@ def load_config(values: Mapping[str, Any]) -> Config:
     """Check the merged configuration.
 
     Args:
-        values: as Snakemake merged it from config.yaml, the profile and the command line.
+        values: the configuration as Snakemake merged it from config.yaml, the profile and the command line.
 
     Raises:
-        SsondoError: one line about the first fault: its key, value and what is allowed.
+        SsondoError: if the configuration is invalid; the message is about the first error.
     """
     try:
         return Config.model_validate(dict(values))
     except ValidationError as error:
-        # A key that is misspelt also leaves one that is missing: name the cause.
+        # A misspelt key often causes a missing key too, so it is reported first.
         details = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
         n_more = len({_keys_of(detail) for detail in details}) - 1
         more = f" (and {n_more} more)" if n_more else ""
@@ -173,27 +173,27 @@ def load_config(values: Mapping[str, Any]) -> Config:
 
 
 def load_files(files: Sequence[Path]) -> Config:
-    """The configuration of config.yaml in this folder and `files`, merged as Snakemake does.
+    """Load config.yaml of the working directory and `files`, merged as Snakemake merges them.
 
     Raises:
-        SsondoError: if a file is missing, no YAML, or holds what the configuration does not allow.
+        SsondoError: if a file is missing or not YAML, or the configuration is invalid.
     """
     import yaml
 
     values: dict[str, Any] = {}
-    own = Path("config.yaml")
-    for path in [*([own] if own.is_file() and own not in files else []), *files]:
+    default = Path("config.yaml")
+    for path in [*([default] if default.is_file() and default not in files else []), *files]:
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise SsondoError(
-                f"{path}: no such file; give a config file, as snakemake's --configfile takes it"
+                f"{path}: this file does not exist; give a configuration file as for snakemake --configfile"
             ) from None
         except yaml.YAMLError as error:
-            raise SsondoError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-        if not isinstance(found, dict | None):
-            raise SsondoError(f"{path}: not a config file; it holds no keys")
-        _merge(values, found or {})
+            raise SsondoError(f"{path}: the file is not YAML ({' '.join(str(error).split())})") from None
+        if not isinstance(content, dict | None):
+            raise SsondoError(f"{path}: this is not a configuration file; it has no keys")
+        _merge(values, content or {})
     return load_config(values)
 
 

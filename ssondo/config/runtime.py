@@ -1,4 +1,4 @@
-"""What belongs to the whole run: where files go, and how jobs use the machine."""
+"""The sections `paths` and `runtime`: where files are written, and how jobs use the machine."""
 
 from pydantic import Field
 
@@ -6,30 +6,31 @@ from ssondo.config.base import PlainPath, Section
 
 
 class Paths(Section):
-    """Where files go; relative paths start at the working directory."""
+    """Folders of the files that are written. Relative paths start at the working directory."""
 
     data: PlainPath = "data"
-    """Sound, task sets, weights, teacher embeddings: what experiments of one working directory share; terabytes.
-    Their `audioset` sections, and teachers and tasks of one name, must be equal; else give each its own folder."""
+    """Folder of sound, tasks, weights and teacher embeddings, which several experiments can share; it can need
+    terabytes. Experiments that share it must have equal `audioset` sections, and equal teachers and tasks of the
+    same name."""
     results: PlainPath = "results"
-    """Everything of one experiment stands in a folder of its name here."""
+    """Folder of the results; each experiment has a subfolder of its name."""
 
 
 class Runtime(Section):
-    """How jobs use the machine: none of it changes a result beyond float error, so no change of it reruns a job."""
+    """How jobs use the machine. These keys change results by rounding only, so changing them runs no job again."""
 
     embed_batch_size: int = Field(default=32, ge=1)
-    """Clips that a teacher or student embeds at once."""
+    """Number of clips in a batch when embeddings are computed."""
     checkpoint_minutes: int = Field(default=10, ge=1)
-    """A killed training goes on from its last checkpoint."""
+    """Interval in minutes at which a training saves its state, from which it resumes after an interruption."""
     compile: bool = False
-    """Train with torch.compile."""
-
+    """Whether students are trained with torch.compile."""
     num_workers: int = Field(default=8, ge=0)
-    """Threads that read and decode clips, for each GPU."""
+    """Number of threads per GPU that read and decode clips."""
     cache_mb: int = Field(default=4_000, ge=0)
-    """Log-mels kept in memory for each GPU, those of the clips that are drawn most often; the rest is decoded."""
+    """Memory per GPU for log-mels in MB. It holds the clips that are drawn most often; the others are decoded each
+    time."""
     gpus: int = Field(default=1, ge=0)
-    """GPUs of a training job on each of its nodes, by torchrun if several; 0 is the CPU."""
+    """Number of GPUs of a training job on each node; several are used through torchrun, and 0 trains on the CPU."""
     nodes: int = Field(default=1, ge=1)
-    """Nodes of a training job; more than one need SLURM."""
+    """Number of nodes of a training job; more than one require SLURM."""

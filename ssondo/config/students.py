@@ -1,4 +1,4 @@
-"""The section `students`."""
+"""The section `students`: architectures and their settings."""
 
 from pydantic import Field
 
@@ -7,13 +7,13 @@ from ssondo.config.teachers import Checkpoint
 
 
 class Student(Section):
-    """A small network with a front-end and a mapping head."""
+    """A student: a small network with a log-mel front-end and a mapping head."""
 
     architecture: str = Field(pattern=r"^[\w.]+(:\w+)?$")
-    """mobilenetv3, dymn, eres2net, or `module:Class` of your own."""
+    """Architecture: mobilenetv3, dymn, eres2net, or your own class as `package.module:Class`."""
     pretrained: Checkpoint | None = None
-    """Pretrained weights of the backbone to begin with. These are of width 1.0: null for other widths."""
+    """Pretrained weights of the backbone. The default ones have width 1.0; set null for other widths."""
     window_s: float = Field(default=10.0, ge=0.1)
-    """Longer clips are cut into windows of this many seconds and their embeddings averaged."""
+    """Length of a window in seconds. Longer clips are cut into windows, whose embeddings are averaged."""
     settings: dict[str, bool | int | float | str | list[int]] = {}
-    """Arguments of the architecture, e.g. width_mult."""
+    """Settings of the architecture, e.g. width_mult."""

@@ -1,4 +1,4 @@
-"""The section `tasks`: downstream data sets."""
+"""The section `tasks`: downstream tasks and their data sets."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,20 +15,22 @@ else:
 
 
 class Task(Section):
-    """A downstream data set."""
+    """A downstream task: a data set with labels, on which embeddings are scored."""
 
     kind: TaskKind
-    """Its reader: one of the seven, `table` (a CSV of yours), `pattern` (file names), or `rendered` (the demo's)."""
+    """Kind of the data set: one of the seven, `table` (your own CSV), `pattern` (file names), or `rendered` (the
+    demo)."""
     path: LocalPath | None = None
-    """A local copy: the folder of the data set or of its archives, for table the CSV; null downloads the archives."""
+    """Path of a local copy: the folder of the data set or of its archives, or the CSV of the kind table. With null the
+    archives are downloaded."""
     mirror: str | None = Field(default=None, pattern=r"^https?://\S+$")
-    """Where else the archives are, under their own names; the address before those names."""
+    """Base URL of another server that has the archives under their own names."""
     verify: bool = True
-    """Refuse archives whose size and checksum are not the published ones."""
+    """Whether archives are rejected whose size or checksum differs from the published one."""
     seed: int = Field(default=0, ge=0)
-    """Of folds that are drawn and of sound that is rendered."""
+    """Seed of folds that are drawn and of rendered sound."""
     options: dict[str, Any] = {}
-    """What the reader needs besides; docs/tasks.md has them."""
+    """Further options of the kind, which docs/tasks.md lists."""
 
     @model_validator(mode="after")
     def _has_data(self) -> "Task":

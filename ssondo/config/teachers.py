@@ -1,4 +1,4 @@
-"""Models that embed and where weights come from: `teachers`, `embed`."""
+"""The sections `teachers` and `embed`, and the origin of a model's weights."""
 
 import re
 from typing import TYPE_CHECKING, Literal
@@ -16,65 +16,67 @@ else:
 
 
 class Checkpoint(Section):
-    """Where a model's weights come from; the first of `path`, `package` and `url` that is set."""
+    """Origin of a model's weights. The first of `path`, `package` and `url` that is set is used."""
 
     url: str | None = None
-    """Download from here."""
+    """URL that the file is downloaded from."""
     path: LocalPath | None = None
-    """A local file instead."""
+    """Path of a local file."""
     package: str | None = None
-    """A file inside an installed Python package, `package:path/in/it`."""
+    """File inside an installed Python package, as `package:path/in/package`."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """Refuse a file with another hash."""
+    """Expected SHA-256 of the file in hexadecimal digits; a file with another one is rejected."""
     licence: str = ""
-    """Shown when the file is downloaded."""
+    """Licence of the weights, which is logged before they are downloaded."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Checkpoint":
         if not (self.url or self.path or self.package):
-            raise ValueError("needs one of url, path, package")
+            raise ValueError("one of url, path and package is required")
         return self
 
     @property
     def file(self) -> str:
-        """The file's own name; some checkpoints carry settings in it."""
+        """The name of the file; some checkpoints have settings in their name."""
         name = (self.path or self.package or self.url or "").rstrip("/").rpartition("/")[2].rpartition(":")[2]
         return re.sub(r"[^\w.+-]", "_", name)
 
 
 class Teacher(Section):
-    """A model that embeds: a sample rate, an embedding size and a function of waveforms."""
+    """A teacher: a sample rate, an embedding size and a function from waveforms to embeddings."""
 
     kind: TeacherKind
-    """Built in: matpac, m2d, yamnet. Your own: an ONNX or TorchScript file, or `package.module:callable`."""
+    """Kind of the teacher: matpac, m2d or yamnet (built in), onnx or torchscript (your own file), or callable (your own
+    function)."""
     checkpoint: Checkpoint | None = None
-    """Its weights."""
+    """Weights of the teacher."""
     callable: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")
-    """For kind callable: takes waveforms (batch, samples), returns embeddings (batch, embedding_dim)."""
+    """Function of the kind callable, as `package.module:function`. It maps waveforms (batch, samples) to embeddings
+    (batch, embedding_dim)."""
     sample_rate: int | None = Field(default=None, ge=4_000)
-    """In Hz; for onnx, torchscript and callable."""
+    """Sample rate of the teacher in Hz, for the kinds onnx, torchscript and callable."""
     embedding_dim: int | None = Field(default=None, ge=1)
-    """For onnx, torchscript and callable."""
+    """Size of an embedding, for the kinds onnx, torchscript and callable."""
 
     @model_validator(mode="after")
     def _complete(self) -> "Teacher":
-        own = self.kind in ("onnx", "torchscript", "callable")
-        if own and (self.sample_rate is None or self.embedding_dim is None):
+        is_external = self.kind in ("onnx", "torchscript", "callable")
+        if is_external and (self.sample_rate is None or self.embedding_dim is None):
             raise ValueError(f"kind {self.kind} needs sample_rate and embedding_dim")
         for key in ("sample_rate", "embedding_dim"):
-            if not own and getattr(self, key) is not None:
+            if not is_external and getattr(self, key) is not None:
                 raise ValueError(f"kind {self.kind} has its own {key}; leave {key} out")
         if (self.kind == "callable") != (self.callable is not None):
-            raise ValueError("callable belongs to kind callable, and only there")
+            raise ValueError("the key callable is required for kind callable and not allowed for other kinds")
         if self.kind != "callable" and self.checkpoint is None:
             raise ValueError(f"kind {self.kind} needs a checkpoint")
         return self
 
 
 class Embed(Section):
-    """Teacher inference over shards."""
+    """Computation of teacher embeddings."""
 
     dtype: Literal["float16", "float32"] = "float16"
-    """Of embeddings on disk."""
+    """Type of the stored embeddings."""
     precision: Literal["auto", "float32", "fp16", "bf16"] = "auto"
-    """Of a teacher's arithmetic on a GPU. auto: fp16 for the teachers built in, float32 for your own."""
+    """Precision of a teacher's arithmetic on a GPU. auto is fp16 for the built-in teachers and float32 for others."""

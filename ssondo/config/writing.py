@@ -1,4 +1,4 @@
-"""config.yaml and docs/config.md, made from the typed models."""
+"""Generate config.yaml and docs/config.md from the typed models."""
 
 import textwrap
 import types
@@ -24,13 +24,13 @@ def _comment(text: str, indent: int) -> list[str]:
 
 
 def _lines(model: BaseModel, indent: int, documented: set[type]) -> list[str]:
-    """`model` as YAML; keys of a kind of section that stood before are not explained again."""
-    explain = type(model) not in documented
+    """Return a model as YAML; the keys of a class are described only where the class first occurs."""
+    describe = type(model) not in documented
     documented.add(type(model))
     lines: list[str] = []
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
-        if explain:
+        if describe:
             lines += _comment(_description(field, value), indent)
         lines += _entry(name, value, indent, documented)
         if indent == 0:
@@ -58,10 +58,10 @@ def _entry(name: str, value: Any, indent: int, documented: set[type]) -> list[st
 
 
 def yaml_text(config: BaseModel) -> str:
-    """The configuration as commented YAML."""
+    """Return the configuration as YAML with a comment above each key."""
     head = [
-        "# The paper's experiment in full. Made from ssondo/config/: python -m ssondo.config --write",
-        "# Override a few keys in a file of your own: snakemake --configfile mine.yaml",
+        "# The experiment of the paper, generated from ssondo/config by: python -m ssondo.config --write",
+        "# To override keys, put them into your own file: snakemake --configfile mine.yaml",
         "",
     ]
     return "\n".join([*head, *_lines(config, 0, set())]).rstrip() + "\n"
@@ -95,33 +95,40 @@ def _default(field: FieldInfo) -> str:
     return f"`{text}`" if len(text) < 60 else "see config.yaml"
 
 
-def _sections(model: type[BaseModel], found: list[type[BaseModel]]) -> list[type[BaseModel]]:
+def _sections(model: type[BaseModel], sections: list[type[BaseModel]]) -> list[type[BaseModel]]:
+    """Append a model and the models of its fields to `sections`, which is returned."""
+
     def visit(annotation: Any) -> None:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            if annotation not in found:
-                _sections(annotation, found)
+            if annotation not in sections:
+                _sections(annotation, sections)
         else:
             for part in typing.get_args(annotation):
                 visit(part)
 
-    found.append(model)
+    sections.append(model)
     for field in model.model_fields.values():
         visit(field.annotation)
-    return found
+    return sections
 
 
 def _bounds(field: FieldInfo) -> str:
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    found = [f"{signs[k]} {getattr(m, k)}" for m in field.metadata for k in signs if getattr(m, k, None) is not None]
-    return f" ({', '.join(found)})" if found else ""
+    bounds = [f"{signs[k]} {getattr(m, k)}" for m in field.metadata for k in signs if getattr(m, k, None) is not None]
+    return f" ({', '.join(bounds)})" if bounds else ""
 
 
 def reference(model: type[BaseModel]) -> str:
-    """The reference page in Markdown: a table for each section."""
-    lines = ["# Configuration", "", "Made from `ssondo/config/`: `python -m ssondo.config --write`.", ""]
+    """Return the reference page in Markdown, with a table for each section."""
+    lines = [
+        "# Configuration",
+        "",
+        "This page is generated from `ssondo/config` by `python -m ssondo.config --write`.",
+        "",
+    ]
     for section in _sections(model, []):
         lines += [f"## {section.__name__}", "", " ".join((section.__doc__ or "").split()), ""]
-        lines += ["| key | what it is | type | default |", "|---|---|---|---|"]
+        lines += ["| key | description | type | default |", "|---|---|---|---|"]
         for name, field in section.model_fields.items():
             kind = _type_name(field.annotation) + _bounds(field)
             lines.append(f"| `{name}` | {' '.join((field.description or '').split())} | {kind} | {_default(field)} |")

@@ -1,3 +1,5 @@
+"""Loading, validation and documentation of the configuration."""
+
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def test_committed_config_is_the_default() -> None:
         ),
         (
             {"runtime": {"cluster_memory_mb": 8000}},
-            "config: unknown key 'runtime.cluster_memory_mb'; its name is 'cluster.memory_mb' now",
+            "config: unknown key 'runtime.cluster_memory_mb'; it was renamed to 'cluster.memory_mb'",
         ),
         (
             {"probe": {"steps": "many"}},
@@ -45,25 +47,25 @@ def test_committed_config_is_the_default() -> None:
         ),
         (
             {"audioset": 3},
-            "config: audioset: 3 is not allowed; it should be a section, keys with values",
+            "config: audioset: 3 is not allowed; it should be a section, i.e. keys with values",
         ),
-        ({"distill": None}, "config: distill: this section is empty; give it keys or leave it out"),
+        ({"distill": None}, "config: distill: this section is empty; add keys or remove it"),
         (
             {"paths": {"data": "my data"}},
             "config: paths.data: 'my data' is not allowed; "
-            "it should be a path of letters, digits and . / ~ + @ = _ -, no spaces",
+            "it should be a path of letters, digits and . / ~ + @ = _ -, without spaces",
         ),
         (
             {"name": "my exp"},
             "config: name: 'my exp' is not allowed; "
-            "it should be a name of letters, digits and _ (not first), no spaces or hyphens",
+            "it should be a name of letters, digits and _, not beginning with _, without spaces and hyphens",
         ),
         (
             {"teachers": {"my-teacher": {"kind": "yamnet", "checkpoint": {"path": "x"}}}},
             "config: teachers.my-teacher: 'my-teacher' is not allowed; "
-            "it should be a name of letters, digits and _ (not first), no spaces or hyphens",
+            "it should be a name of letters, digits and _, not beginning with _, without spaces and hyphens",
         ),
-        ({"table1": {"teachers": []}}, "config: table1.teachers: is empty; it should have at least 1"),
+        ({"table1": {"teachers": []}}, "config: table1.teachers: the list is empty; at least 1 entry is required"),
         (
             {"teachers": {"mine": {"kind": "onnx", "checkpoint": "mine.onnx"}}},
             "config: teachers.mine.checkpoint: 'mine.onnx' is not allowed; "
@@ -77,12 +79,12 @@ def test_committed_config_is_the_default() -> None:
         (
             {"teachers": {"mine": {"kind": "callable", "callable": "ct.embed"}}},
             "config: teachers.mine.callable: 'ct.embed' is not allowed; "
-            "it should be package.module:function, no spaces or hyphens",
+            "it should be of the form package.module:function, without spaces and hyphens",
         ),
         (
             {"teachers": {"mine": {"kind": "yamnet", "checkpoint": {"path": "x", "sha256": "ABC"}}}},
             "config: teachers.mine.checkpoint.sha256: 'ABC' is not allowed; "
-            "it should be 64 digits of 0 to 9 and a to f, in small letters",
+            "it should be 64 hexadecimal digits in lower case",
         ),
         (
             {"audioset": {"source": "youtube"}},
@@ -95,7 +97,7 @@ def test_committed_config_is_the_default() -> None:
         (
             {"students": {"mine": {"architecture": "dymn", "settings": {"anneal": None}}}},
             "config: students.mine.settings.anneal: None is not allowed; "
-            "it should be a number, true or false, a text, or a list of whole numbers",
+            "it should be a number, true or false, a string, or a list of whole numbers",
         ),
         (
             {"audioset": {"source": {"kind": "foldr"}}},
@@ -113,7 +115,7 @@ def test_committed_config_is_the_default() -> None:
         ),
         (
             {"probe": {"patience": 20}},
-            "config: probe: patience is 20, below validate_every (50): a probe would stop between two looks; "
+            "config: probe: patience is 20, below validate_every (50): a probe would stop between two validations; "
             "raise patience or lower validate_every",
         ),
         (
@@ -131,11 +133,11 @@ def test_committed_config_is_the_default() -> None:
         ),
         (
             {"tasks": {"average": {"kind": "esc50"}}, "table1": {"tasks": ["average"]}},
-            "config: tasks.average: Table 1 has a column of that name already; give the task another",
+            "config: tasks.average: Table 1 already has a column of this name; rename the task",
         ),
         *(
-            ({section: {key: entries}}, f"config: {section}.{key}: {twice!r} stands there twice; once is enough")
-            for section, key, entries, twice in (
+            ({section: {key: entries}}, f"config: {section}.{key}: {repeated!r} is listed more than once; list it once")
+            for section, key, entries, repeated in (
                 ("table1", "teachers", ["m2d", "m2d"], "m2d"),
                 ("table1", "students", ["dymn", "mobilenetv3", "dymn"], "dymn"),
                 ("table1", "baselines", ["supervised", "supervised"], "supervised"),
@@ -151,39 +153,39 @@ def test_committed_config_is_the_default() -> None:
         (
             {"runtime": {"gpus": 8, "nodes": 2}},
             "config: distill.batch_size: 120 clips cannot be shared evenly by the 16 processes of runtime.gpus and "
-            "runtime.nodes; make it a multiple",
+            "runtime.nodes; set it to a multiple of 16",
         ),
         (
             {"runtime": {"gpus": 7}, "distill": {"batch_size": 112}},
             "config: supervise.batch_size: 120 clips cannot be shared evenly by the 7 processes of runtime.gpus and "
-            "runtime.nodes; make it a multiple",
+            "runtime.nodes; set it to a multiple of 7",
         ),
         *(
             (
                 {section: {"n_clusters": counts}},
-                f"config: {section}.n_clusters: 1 is not allowed; it should be 0, for no clusters, or 2 and more",
+                f"config: {section}.n_clusters: 1 is not allowed; it should be 0, for no clusters, or at least 2",
             )
             for section, counts in (("table1", 1), ("table2", 1), ("fig2", [0, 1, 2]))
         ),
         (
             {"audioset": {"sample_rate": 16000}},
-            "config: audioset.sample_rate: is 16000, the students take 32000; set it to that "
-            "(audioset.bandlimit_rate: 16000 gives the bandwidth that the published pipeline kept)",
+            "config: audioset.sample_rate: 16000 is not allowed; the students require 32000 "
+            "(to keep only the bandwidth of the published pipeline, set audioset.bandlimit_rate: 16000)",
         ),
         (
             {"audioset": {"segments": {"classes": ""}}},
-            "config: table1.baselines: supervised needs audioset.segments.classes; this corpus has no labels",
+            "config: table1.baselines: supervised needs labels; set audioset.segments.classes, or remove supervised",
         ),
         (
             {"audioset": {"source": {"kind": "folder", "path": "x"}, "segments": {"train": []}}},
-            "config: table1.baselines: supervised needs audioset.segments.train; this corpus has no labels",
+            "config: table1.baselines: supervised needs labels; set audioset.segments.train, or remove supervised",
         ),
         (
             {
                 "audioset": {"source": {"kind": "folder", "path": "x"}, "segments": {"train": []}},
                 "distill": {"prediction_weight": 0.5},
             },
-            "config: distill.prediction_weight: needs audioset.segments.train; this corpus has no labels",
+            "config: distill.prediction_weight: needs labels; set audioset.segments.train",
         ),
         (
             {"audioset": {"source": {"kind": "folder", "path": "x", "eval_share": 0}, "segments": {"train": []}}},
@@ -191,11 +193,11 @@ def test_committed_config_is_the_default() -> None:
         ),
         (
             {"audioset": {"segments": {"train": []}}},
-            "config: audioset.segments.train: is empty; name AudioSet's segment lists",
+            "config: audioset.segments.train: the list is empty; give the paths or URLs of AudioSet's segment lists",
         ),
     ],
 )
-def test_fault_is_one_line_with_the_key_and_the_way_out(values: dict, sentence: str) -> None:
+def test_invalid_value_is_reported_in_one_line_with_its_key_and_a_remedy(values: dict, sentence: str) -> None:
     with pytest.raises(SsondoError) as error:
         load_config(values)
     assert str(error.value) == sentence
@@ -204,7 +206,7 @@ def test_fault_is_one_line_with_the_key_and_the_way_out(values: dict, sentence: 
 @pytest.mark.parametrize(
     ("written", "meant"), [("./data", "data"), ("data/", "data"), ("/scratch//me/", "/scratch/me"), ("../x", "../x")]
 )
-def test_folder_of_the_workflow_has_one_spelling(written: str, meant: str) -> None:
+def test_folders_of_the_workflow_are_normalised(written: str, meant: str) -> None:
     paths = load_config({"paths": {"data": written, "results": written}}).paths
     assert (paths.data, paths.results) == (meant, meant)
 
@@ -213,29 +215,30 @@ def test_files_are_merged_over_config_yaml_as_snakemake_does(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     Path("config.yaml").write_text("name: one\nprobe: {steps: 7, patience: 60}\n")
     Path("mine.yaml").write_text("probe: {steps: 9}\n")
-    found = load_files([Path("mine.yaml")])
-    assert (found.name, found.probe.steps, found.probe.patience) == ("one", 9, 60)
+    config = load_files([Path("mine.yaml")])
+    assert (config.name, config.probe.steps, config.probe.patience) == ("one", 9, 60)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("- a\n", "holds no keys"), ("a: [\n", "not YAML"), ("probee: {}\n", "unknown key 'probee'")]
+    ("text", "message"),
+    [("- a\n", "it has no keys"), ("a: [\n", "is not YAML"), ("probee: {}\n", "unknown key 'probee'")],
 )
-def test_a_file_that_is_no_config_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
+def test_file_that_is_not_a_configuration_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(text)
-    with pytest.raises(SsondoError, match=says):
+    with pytest.raises(SsondoError, match=message):
         load_files([Path("mine.yaml")])
 
 
-def test_other_source_replaces_the_default_ones_keys() -> None:
+def test_keys_of_the_default_source_do_not_remain_with_another_source() -> None:
     source = Config().audioset.source.model_dump() | {"kind": "renderer", "seed": 3}
     loaded = load_config({"audioset": {"source": source}}).audioset.source
     assert loaded.model_dump() == {"kind": "renderer", "seed": 3, "n_train": 6000, "n_eval": 400}
 
 
-def test_every_pattern_has_words() -> None:
+def test_every_pattern_has_a_description_for_error_messages() -> None:
     from typing import get_args
 
     from ssondo.config.base import PlainPath
@@ -251,26 +254,27 @@ def test_every_pattern_has_words() -> None:
             visit(inner)
 
     visit(Config.model_json_schema())
-    # A validator stands before this one's, so the schema is without it.
+    # The schema lacks the pattern of PlainPath because a validator precedes it.
     assert found | {get_args(PlainPath)[-1].metadata[0].pattern} == set(PATTERNS)
 
 
-SECTIONS = ("embed", "cluster", "distill", "supervise", "runtime", "probe", "table1")  # explained by their own sentence
+# The docstring of the class describes these keys.
+SECTIONS = ("embed", "cluster", "distill", "supervise", "runtime", "probe", "table1")
 
 
-def test_every_key_has_a_sentence() -> None:
+def test_every_key_is_described() -> None:
     from ssondo.config.writing import _sections
 
-    silent = [
+    undescribed = [
         f"{section.__name__}.{name}"
         for section in _sections(Config, [])
         for name, field in section.model_fields.items()
-        if not field.description and name not in ("paths", "audioset", "segments", *SECTIONS)
+        if not (field.description or "").endswith(".") and name not in ("paths", "audioset", "segments", *SECTIONS)
     ]
-    assert silent == []
+    assert undescribed == []
 
 
-def test_rate_that_is_asked_of_the_corpus_is_the_one_that_students_take() -> None:
+def test_sample_rate_of_the_corpus_is_that_of_the_students() -> None:
     from ssondo.audio.log_mel_settings import STUDENT
     from ssondo.students.student import Student
 
@@ -320,7 +324,7 @@ def test_needs_of_a_loss_are_inherited_from_its_base_class(monkeypatch: pytest.M
 def test_former_key_is_refused_with_its_present_name(old: str, new: str) -> None:
     *sections, key = old.replace("*", "dymn").split(".")
     values = nested = Config().model_dump()
-    # The source that has the key: the other sources' keys are ignored.
+    # Keys of other sources are ignored, so the source must be one that has the key.
     if sections == ["audioset", "source"] and key == "whole_files":
         values["audioset"]["source"] = {"kind": "hdf5", "path": "clips.h5"}
     for section in sections:
@@ -329,7 +333,7 @@ def test_former_key_is_refused_with_its_present_name(old: str, new: str) -> None
     with pytest.raises(SsondoError) as error:
         load_config(values)
     old_key, new_key = old.replace("*", "dymn"), new.replace("*", "dymn")
-    assert str(error.value) == f"config: unknown key {old_key!r}; its name is {new_key!r} now"
+    assert str(error.value) == f"config: unknown key {old_key!r}; it was renamed to {new_key!r}"
 
 
 @pytest.mark.parametrize("new", RENAMED_KEYS.values())
