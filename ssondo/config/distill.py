@@ -52,7 +52,7 @@ class Training(Section):
     """Number of training batches on which the statistics of batch normalisation are recomputed before a student is
     evaluated or saved, which short trainings need. 0 keeps the running statistics."""
     validate_every: int = Field(default=5, ge=1)
-    """Interval in epochs at which a student is evaluated on the evaluation clips; the last epoch is always evaluated."""
+    """Interval in epochs at which a student is evaluated on evaluation clips; the last epoch is always evaluated."""
 
 
 class Distill(Training):
