@@ -35,17 +35,19 @@ class LogMel(nn.Module):
 
         super().__init__()
         self.settings = settings
-        filterbank = melscale_fbanks(
-            settings.n_fft // 2 + 1,
-            settings.f_min,
-            settings.f_max,
-            settings.n_mels,
-            settings.sample_rate,
-            norm=settings.mel_norm,
-            mel_scale=settings.mel_scale,
-        )
+        # On the CPU, because torchaudio's function needs values, which the meta device does not have.
+        with torch.device("cpu"):
+            filterbank = melscale_fbanks(
+                settings.n_fft // 2 + 1,
+                settings.f_min,
+                settings.f_max,
+                settings.n_mels,
+                settings.sample_rate,
+                norm=settings.mel_norm,
+                mel_scale=settings.mel_scale,
+            )
         self.register_buffer("window", torch.hann_window(settings.window), persistent=False)
-        self.register_buffer("filterbank", filterbank, persistent=False)
+        self.register_buffer("filterbank", filterbank.to(torch.get_default_device()), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Compute log-mel spectrograms.
