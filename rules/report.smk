@@ -86,7 +86,6 @@ rule fig2:
 
 rule report:
     input:
-        fig2=[paths.table("fig2.svg")] if experiment.config.fig2 else [],
         scores=experiment.targets.all_scores(),
         clusters=experiment.targets.cluster_metrics(),
         histories=experiment.targets.histories(),

@@ -1,4 +1,4 @@
-"""What the page is made of, and how it is rendered: a Jinja2 template with tables, pictures and origins.
+"""What the page is made of, and how it is rendered: a Jinja2 template with tables, charts, pictures and origins.
 
 Python prepares data; the files in templates/ decide how it looks. Autoescaping is on and nothing is marked as
 safe, so that no text from data becomes HTML.
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+from ssondo.report.line_chart import LineChart
+from ssondo.report.rule_graph import Drawing
 
 
 @dataclass(frozen=True)
@@ -50,51 +51,50 @@ class PageTable:
         heads: Headings of the columns.
         rows: Cells of each row; a string is a cell without further properties.
         n_labels: Number of columns at the left that hold text; the other columns hold numbers.
-        search: Prompt of the filter above the table; empty means no filter.
-        tall: Whether the table scrolls vertically in a box of its own.
+        search: Prompt of the filter above the table; empty means no filter. A table with a filter scrolls
+            vertically in a box of its own.
     """
 
     heads: Sequence[str]
     rows: Sequence[Sequence[Cell | str]]
     n_labels: int = 1
     search: str = ""
-    tall: bool = False
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A part that can be folded: a title and what is below it.
-
-    Attributes:
-        title: The title, which stays visible.
-        is_open: Whether the part is unfolded at first.
-        table: A table, or None.
-        pictures: Caption and path of each picture.
-    """
-
-    title: str
-    is_open: bool
-    table: PageTable | None = None
-    pictures: Sequence[tuple[str, Path]] = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page: a table, notes, pictures (caption and path of each) and panels."""
+    """A section of the page, or a panel of a section, which can be folded.
 
-    table: PageTable
-    notes: Sequence[str] = ()
+    Attributes:
+        title: The heading.
+        key: Id of a section, which the navigation refers to; panels have none.
+        is_open: Whether a panel is unfolded at first.
+        table: A table, or None.
+        graph: The graph of the rules, or None.
+        charts: Line charts.
+        pictures: Caption and path of each PNG.
+        notes: Short texts below the rest.
+        panels: Panels at the end.
+    """
+
+    title: str
+    key: str = ""
+    is_open: bool = True
+    table: PageTable | None = None
+    graph: Drawing | None = None
+    charts: Sequence[LineChart] = ()
     pictures: Sequence[tuple[str, Path]] = ()
-    panels: Sequence[Panel] = ()
+    notes: Sequence[str] = ()
+    panels: Sequence["Section"] = ()
 
 
 def number(value: float | None, form: str = ",.0f", bar: float | None = None) -> Cell:
-    """The cell of a number; a dash that is sorted last if the value is None."""
+    """Return the cell of a number; None becomes a dash that is sorted last."""
     return Cell("–", float("-inf")) if value is None else Cell(f"{value:{form}}", value, bar)
 
 
 def duration(seconds: float) -> str:
-    """A duration in words: "42 s", "3 min 20 s", "5 h 12 min"."""
+    """Return a duration in words: "42 s", "3 min 20 s", "5 h 12 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -103,12 +103,12 @@ def duration(seconds: float) -> str:
 
 
 def duration_cell(seconds: float, longest: float | None = None) -> Cell:
-    """The cell of a duration, with a bar relative to the longest one if that is given."""
+    """Return the cell of a duration, with a bar relative to the longest one if that is given."""
     return Cell(duration(seconds), seconds, seconds / longest if longest else None)
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Names that distinguish files: the folders of each file without those that all of them share."""
+    """Return names that distinguish files: the folders of each file without those that all of them share."""
     folders = [path.parent.parts for path in paths]
     if len(folders) < 2:
         return [" ".join(parts[-4:]) for parts in folders]
@@ -116,15 +116,15 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     return [" ".join(parts[shared:]) or parts[-1] for parts in folders]
 
 
-def _data_uri(path: Path) -> str:
-    return f"data:{_MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+def _png_uri(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
-def render(context: dict[str, Any]) -> str:
-    """The page as HTML, which refers to nothing outside itself.
+def render(**variables: Any) -> str:
+    """Return the page as HTML, which refers to nothing outside itself.
 
     Args:
-        context: Variables of templates/report.html.
+        variables: Variables of templates/report.html.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -136,5 +136,5 @@ def render(context: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"data_uri": _data_uri, "pretty": lambda value: json.dumps(value, indent=2)}
-    return environment.get_template("report.html").render(context)
+    environment.filters |= {"png_uri": _png_uri, "pretty": lambda value: json.dumps(value, indent=2)}
+    return environment.get_template("report.html").render(variables)

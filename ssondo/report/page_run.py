@@ -1,4 +1,4 @@
-"""The run on the page: clips of the corpus, trainings, clusters and run times."""
+"""The sections about the run: trainings, clusters, clips of the corpus, and run times."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssondo.errors import SsondoError
-from ssondo.report.page import Cell, PageTable, Panel, Section, duration_cell, number, short_names
+from ssondo.report.line_chart import line_chart
+from ssondo.report.page import Cell, PageTable, Section, duration_cell, number, short_names
 from ssondo.storage.atomic_files import read_json
 
 if TYPE_CHECKING:
@@ -38,40 +39,46 @@ def _read_csv(path: Path) -> "pd.DataFrame":
         raise SsondoError(f"{path}: this file is missing or empty; make it with: snakemake {path}") from None
 
 
-def _pictures(folder: Path, captions: Mapping[str, str]) -> list[tuple[str, Path]]:
-    """Caption and path of those pictures of a folder that exist."""
-    return [(caption, folder / name) for name, caption in captions.items() if (folder / name).is_file()]
-
-
 def training_section(paths: Sequence[Path]) -> Section:
-    """The last epoch and the curves of each training.
+    """Return the section with the last epoch and the curves of each training.
 
     Args:
-        paths: History of each training as CSV; its curves are in the same folder.
+        paths: History of each training as CSV.
     """
     histories = [_read_csv(path) for path in paths]
-    names = short_names(paths)
     columns = dict.fromkeys(str(column) for history in histories for column in history)
-    scores = [column for column in columns if column not in _NOT_SCORES and not column.startswith("loss_")]
+    losses = [column for column in columns if column == "loss" or column.startswith("loss_")]
+    scores = [column for column in columns if column not in _NOT_SCORES and column not in losses]
     rows: list[list[Cell | str]] = []
-    for name, history in zip(names, histories, strict=True):
+    panels = []
+    for name, history in zip(short_names(paths), histories, strict=True):
         measured = {column: history[column].dropna() for column in history}
         last = {column: values.iloc[-1] for column, values in measured.items() if len(values)}
         speed = float(measured["clips_per_s"].quantile(0.5, "higher")) if "clips_per_s" in last else None
         values = [number(last.get(column), ".3f") for column in ("loss", *scores)]
         rows.append([name, number(len(history)), *values, number(speed)])
-    heads = ["training", "epochs", *(column.replace("_", " ") for column in ("loss", *scores)), "clips/s"]
-    panels = [
-        Panel(name, len(paths) <= 4, pictures=_pictures(path.parent, {"curves.png": "Loss and scores over the epochs"}))
-        for name, path in zip(names, paths, strict=True)
-    ]
-    return Section(
-        PageTable(heads, rows), ["Loss and scores are those of the last epoch that has them."], panels=panels
-    )
+        by_epoch = history.set_index("epoch")
+        charts = [
+            # The score of a constant predictor is a reference, not a result.
+            line_chart(
+                title,
+                by_epoch.filter(names, axis=1).rename(columns=_words),
+                dashed=[_words(column) for column in names if column.startswith("constant")],
+            )
+            for title, names in (("training loss", losses), ("on eval clips", scores))
+        ]
+        panels.append(Section(name, is_open=len(paths) <= 4, charts=[chart for chart in charts if chart]))
+    heads = ["training", "epochs", *map(_words, ("loss", *scores)), "clips/s"]
+    notes = ["Loss and scores are those of the last epoch that has them."]
+    return Section("Training", "training", table=PageTable(heads, rows), notes=notes, panels=panels)
+
+
+def _words(column: str) -> str:
+    return column.replace("_", " ")
 
 
 def clusters_section(paths: Sequence[Path]) -> Section:
-    """Metrics, sizes and t-SNE map of each clustering.
+    """Return the section with the metrics, sizes and t-SNE map of each clustering.
 
     Args:
         paths: Metrics of each clustering as JSON; its pictures are in the same folder.
@@ -98,28 +105,31 @@ def clusters_section(paths: Sequence[Path]) -> Section:
             "sizes.png": f"{name}: training clips of each cluster",
             "tsne.png": f"{name}: t-SNE of training clips",
         }
-        panels.append(Panel(name, len(paths) <= 2, pictures=_pictures(path.parent, captions)))
+        pictures = [(caption, path.with_name(file)) for file, caption in captions.items()]
+        present = [(caption, picture) for caption, picture in pictures if picture.is_file()]
+        panels.append(Section(name, is_open=len(paths) <= 2, pictures=present))
     heads = ["clustering", "clusters", "clips", "inertia", "silhouette", "Davies-Bouldin", "Calinski-Harabasz"]
-    return Section(PageTable([*heads, "smallest", "largest"], rows), panels=panels)
+    table = PageTable([*heads, "smallest", "largest"], rows)
+    return Section("Clusters", "clusters", table=table, panels=panels)
 
 
 # Clips of the corpus
 
 
 def read_availability(folder: Path) -> dict[str, dict[str, Any]]:
-    """What `availability` counted for each split, training clips first."""
+    """Return what `availability` counted for each split, training clips first."""
     counts = read_json(folder / "availability.json")
     return {split: counts[split] for split in ("train", "eval")}
 
 
 def _available(n_ok: int, n_listed: int) -> list[Cell]:
-    """Number of available clips, with a bar, and their percentage; a dash if no clip is listed."""
+    """Return the cells of the number of available clips and of their percentage, a dash if no clip is listed."""
     share = n_ok / n_listed if n_listed else None
     return [number(n_ok, bar=share), number(None if share is None else 100 * share, ".1f")]
 
 
 def clips_section(folder: Path) -> Section:
-    """How many clips of the corpus are available, why the others are not, and the same for each class.
+    """Return the section with the available clips of the corpus, the reasons for missing ones, and each class.
 
     Args:
         folder: Folder that `availability` wrote to.
@@ -140,14 +150,16 @@ def clips_section(folder: Path) -> Section:
     reasons = _reasons_panel(splits)
     note = "'unavailable' is final, 'failed' may pass; ssondo retry requests the clips of a reason again."
     return Section(
-        PageTable(heads, rows),
+        "Clips",
+        "availability",
+        table=PageTable(heads, rows),
         notes=[note] if reasons else [],
         pictures=[("What is missing, and of which classes", folder / "availability.png")],
         panels=[*reasons, *_class_panels(folder, splits)],
     )
 
 
-def _reasons_panel(splits: Mapping[str, Mapping[str, Any]]) -> list[Panel]:
+def _reasons_panel(splits: Mapping[str, Mapping[str, Any]]) -> list[Section]:
     rows: list[list[Cell | str]] = []
     for split, counts in splits.items():
         reasons = [(n, status, reason) for status, by in counts["reasons"].items() for reason, n in by.items()]
@@ -155,12 +167,12 @@ def _reasons_panel(splits: Mapping[str, Mapping[str, Any]]) -> list[Panel]:
             share = n / counts["n_listed"]
             rows.append([reason, split, status.lower(), number(n), number(100 * share, ".2f", share)])
     heads = ["reason", "split", "status", "clips", "% of the split"]
-    table = PageTable(heads, rows, n_labels=3, search="Filter: reason, split, ...", tall=True)
-    return [Panel("Reasons", len(rows) <= _FEW_ROWS, table)] if rows else []
+    table = PageTable(heads, rows, n_labels=3, search="Filter: reason, split, ...")
+    return [Section("Reasons", is_open=len(rows) <= _FEW_ROWS, table=table)] if rows else []
 
 
-def _class_panels(folder: Path, splits: Mapping[str, Any]) -> list[Panel]:
-    """The classes of each split, the class with the lowest share of available clips first."""
+def _class_panels(folder: Path, splits: Mapping[str, Any]) -> list[Section]:
+    """Return a panel for each split with its classes, the class with the lowest share of available clips first."""
     classes = _read_csv(folder / "availability.csv")
     classes["name"] = classes["display_name"].fillna(classes["mid"])
     panels = []
@@ -175,9 +187,9 @@ def _class_panels(folder: Path, splits: Mapping[str, Any]) -> list[Panel]:
         ]
         if rows:
             heads = ["class", "listed", "there", "per cent", "unavailable", "failed"]
-            table = PageTable(heads, rows, search="Filter: class", tall=True)
+            table = PageTable(heads, rows, search="Filter: class")
             title = f"Classes of the {split} clips, the one that lost most first: {len(rows)}"
-            panels.append(Panel(title, len(rows) <= _FEW_ROWS, table))
+            panels.append(Section(title, is_open=len(rows) <= _FEW_ROWS, table=table))
     return panels
 
 
@@ -202,7 +214,7 @@ class Job:
 
 
 def read_benchmarks(folder: Path) -> list[Job]:
-    """Run times from Snakemake's benchmark files, `{rule}/{wildcards}.tsv`; incomplete files are left out."""
+    """Read run times from Snakemake's benchmark files, `{rule}/{wildcards}.tsv`; incomplete files are left out."""
 
     def numbers(lines: Sequence[Mapping[str, str]], column: str) -> list[float]:
         return [float(line[column]) for line in lines if line.get(column) not in (None, "", "-", "NA")]
@@ -219,7 +231,7 @@ def read_benchmarks(folder: Path) -> list[Job]:
 
 
 def times_section(jobs: Sequence[Job]) -> Section:
-    """Run time and memory of each rule and of each job."""
+    """Return the section with the run time and memory of each rule and of each job."""
     by_rule: dict[str, list[Job]] = {}
     for job in jobs:
         by_rule.setdefault(job.rule, []).append(job)
@@ -242,6 +254,7 @@ def times_section(jobs: Sequence[Job]) -> Section:
         for job in sorted(jobs, key=lambda job: -job.seconds)
     ]
     heads = ["rule", "for", "time", "MB"]
-    table = PageTable(heads, all_jobs, n_labels=2, search="Filter: rule, model, ...", tall=True)
+    table = PageTable(heads, all_jobs, n_labels=2, search="Filter: rule, model, ...")
     summary = PageTable(["rule", "jobs", "time of all", "longest job", "most MB"], rows)
-    return Section(summary, panels=[Panel(f"All {len(jobs)} jobs", False, table)])
+    panel = Section(f"All {len(jobs)} jobs", is_open=False, table=table)
+    return Section("Run times", "times", table=summary, panels=[panel])

@@ -1,4 +1,4 @@
-"""The scores on the page: Table 1, Table 2, the list of all scores, and the box with the origin of each number."""
+"""The sections about scores: Table 1, Table 2, Fig. 2, all scores, versions, and the origin of each number."""
 
 import json
 from collections import Counter
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssondo.probe.model_id import ModelId
-from ssondo.report.page import Cell, PageTable, number
+from ssondo.report.line_chart import line_chart
+from ssondo.report.page import Cell, PageTable, Section, number
 from ssondo.report.score_table import Row, Table, TableCell, score_cell
 from ssondo.report.scores import TaskScore, TaskScores
 
@@ -54,13 +55,13 @@ class Origin:
 
 
 def origin_key(model: ModelId, task: str) -> str:
-    """Id of the box with the origin of a score."""
+    """Return the id of the box with the origin of a score."""
     parts = [model.row_kind, model.teacher, model.student, model.loss, str(model.n_clusters), task]
     return "origin-" + "-".join("".join(c if c.isalnum() else "_" for c in part) for part in parts)
 
 
 def _chosen(content: Mapping[str, Any]) -> str:
-    """The grid points that were selected, each with its number of runs."""
+    """Return the grid points that were selected, each with its number of runs."""
     points = Counter(
         f"rate {point['learning_rate']:g}, decay {point['weight_decay']:g}, batch {point['batch_size']}"
         for part in content.get("parts", [])
@@ -74,7 +75,7 @@ def _machine_text(environment: Mapping[str, str]) -> str:
 
 
 def _computed_on(content: Mapping[str, Any]) -> dict[str, str]:
-    """The machine of each step to a score, and the packages that computed the score."""
+    """Return the machine of each step to a score, and the packages that computed the score."""
     environments = {**content.get("environment_of", {}), "probe": content.get("environment", {})}
     lines = {}
     for verb, label in _VERBS.items():
@@ -87,7 +88,7 @@ def _computed_on(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def origin(score: TaskScore) -> Origin:
-    """Where a score comes from."""
+    """Return the origin of a score."""
     files = []
     for file in score.files:
         content = file.content
@@ -119,7 +120,7 @@ def origin(score: TaskScore) -> Origin:
 
 
 def _table_cell(cell: TableCell, *, opens: str = "", heat: float | None = None) -> Cell:
-    """A number above the published one."""
+    """Return the cell of a number, with the published one below it."""
     return Cell(
         cell.text,
         float("-inf") if cell.mean is None else cell.mean,
@@ -127,21 +128,26 @@ def _table_cell(cell: TableCell, *, opens: str = "", heat: float | None = None) 
         strong=cell.best,
         opens=opens,
         small=cell.published_text(interval=False),
-        small_title="published, in brackets ours less the published one",
+        small_title="published, in brackets ours minus the published one",
     )
 
 
 def _heat(value: float | None, column: Sequence[float | None]) -> float | None:
-    """Position of a value between the lowest and the highest of its column, in [0, 1]."""
+    """Return the position of a value between the lowest and the highest of its column, in [0, 1]."""
     present = [other for other in column if other is not None]
     if value is None or max(present) == min(present):
         return None
     return (value - min(present)) / (max(present) - min(present))
 
 
-def table1_section(table: Table, scores: TaskScores) -> PageTable:
-    """Table 1, in which each number opens its origin."""
+def table1_section(table: Table, scores: TaskScores, remarks: Sequence[str]) -> Section:
+    """Return the section of Table 1, in which each number opens its origin; `remarks` are further notes."""
     columns = [[row.cells[i].mean for row in table.rows] for i in range(len(table.columns) - 1)]
+    notes = ["Per cent, mean ± 95 % interval over runs; bold: the best of a student; a number opens its origin."]
+    if any(cell.published is not None for row in table.rows for cell in row.cells):
+        notes.append(
+            "Small: the published number, in brackets ours minus it; ≠: the two 95 % intervals do not overlap."
+        )
 
     def cells(row: Row) -> list[Cell | str]:
         parameters = row.ids["parameters"]
@@ -158,17 +164,37 @@ def table1_section(table: Table, scores: TaskScores) -> PageTable:
         return [*line, _table_cell(share) if share.mean is not None else Cell("", float("-inf"))]
 
     heads = ["model", "trained", *(column.head for column in table.columns)]
-    return PageTable(heads, [cells(row) for row in table.rows], n_labels=2)
+    page_table = PageTable(heads, [cells(row) for row in table.rows], n_labels=2)
+    return Section("Table 1", "table1", table=page_table, notes=[*notes, *remarks])
 
 
-def table2_section(table: Table) -> PageTable:
-    """Table 2."""
+def table2_section(table: Table) -> Section:
+    """Return the section of Table 2."""
     heads = [*table.label_heads, *(column.head for column in table.columns)]
-    return PageTable(heads, [[*row.labels, *map(_table_cell, row.cells)] for row in table.rows])
+    rows: list[list[Cell | str]] = [[*row.labels, *map(_table_cell, row.cells)] for row in table.rows]
+    return Section("Table 2: losses", "table2", table=PageTable(heads, rows))
 
 
-def scores_section(scores: TaskScores) -> PageTable:
-    """All scores, one in a row; each opens its origin."""
+def fig2_section(table: Table) -> Section:
+    """Return the section of Fig. 2 with a chart for each task."""
+    import pandas as pd
+
+    charts = []
+    for i, column in enumerate(table.columns):
+        cells = [row.cells[i] for row in table.rows]
+        paper = "published (read off the chart)"
+        values = pd.DataFrame(
+            {"ours": [cell.mean for cell in cells], paper: [cell.published for cell in cells]},
+            index=pd.Index([row.ids["n_clusters"] for row in table.rows], name="clusters"),
+        )
+        half_widths = pd.DataFrame({"ours": [cell.ci95 for cell in cells]}, index=values.index)
+        charts.append(line_chart(f"{column.head}, per cent", values, half_widths=half_widths, dashed=[paper]))
+    notes = ["Bands: 95 % intervals over runs.", *table.notes]
+    return Section("Fig. 2: number of clusters", "fig2", charts=[chart for chart in charts if chart], notes=notes)
+
+
+def scores_section(scores: TaskScores) -> Section:
+    """Return the section with all scores, one in each row; each opens its origin."""
     rows: list[list[Cell | str]] = []
     for score in scores.values():
         model = score.model
@@ -189,11 +215,12 @@ def scores_section(scores: TaskScores) -> PageTable:
             ]
         )
     heads = ["model", "row", "teacher", "loss", "clusters", "task", "metric", "score, %", "runs", "clips", "missing"]
-    return PageTable(heads, rows, n_labels=7, search="Filter: model, task, ...", tall=True)
+    table = PageTable(heads, rows, n_labels=7, search="Filter: model, task, ...")
+    return Section("All scores", "scores", table=table)
 
 
-def versions_section(scores: TaskScores) -> PageTable:
-    """Versions of the code and packages that made the scores, each with its number of scores."""
+def versions_section(scores: TaskScores) -> Section:
+    """Return the section with the versions of code and packages, each with the number of scores made with it."""
     contents = [file.content for score in scores.values() for file in score.files]
     versions = Counter((name, str(v)) for content in contents for name, v in content.get("environment", {}).items())
     versions.update(
@@ -205,4 +232,4 @@ def versions_section(scores: TaskScores) -> PageTable:
     )
     versions.update(("code of the probe", str(content.get("code", "–"))) for content in contents)
     rows = [[name, value, number(n)] for (name, value), n in sorted(versions.items())]
-    return PageTable(["what", "version", "scores"], rows, n_labels=2)
+    return Section("Made with", "made", table=PageTable(["what", "version", "scores"], rows, n_labels=2))

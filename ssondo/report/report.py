@@ -1,11 +1,15 @@
-"""The results of a run on one page that opens without a network: tables, curves, run times, origins."""
+"""The verb that writes the results of a run on one page, which opens without a network."""
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssondo.report.page import duration, render
+from ssondo.errors import SsondoError
+from ssondo.probe.model_id import ModelId
+from ssondo.report.fig2 import build_fig2
+from ssondo.report.page import Section, duration, render
 from ssondo.report.page_run import (
     Job,
     clips_section,
@@ -15,8 +19,15 @@ from ssondo.report.page_run import (
     times_section,
     training_section,
 )
-from ssondo.report.page_scores import origin, scores_section, table1_section, table2_section, versions_section
-from ssondo.report.rule_graph import Drawing, draw_rules
+from ssondo.report.page_scores import (
+    fig2_section,
+    origin,
+    scores_section,
+    table1_section,
+    table2_section,
+    versions_section,
+)
+from ssondo.report.rule_graph import draw_rules
 from ssondo.report.score_table import Table
 from ssondo.report.scores import ScoreFile, TaskScores, comparability_notes, pool_scores, read_score_files
 from ssondo.report.table1 import build_table1
@@ -26,28 +37,37 @@ from ssondo.storage.atomic_files import read_json, write_text
 log = logging.getLogger(__name__)
 
 
+# Property of a model for each key of a table of the configuration that selects models.
+_SELECTORS = {
+    "seeds": "seed",
+    "n_clusters": "n_clusters",
+    "losses": "loss",
+    "teachers": "teacher",
+    "students": "student",
+}
+
+
 def _scores_of_table(score_files: list[ScoreFile], table: dict[str, Any]) -> TaskScores:
-    """The scores that a table of the configuration is made from."""
+    """Return the scores that a section of the configuration (table1, table2 or fig2) selects."""
+
+    def selects(model: ModelId, key: str) -> bool:
+        allowed = table.get(key, table.get(_SELECTORS[key]))
+        return getattr(model, _SELECTORS[key]) in (allowed if isinstance(allowed, list) else [allowed])
 
     def belongs(file: ScoreFile) -> bool:
-        model = file.model
-        if model.row_kind == "teacher":
-            return True
-        if model.row_kind != "distilled":
-            return model.seed in table["seeds"] and model.row_kind in table.get("baselines", [])
-        return (
-            model.seed in table["seeds"]
-            and model.n_clusters == table["n_clusters"]
-            and model.loss in table.get("losses", [table.get("loss")])
-            and model.teacher in table.get("teachers", [table.get("teacher")])
-            and model.student in table.get("students", [table.get("student")])
-        )
+        match file.model.row_kind:
+            case "teacher":
+                return file.model.teacher in table.get("teachers", [])
+            case "distilled":
+                return all(selects(file.model, key) for key in _SELECTORS)
+            case baseline:
+                return baseline in table.get("baselines", []) and selects(file.model, "seeds")
 
     return pool_scores(filter(belongs, score_files))
 
 
 def _headline(table: Table) -> str:
-    """The best result in one sentence; empty if no student has a share of its teacher."""
+    """Return the best result in one sentence; empty if no student has a share of its teacher."""
     rows = [row for row in table.rows if row.cells[-1].mean is not None]
     if not rows:
         return ""
@@ -78,15 +98,27 @@ def _tiles(scores: TaskScores, jobs: list[Job], availability: Path | None) -> di
     return tiles
 
 
-def _drawing(rule_graph: Path | None, jobs: list[Job]) -> Drawing | None:
-    if rule_graph is None or not rule_graph.is_file():
-        return None
+def _rules_section(path: Path, jobs: list[Job]) -> Section:
+    """Return the section with the graph of the rules.
+
+    Raises:
+        SsondoError: If the file is missing or is not an acyclic graph of rules.
+    """
+    try:
+        sources = {rule: [str(source) for source in sources] for rule, sources in read_json(path).items()}
+    except (SsondoError, OSError, AttributeError, TypeError):
+        sources = {}
     seconds: Counter[str] = Counter()
     for job in jobs:
         seconds[job.rule] += job.seconds  # type: ignore[assignment]
     counts = Counter(job.rule for job in jobs)
-    notes = {rule: f"{n} job{'s' if n > 1 else ''}, {duration(seconds[rule])}" for rule, n in counts.items()}
-    return draw_rules(read_json(rule_graph), notes)
+    graph = draw_rules(
+        sources, {rule: f"{n} job{'s' if n > 1 else ''}, {duration(seconds[rule])}" for rule, n in counts.items()}
+    )
+    if graph is None:
+        raise SsondoError(f"{path} is missing or holds no graph; Snakemake writes it at the start without --no-hooks")
+    notes = ["An arrow is left out where a longer path leads to the same rule."]
+    return Section("Rules", "rules", graph=graph, notes=notes)
 
 
 def report(
@@ -101,7 +133,7 @@ def report(
     availability: Path | None = None,
     rule_graph: Path | None = None,
     table2: dict[str, Any] | None = None,
-    fig2: Path | None = None,
+    fig2: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
 ) -> None:
     """Write all results on one page that opens without a network.
@@ -113,12 +145,12 @@ def report(
         benchmarks: Folder of Snakemake's run times, {rule}/{wildcards}.tsv; missing files are left out.
         out: Path of the page that is written, as HTML.
         clusters: Paths of the metrics that cluster wrote; its pictures are taken from the same folder.
-        histories: Paths of the history of each training as CSV; its curves are taken from the same folder.
+        histories: Paths of the history of each training as CSV, from which its curves are drawn.
         availability: Folder that availability wrote to.
         rule_graph: Path of a JSON file with the sources of each rule, which Snakemake writes when a run starts;
-            without the file the page has no graph.
+            without a readable file the page has a note in place of the graph.
         table2: Section `table2` of the configuration, as JSON.
-        fig2: Path of the figure that fig2 wrote, as SVG.
+        fig2: Section `fig2` of the configuration, as JSON.
         config: Settings of the run as JSON, which the page shows.
     """
     score_files = read_score_files(scores)
@@ -126,30 +158,35 @@ def report(
     jobs = read_benchmarks(benchmarks)
     scores1 = _scores_of_table(score_files, table1)
     first = build_table1(scores1, table1["teachers"], table1["students"], table1["tasks"])
-    notes = ["Per cent, mean ± 95 % interval over runs; bold: the best of a student; a number opens its origin."]
-    if any(cell.published is not None for row in first.rows for cell in row.cells):
-        notes.append("Small: the published number, in brackets ours less it; ≠: the two 95 % intervals do not overlap.")
-    second = None
+    sections = [table1_section(first, scores1, comparability_notes(pooled.values()))]
     if table2:
         scores2 = _scores_of_table(score_files, table2)
-        second = table2_section(build_table2(scores2, table2["losses"], table2["music"], table2["environment"]))
-    context = {
-        "title": title,
-        "headline": _headline(first),
-        "tiles": _tiles(pooled, jobs, availability),
-        "table1": table1_section(first, scores1),
-        "notes": [*notes, *comparability_notes(pooled.values())],
-        "table2": second,
-        "fig2": fig2,
-        "scores": scores_section(pooled),
-        "training": training_section(histories) if histories else None,
-        "clusters": clusters_section(clusters) if clusters else None,
-        "clips": clips_section(availability) if availability else None,
-        "rules": _drawing(rule_graph, jobs),
-        "times": times_section(jobs) if jobs else None,
-        "versions": versions_section(pooled),
-        "config": config,
-        "origins": [origin(score) for score in pooled.values()],
-    }
-    write_text(out, render(context))
+        sections.append(table2_section(build_table2(scores2, table2["losses"], table2["music"], table2["environment"])))
+    if fig2:
+        sections.append(fig2_section(build_fig2(_scores_of_table(score_files, fig2), fig2["tasks"])))
+    sections.append(scores_section(pooled))
+    if histories:
+        sections.append(training_section(histories))
+    if clusters:
+        sections.append(clusters_section(clusters))
+    if availability:
+        sections.append(clips_section(availability))
+    made_with = versions_section(pooled)
+    if rule_graph:
+        try:
+            sections.append(_rules_section(rule_graph, jobs))
+        except SsondoError as error:
+            log.warning("report: the graph of the rules is left out: %s", error)
+            made_with = replace(made_with, notes=[f"The graph of the rules is left out: {error}."])
+    if jobs:
+        sections.append(times_section(jobs))
+    page = render(
+        title=title,
+        headline=_headline(first),
+        tiles=_tiles(pooled, jobs, availability),
+        sections=[*sections, made_with],
+        config=config,
+        origins=[origin(score) for score in pooled.values()],
+    )
+    write_text(out, page)
     log.info("report: %d scores -> %s (open it in a browser)", len(scores), out)

@@ -123,7 +123,7 @@ def write_results(tmp_path):
     )
     metrics = tmp_path / "clusters" / "k3" / "metrics.json"
     metrics.parent.mkdir(parents=True)
-    for picture in (history.with_name("curves.png"), metrics.with_name("sizes.png"), metrics.with_name("tsne.png")):
+    for picture in (metrics.with_name("sizes.png"), metrics.with_name("tsne.png")):
         picture.write_bytes(PIXEL)
     metrics.write_text(
         json.dumps(

@@ -51,7 +51,7 @@ def report(experiment: Experiment) -> Job:
         "title": f"S-SONDO: {config.name}",
         "table1": config.table1.model_dump(mode="json"),
         "table2": config.table2.model_dump(mode="json") if config.table2 else None,
-        "fig2": paths.table("fig2.svg") if config.fig2 else None,
+        "fig2": config.fig2.model_dump(mode="json") if config.fig2 else None,
         "clusters": targets.cluster_metrics(),
         "histories": targets.histories(),
         "availability": paths.availability,
