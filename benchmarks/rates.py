@@ -1,10 +1,9 @@
-"""Measure the rates that `ssondo plan` counts with, on one core, and write ssondo/rates.csv
-and docs/RATES.md.
+"""Measure the rates that `ssondo plan` uses, on one core, and write ssondo/workflow/rates.csv and docs/RATES.md.
 
     OMP_NUM_THREADS=1 python benchmarks/rates.py [--sound FOLDER]
 
-Clips of 10 s. FLOP are counted, not timed; speeds of a GPU are those of the one that `ON_GPU` names.
-How small FLAC and Opus make real sound is measured on the files of --sound, and kept as it was without it.
+Clips have 10 s. FLOP are counted, not timed; the speeds of a GPU are the constants in `ON_GPU`. The compression of real
+sound by FLAC and Opus is measured on the files of --sound; without this option, the previous values are kept.
 """
 
 import argparse
@@ -30,46 +29,47 @@ from ssondo.workflow.estimate import RATES
 
 CLIP_S = 10.0
 RATE = 32_000
-ESTIMATES = [("mb_fetched", 0.16, "MB a clip", "estimate: 10 s of sound at YouTube's 128 kbit/s")]
-# From benchmarks/jobs.py and benchmarks/models.py, see docs/BENCHMARKS.md; no part of `make bench`, which needs no GPU.
+ESTIMATES = [("mb_fetched", 0.16, "MB per clip", "estimate: 10 s of sound at YouTube's 128 kbit/s")]
+# Results of benchmarks/jobs.py and benchmarks/models.py, see docs/BENCHMARKS.md. `make bench` does not measure them, so
+# that it needs no GPU.
 H200 = "NVIDIA H200, 16 cores"
 ON_GPU = [
-    ("gpu_embed_matpac", 181.0, f"measured: `ssondo embed` of 3,000 clips, 8 threads that decode, {H200}"),
-    ("gpu_embed_m2d", 168.0, "estimate: MATPAC++'s job, by how fast both are without decoding"),
-    ("gpu_embed_mobilenetv3", 474.0, f"estimate: what 8 threads decode and resample, {H200}"),
+    ("gpu_embed_matpac", 181.0, f"measured: `ssondo embed` of 3,000 clips, 8 decoding threads, {H200}"),
+    ("gpu_embed_m2d", 168.0, "estimate: the job of MATPAC++, scaled by the speeds of both models without decoding"),
+    ("gpu_embed_mobilenetv3", 474.0, f"estimate: the rate at which 8 threads decode and resample, {H200}"),
     ("gpu_embed_dymn", 436.0, f"measured: without decoding, {H200}"),
-    ("gpu_embed_eres2net", 474.0, f"estimate: what 8 threads decode and resample, {H200}"),
-    ("gpu_train_mobilenetv3", 599.0, f"measured: an epoch of `ssondo distill`, batches of 120, {H200}"),
-    ("gpu_train_dymn", 468.0, f"measured: 39 steps of `ssondo distill`, batches of 120, {H200}"),
+    ("gpu_embed_eres2net", 474.0, f"estimate: the rate at which 8 threads decode and resample, {H200}"),
+    ("gpu_train_mobilenetv3", 599.0, f"measured: one epoch of `ssondo distill`, batch size 120, {H200}"),
+    ("gpu_train_dymn", 468.0, f"measured: 39 steps of `ssondo distill`, batch size 120, {H200}"),
     (
         "gpu_train_eres2net",
         358.0,
-        "estimate: its step alone, and the 0.15 s a batch that the others' jobs add to theirs",
+        "estimate: the training step alone plus 0.15 s per batch, the overhead of the other students' jobs",
     ),
 ]
 Row = tuple[str, float, str, str]
 
 
 class _Rates(Bench):
-    """The rows of benchmarks/models.py, kept."""
+    """The benchmarks of benchmarks/models.py, whose results are collected instead of printed."""
 
     rows: list[Row]
 
     def row(self, name: str, what: str, batch: int, run: Any, flop: float | None) -> None:
-        """Time `run` by what it needs of the processor, and keep its rate."""
+        """Measure the processor time of `run` and collect its rate."""
         times = []
         for _ in range(self.options.repeats + 1):
             began = time.process_time()
             run()
             times.append(time.process_time() - began)
         rate = batch / min(times[1:])
-        self.rows.append((f"{what}_{name}", rate, "clips/s and core", f"measured: {TITLES[name]}"))
+        self.rows.append((f"{what}_{name}", rate, "clips/s per core", f"measured: {TITLES[name]}"))
         if flop:
-            self.rows.append((f"gflop_{what}_{name}", flop / 1e9, "GFLOP a clip", "counted"))
+            self.rows.append((f"gflop_{what}_{name}", flop / 1e9, "GFLOP per clip", "counted"))
 
 
 def models(repeats: int) -> list[Row]:
-    """Teachers and students."""
+    """Return the rates of teachers and students."""
     options = argparse.Namespace(
         device="cpu", precision="auto", compile=False, repeats=repeats, batch=4, teacher_batch=1, seconds=CLIP_S
     )
@@ -83,7 +83,7 @@ def models(repeats: int) -> list[Row]:
 
 
 def speed(run: Any, seconds: float = 2.0) -> float:
-    """Calls a second of processor time."""
+    """Return the number of calls per second of processor time."""
     run()
     began, n = time.process_time(), 0
     while time.process_time() - began < seconds:
@@ -93,7 +93,7 @@ def speed(run: Any, seconds: float = 2.0) -> float:
 
 
 def sound() -> list[Row]:
-    """Resampling, decoding, rendering."""
+    """Return the rates of resampling, decoding and rendering."""
     rng = np.random.default_rng(0)
     tone = 0.2 * np.sin(np.arange(int(CLIP_S * 44_100)) * 0.05) + 0.02 * rng.normal(size=int(CLIP_S * 44_100))
     fetched = encode(tone.astype("f4"), 48_000, "opus")
@@ -105,8 +105,8 @@ def sound() -> list[Row]:
 
     how = "measured: Opus at 48 kHz to FLAC at 32 kHz"
     rows = [
-        ("resample", speed(resample), "clips/s and core", how),
-        ("decode", speed(lambda: decode_flac_mono(kept)), "clips/s and core", "measured: FLAC at 32 kHz"),
+        ("resample", speed(resample), "clips/s per core", how),
+        ("decode", speed(lambda: decode_flac_mono(kept)), "clips/s per core", "measured: FLAC at 32 kHz"),
     ]
     try:
         from ssondo.audioset.renderer import render_clip, ytid
@@ -116,8 +116,8 @@ def sound() -> list[Row]:
             (
                 "render",
                 speed(lambda: render_clip(next(names), seconds=CLIP_S, seed=0)),
-                "clips/s and core",
-                "measured: the demo's",
+                "clips/s per core",
+                "measured: a clip of the demo",
             )
         )
     except ModuleNotFoundError:
@@ -126,7 +126,7 @@ def sound() -> list[Row]:
 
 
 def sizes(folder: Path | None, before: dict[str, Row]) -> list[Row]:
-    """How small FLAC and Opus make real sound, as shares of 16 bit PCM at 32 kHz."""
+    """Return the sizes of real sound in FLAC and Opus, as shares of 16-bit PCM at 32 kHz."""
     if folder is None:
         return [before[name] for name in ("flac_share", "opus_share")]
     n = {"flac": 0, "opus": 0, "pcm16": 0}
@@ -137,11 +137,11 @@ def sizes(folder: Path | None, before: dict[str, Row]) -> list[Row]:
         for codec in n:
             n[codec] += len(encode(waveform, RATE, codec))
     how = f"measured: {len(files)} clips of environmental sound"
-    return [(f"{codec}_share", n[codec] / n["pcm16"], "of 16 bit PCM", how) for codec in ("flac", "opus")]
+    return [(f"{codec}_share", n[codec] / n["pcm16"], "of 16-bit PCM", how) for codec in ("flac", "opus")]
 
 
 def kmeans() -> Row:
-    """Products of a Lloyd iteration, of fitting 20,000 points of 3,840 dimensions into 50 clusters."""
+    """Return the rate of k-means with 20,000 points of 3,840 dimensions and 50 clusters."""
     points = np.random.default_rng(0).normal(size=(20_000, 3_840)).astype("f4")
     began = time.process_time()
     fit_centroids(points, 50, seed=0, iterations=10, restarts=1)
@@ -149,25 +149,25 @@ def kmeans() -> Row:
     return (
         "kmeans_gflops",
         gflop / (time.process_time() - began),
-        "GFLOP/s and core",
-        "measured: 10 iterations, all told",
+        "GFLOP/s per core",
+        "measured: 10 iterations, including the initial centroids",
     )
 
 
 def probe() -> Row:
-    """A probe with the settings of config.yaml."""
+    """Return the processor time of a probe with the settings of config.yaml."""
     _, cpu, _ = whole_command(*made_up(33_334, 960, 11))
-    return "probe_core_s", cpu, "s of a core", "measured: 20,000 clips x 960 into 11 classes, 5 seeds x 12 grid points"
+    return "probe_core_s", cpu, "core seconds", "measured: 20,000 clips x 960 into 11 classes, 5 seeds x 12 grid points"
 
 
 def markdown(rows: list[Row]) -> str:
-    """The rates for reading."""
+    """Return the rates as a page in Markdown."""
     lines = [
-        "# Rates that `ssondo plan` counts with",
+        "# Rates that `ssondo plan` uses",
         "",
-        "Made by `make bench` (benchmarks/rates.py). Clips of 10 s; speeds are of one core, or of one GPU.",
+        "`make bench` (benchmarks/rates.py) writes this page. Clips have 10 s; speeds are per core or per GPU.",
         "",
-        "| name | value | unit | how |",
+        "| name | value | unit | method |",
         "|---|--:|---|---|",
         *(f"| {name} | {value:.4g} | {unit} | {how} |" for name, value, unit, how in rows),
     ]
@@ -175,9 +175,9 @@ def markdown(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """Measure everything and write the file."""
+    """Measure all rates and write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sound", type=Path, help="a folder of sound files")
+    parser.add_argument("--sound", type=Path, help="folder of sound files")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RATES)
     options = parser.parse_args()
@@ -189,7 +189,7 @@ def main() -> None:
             before[name] = (name, float(value), unit, how)
     where = ("threads", torch.get_num_threads(), "of this machine", machine(torch.device("cpu")))
     rows = [where, *sound(), *sizes(options.sound, before), *models(options.repeats), kmeans(), probe(), *ESTIMATES]
-    rows += [(name, rate, "clips/s and GPU", how) for name, rate, how in ON_GPU]
+    rows += [(name, rate, "clips/s per GPU", how) for name, rate, how in ON_GPU]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", "value", "unit", "how"])
