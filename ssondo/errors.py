@@ -1,18 +1,18 @@
-"""Faults that a user can mend.
+"""Errors that a user can correct.
 
-Every other exception is a bug of ssondo. The command line prints a `SsondoError` as one
-line, so its text names the file, key or clip and says the way out.
+Any other exception is a bug of ssondo. The command line prints a `SsondoError` as one line, so its message names the
+file, key or clip, and what to do.
 """
 
 
 class SsondoError(Exception):
-    """A fault in the input, the settings or the surroundings; the text is one line."""
+    """An error in the input, the settings or the environment; its message is one line."""
 
     exit_code = 1
 
 
 class TransientError(SsondoError):
-    """A fault that may be gone when the same command runs again (network, time limit).
+    """An error that may not occur again when the same command is repeated, e.g. of the network or a time limit.
 
     The exit code is EX_TEMPFAIL of sysexits.h.
     """
