@@ -6,14 +6,13 @@ clips with their times.
 """
 
 import csv
-import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import clip_list_digest, write_text
+from ssondo.storage.atomic_files import clip_list_digest, csv_text, write_text
 from ssondo.storage.segments import SPLITS, seconds_text
 
 _TITLE = "# ssondo manifest 2"
@@ -41,16 +40,13 @@ def write_manifest(path: Path, clips: Iterable[tuple[str, str, float, float]]) -
         clips: Split, id, start and end in seconds of each clip.
     """
     rows = sorted(clips, key=lambda row: (SPLITS.index(row[0]), row[1]))
-    text = io.StringIO()
-    text.write(f"{_TITLE}\n")
+    comments = [_TITLE]
     for split in SPLITS:
         times = {clip: (start, end) for of_split, clip, start, end in rows if of_split == split}
         digests = f"sha256 {clip_list_digest(times)}, with times {_times_digest(times)}"
-        text.write(f"# {split}: {len(times)} clips, {digests}\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_HEADER)
-    writer.writerows((split, clip, seconds_text(start), seconds_text(end)) for split, clip, start, end in rows)
-    write_text(path, text.getvalue())
+        comments.append(f"# {split}: {len(times)} clips, {digests}")
+    table = [_HEADER, *((split, clip, seconds_text(start), seconds_text(end)) for split, clip, start, end in rows)]
+    write_text(path, "\n".join([*comments, csv_text(table)]))
 
 
 def _times_digest(times: Mapping[str, tuple[float, float]]) -> str:

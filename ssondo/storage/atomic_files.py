@@ -5,8 +5,10 @@ folder and renames it. The digest of a file is computed from its content (arrays
 its bytes, so that making a file again with the same content does not make its dependents run again.
 """
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import socket
@@ -113,6 +115,13 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise SsondoError(f"{path}: no such file; make it with: snakemake {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SsondoError(f"{path}: not a JSON file ({error}); remove it and run snakemake again") from None
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV text, with fields quoted where necessary."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def write_csv(path: str | os.PathLike[str], frame: "pd.DataFrame", float_format: str | None = None) -> None:

@@ -52,10 +52,10 @@ def test_clips_are_counted_by_split_reason_and_class_and_listed(corpus: Path) ->
         "FAILED": {"truncated wav: only # s can be read": 2},
     }
     assert (found["train"]["n_unavailable"], found["train"]["n_failed"], found["eval"]["n_failed"]) == (1, 2, 0)
-    endings = ("listed", "there", "unavailable", "failed")
+    columns = ("listed", "there", "unavailable", "failed")
     with (out / "availability.csv").open() as file:
         assert list(csv.reader(file)) == [
-            ["mid", "display_name", *(f"train_{what}" for what in endings), *(f"eval_{what}" for what in endings)],
+            ["mid", "display_name", *(f"train_{name}" for name in columns), *(f"eval_{name}" for name in columns)],
             ["/m/a", "Speech", "2", "1", "0", "1", "0", "0", "0", "0"],
             ["/m/b", "Music", "3", "0", "1", "2", "1", "1", "0", "0"],
         ]
@@ -68,19 +68,19 @@ def test_clips_are_counted_by_split_reason_and_class_and_listed(corpus: Path) ->
     assert (out / "availability.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_shards_give_the_same_bytes(corpus: Path) -> None:
+def test_identical_shards_give_identical_files(corpus: Path) -> None:
     before = {path.name: path.read_bytes() for path in run(corpus).iterdir()}
     assert {path.name: path.read_bytes() for path in run(corpus).iterdir()} == before
 
 
-def test_lists_and_shards_of_two_runs_are_refused(corpus: Path) -> None:
+def test_shard_with_other_clips_than_its_list_is_refused(corpus: Path) -> None:
     with (corpus / "index" / "train-0001.csv").open("a") as file:
         file.write("z,0,10,\n")
     with pytest.raises(SsondoError, match=r"train-0001\.h5: does not contain the clips of"):
         run(corpus)
 
 
-def test_a_corpus_without_classes_or_clips_has_a_report_too(corpus: Path) -> None:
+def test_corpus_without_classes_or_available_clips_has_a_report(corpus: Path) -> None:
     (corpus / "index" / "classes.csv").write_text("index,mid,display_name\n")
     with AudioShardWriter(corpus / "audio" / "eval-0000.h5", sample_rate=32_000, settings={}) as shard:
         shard.add("f", status=Status.UNAVAILABLE, reason="private")

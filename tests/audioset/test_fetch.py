@@ -21,7 +21,7 @@ RATE = 8_000
 
 
 def ramp(seconds: float) -> np.ndarray:
-    """A waveform whose value is the time in seconds over 100, so that a cut shows where it was made."""
+    """Return a waveform whose value is the time in seconds / 100, so that an excerpt shows where it begins."""
     return (np.arange(round(seconds * RATE)) / RATE / 100).astype("f4")
 
 
@@ -38,9 +38,9 @@ def segment_list(folder: Path, *clips: tuple[str, float, float]) -> Path:
 
 
 def sound_of(shard: AudioShard, row: int) -> bytes:
-    """A clip's sound, from the shard or from where it lies."""
-    elsewhere = shard.location(row)
-    return shard.blob(row) if elsewhere is None else read_clip(ClipLocation.from_bytes(*elsewhere), shard.path.parent)
+    """Return the encoded audio of a clip, from the shard or from the file that it refers to."""
+    location = shard.location(row)
+    return shard.blob(row) if location is None else read_clip(ClipLocation.from_bytes(*location), shard.path.parent)
 
 
 def results(path: Path) -> dict[str, tuple[str, str, bytes]]:
@@ -76,7 +76,7 @@ def found_file(fetched: Fetched) -> Path:
         ("_a_30_b_.wav", "_a_30_b_"),
     ],
 )
-def test_a_file_is_found_under_every_usual_name(tmp_path: Path, name: str, ytid: str) -> None:
+def test_file_is_found_under_every_common_name(tmp_path: Path, name: str, ytid: str) -> None:
     file = tmp_path / "in" / name
     file.parent.mkdir(parents=True)
     file.write_bytes(b"sound")
@@ -89,13 +89,13 @@ def test_a_file_is_found_under_every_usual_name(tmp_path: Path, name: str, ytid:
     assert results(tmp_path / "out.h5") == {ytid: ("OK", "", b"sound")}
 
 
-def test_a_file_of_another_part_of_the_video_is_not_the_clip(tmp_path: Path) -> None:
+def test_file_with_other_times_is_not_the_clip(tmp_path: Path) -> None:
     (tmp_path / "abc_70_80.wav").write_bytes(b"sound")
     source = open_source({"kind": "folder", "path": str(tmp_path)}, [Segment("abc", 30, 40)], 0)
     assert source.fetch(Segment("abc", 30, 40)) == Fetched(Status.UNAVAILABLE, "no file")
 
 
-def test_the_plainest_of_several_names_wins_in_any_order(tmp_path: Path) -> None:
+def test_simplest_of_several_names_is_used(tmp_path: Path) -> None:
     for name in ("abc_30.wav", "abc.wav", "Yabc.wav", "z/abc.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
@@ -103,7 +103,7 @@ def test_the_plainest_of_several_names_wins_in_any_order(tmp_path: Path) -> None
     assert found_file(source.fetch(Segment("abc", 30, 40))) == tmp_path / "abc.wav"
 
 
-def test_missing_and_empty_files_have_their_reasons(tmp_path: Path) -> None:
+def test_missing_file_is_unavailable_and_empty_file_is_failed(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "there.wav").write_bytes(b"sound")
@@ -121,25 +121,25 @@ def test_missing_and_empty_files_have_their_reasons(tmp_path: Path) -> None:
     assert not (tmp_path / "other.h5").exists()
 
 
-def test_the_segment_is_cut_from_a_whole_video(tmp_path: Path) -> None:
+def test_segment_is_cut_out_of_a_whole_video(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "video.wav").write_bytes(wav(10))
     (folder / "short.wav").write_bytes(wav(3))
-    ready = wav(2)  # once: its header holds the time at which it was written
+    ready = wav(2)  # encoded once, because the header contains the time of writing
     (folder / "ready_4_6.wav").write_bytes(ready)
     segments = segment_list(tmp_path, ("ready", 4, 6), ("short", 4, 6), ("video", 4, 6))
     source = {"kind": "folder", "path": str(folder), "files_are_clips": False}
     fetch(segments=segments, out=tmp_path / "out.h5", source=source)
-    found = results(tmp_path / "out.h5")
-    assert found["short"][:2] == ("UNAVAILABLE", "video ends before the segment")
-    assert found["ready"][2] == ready
-    waveform, rate = decode(found["video"][2])
+    by_clip = results(tmp_path / "out.h5")
+    assert by_clip["short"][:2] == ("UNAVAILABLE", "video ends before the segment")
+    assert by_clip["ready"][2] == ready
+    waveform, rate = decode(by_clip["video"][2])
     assert rate == RATE
     np.testing.assert_allclose(waveform[0], ramp(10)[4 * RATE : 6 * RATE], atol=2**-15)
 
 
-def test_a_loop_of_links_ends(tmp_path: Path) -> None:
+def test_symbolic_link_loop_does_not_hang_the_search(tmp_path: Path) -> None:
     (tmp_path / "abc.wav").write_bytes(b"sound")
     (tmp_path / "loop").symlink_to(tmp_path)
     source = open_source({"kind": "folder", "path": str(tmp_path)}, [Segment("abc", 0, 1)], 0)
@@ -159,13 +159,13 @@ def test_a_loop_of_links_ends(tmp_path: Path) -> None:
         ({"kind": "youtube", "proxies": ["socks5://localhost:1"]}, "'socks5://localhost:1' is not an http:// proxy"),
     ],
 )
-def test_a_wrong_source_is_one_line(tmp_path: Path, source: dict, words: str) -> None:
+def test_invalid_source_is_refused_in_one_line(tmp_path: Path, source: dict, words: str) -> None:
     with pytest.raises(SsondoError, match=words) as caught:
         fetch(segments=segment_list(tmp_path, ("a", 0, 1)), out=tmp_path / "out.h5", source=source)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_sound_is_a_fault_not_a_shard_of_nothing(tmp_path: Path) -> None:
+def test_folder_without_audio_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SsondoError, match="has no sound files"):
         fetch(
             segments=segment_list(tmp_path, ("a", 0, 1)),
@@ -174,13 +174,13 @@ def test_a_folder_without_sound_is_a_fault_not_a_shard_of_nothing(tmp_path: Path
         )
 
 
-def test_an_empty_list_gives_an_empty_shard(tmp_path: Path) -> None:
+def test_empty_segment_list_gives_an_empty_shard(tmp_path: Path) -> None:
     fetch(segments=segment_list(tmp_path), out=tmp_path / "out.h5", source={"kind": "folder", "path": str(tmp_path)})
     assert results(tmp_path / "out.h5") == {}
 
 
 @pytest.mark.slow
-def test_the_same_clips_come_from_one_process_and_from_two(tmp_path: Path) -> None:
+def test_one_and_two_processes_give_identical_shards(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for n in range(20):
@@ -199,25 +199,25 @@ def test_the_same_clips_come_from_one_process_and_from_two(tmp_path: Path) -> No
 # Renderer
 
 
-def test_the_renderer_is_asked_for_the_segments_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    demo = pytest.importorskip("ssondo.audioset.renderer")
-    asked: list[tuple] = []
+def test_renderer_gets_duration_of_the_segment_and_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = pytest.importorskip("ssondo.audioset.renderer")
+    calls: list[tuple] = []
 
     def render(ytid: str, *, seconds: float, seed: int) -> bytes:
-        asked.append((ytid, seconds, seed))
+        calls.append((ytid, seconds, seed))
         return b"sound"
 
-    monkeypatch.setattr(demo, "render_clip", render)
+    monkeypatch.setattr(renderer, "render_clip", render)
     fetch(
         segments=segment_list(tmp_path, ("a", 0, 2.5)),
         out=tmp_path / "out.h5",
         source={"kind": "renderer", "seed": 7},
     )
-    assert asked == [("a", 2.5, 7)]
+    assert calls == [("a", 2.5, 7)]
     assert results(tmp_path / "out.h5") == {"a": ("OK", "", b"sound")}
 
 
-def test_the_log_ends_with_one_line_of_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_ends_with_one_line_of_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.wav").write_bytes(b"x")
     with caplog.at_level(logging.INFO):
         fetch(

@@ -64,15 +64,15 @@ def summary(out: Path) -> dict:
     return json.loads((out / "summary.json").read_text())["train"]
 
 
-def test_the_shard_is_the_first_64_bits_of_sha256_modulo() -> None:
+def test_shard_of_a_clip_is_the_first_64_bits_of_its_sha256_modulo_the_number_of_shards() -> None:
     # printf %s --PJHxphWEs | sha256sum
     digest = hashlib.sha256(b"--PJHxphWEs").hexdigest()
     assert shard_of("--PJHxphWEs", 512) == int(digest[:16], 16) % 512
-    # Written down once, so that shards of an old data set stay where they are.
+    # Constants: the clips of existing data sets must stay in their shards.
     assert (shard_of("--PJHxphWEs", 512), shard_of("_abc", 7)) == (496, 1)
 
 
-def test_the_official_form_and_the_mirrors_form_give_the_same_lists(tmp_path: Path) -> None:
+def test_official_and_mirrored_lists_give_identical_files(tmp_path: Path) -> None:
     official, mirror = run(tmp_path / "a", OFFICIAL), run(tmp_path / "b", MIRROR)
     assert clips(official) == [
         Segment("--PJHxphWEs", 30.0, 40.0, ("/m/09x0r", "/t/dd00088")),
@@ -83,7 +83,7 @@ def test_the_official_form_and_the_mirrors_form_give_the_same_lists(tmp_path: Pa
         assert path.read_bytes() == (mirror / path.name).read_bytes()
 
 
-def test_every_shard_has_a_file_and_its_clips_are_sorted_and_its_own(tmp_path: Path) -> None:
+def test_every_shard_has_a_file_that_lists_its_own_clips_in_order(tmp_path: Path) -> None:
     rows = "".join(f"clip{n:04d},0,10,/m/09x0r\n" for n in reversed(range(200)))
     out = run(tmp_path, rows, n_shards=300)
     files = sorted(out.glob("train-*.csv"))
@@ -96,7 +96,7 @@ def test_every_shard_has_a_file_and_its_clips_are_sorted_and_its_own(tmp_path: P
         assert all(shard_of(name, 300) == shard for name in names)
 
 
-def test_a_longer_list_leaves_the_others_clips_where_they_were(tmp_path: Path) -> None:
+def test_longer_list_moves_no_clip_to_another_shard(tmp_path: Path) -> None:
     before = run(tmp_path / "a", OFFICIAL)
     after = run(tmp_path / "b", [OFFICIAL, "another_one,0,10,/m/09x0r\n"])
     for path in before.glob("train-*.csv"):
@@ -104,13 +104,13 @@ def test_a_longer_list_leaves_the_others_clips_where_they_were(tmp_path: Path) -
         assert kept <= set((after / path.name).read_text().splitlines())
 
 
-def test_odd_rows_are_counted_and_only_the_right_ones_kept(tmp_path: Path) -> None:
+def test_irregular_rows_are_counted_and_only_valid_clips_are_kept(tmp_path: Path) -> None:
     out = run(
         tmp_path,
         "good,0,10,/m/09x0r\n"
-        "good,0,10,/m/09x0r\n"  # the same again
+        "good,0,10,/m/09x0r\n"  # identical
         "good,5,15,/m/09x0r\n"  # overlapping
-        "good,50,60,/m/09x0r\n"  # another part of the video
+        "good,50,60,/m/09x0r\n"  # another segment of the same video
         "negative,-1,10,/m/09x0r\n"
         "inverted,20,10,/m/09x0r\n"
         "nothing,nan,10,/m/09x0r\n"
@@ -129,9 +129,9 @@ def test_odd_rows_are_counted_and_only_the_right_ones_kept(tmp_path: Path) -> No
         "emptylabel": (),
         "unquoted": ("/m/09x0r", "/t/dd00088"),
     }
-    counted = summary(out)
-    del counted["clips_of_shard"]
-    assert counted == {
+    counts = summary(out)
+    del counts["clips_of_shard"]
+    assert counts == {
         "rows": 13,
         "clips": 5,
         "duplicates": 3,
@@ -147,14 +147,14 @@ def test_odd_rows_are_counted_and_only_the_right_ones_kept(tmp_path: Path) -> No
     assert [segment.ytid for segment in clips(out, "eval")] == ["evalevaleva"]
 
 
-def test_no_classes_leaves_labels_as_they_are(tmp_path: Path) -> None:
+def test_without_a_class_list_all_labels_are_kept(tmp_path: Path) -> None:
     out = run(tmp_path, classes="")
     assert clips(out)[0].labels == ("/m/09x0r", "/t/dd00088")
     assert (out / "classes.csv").read_text() == "index,mid,display_name\n"
     assert summary(out)["unknown_labels"] == 0
 
 
-def test_classes_are_kept_in_audiosets_form(tmp_path: Path) -> None:
+def test_class_list_is_written_in_the_form_of_audioset(tmp_path: Path) -> None:
     assert (run(tmp_path) / "classes.csv").read_text() == (
         'index,mid,display_name\n0,/m/09x0r,Speech\n1,/t/dd00088,"Gush, of water"\n'
     )
@@ -178,16 +178,16 @@ def test_classes_are_kept_in_audiosets_form(tmp_path: Path) -> None:
         (OFFICIAL, CLASSES.replace("1,", "7,"), "not AudioSet's class list"),
     ],
 )
-def test_a_wrong_file_is_named(tmp_path: Path, train: str, classes: str, words: str) -> None:
+def test_error_names_the_file_that_is_not_a_list(tmp_path: Path, train: str, classes: str, words: str) -> None:
     with pytest.raises(SsondoError, match=words):
         run(tmp_path, train, classes=classes)
 
 
-def test_one_good_row_makes_a_list(tmp_path: Path) -> None:
+def test_list_with_one_valid_row_is_accepted(tmp_path: Path) -> None:
     assert [clip.ytid for clip in clips(run(tmp_path, "one\nabc,10,0,\nabd,0,10,/m/09x0r\n"))] == ["abd"]
 
 
-def test_a_missing_file_names_the_key_to_set(tmp_path: Path) -> None:
+def test_error_for_a_missing_file_names_the_configuration_key(tmp_path: Path) -> None:
     with pytest.raises(SsondoError, match=r"nowhere\.csv: no such file; set audioset\.segments\.eval"):
         index(train=[], eval=["nowhere.csv"], classes="", n_train_shards=1, n_eval_shards=1, out=tmp_path)
 
@@ -208,13 +208,13 @@ def test_lists_are_downloaded(tmp_path: Path, server: str) -> None:
     assert len(clips(tmp_path / "out")) == 3
 
 
-def test_a_list_that_the_server_lacks_is_a_lasting_fault(tmp_path: Path, server: str) -> None:
+def test_list_that_the_server_does_not_have_is_a_permanent_error(tmp_path: Path, server: str) -> None:
     with pytest.raises(SsondoError, match=r"answered 404 .*set audioset\.segments\.train") as caught:
         index(train=[f"{server}/no.csv"], eval=[], classes="", n_train_shards=2, n_eval_shards=1, out=tmp_path)
     assert not isinstance(caught.value, TransientError)
 
 
-def test_no_network_is_a_passing_fault_that_names_url_and_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_network_is_a_transient_error_with_url_and_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.0)
     with pytest.raises(
         TransientError, match=r"^http://127\.0\.0\.1:9/x\.csv: .*set audioset\.segments\.train"
@@ -223,12 +223,12 @@ def test_no_network_is_a_passing_fault_that_names_url_and_key(tmp_path: Path, mo
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_is_listed_so_that_index_reads_it(tmp_path: Path) -> None:
+def test_index_reads_the_lists_that_list_folder_writes(tmp_path: Path) -> None:
     names = [f"clip {n:03d}, take #{n}.wav" for n in range(300)] + ["#first.flac"]
     (tmp_path / "in" / "sub").mkdir(parents=True)
     for name in names:
         (tmp_path / "in" / "sub" / name).write_bytes(b"x")
-    (tmp_path / "in" / "README.md").write_text("no sound")
+    (tmp_path / "in" / "README.md").write_text("not audio")
     lists = {"out_train": tmp_path / "train.csv", "out_eval": tmp_path / "eval.csv"}
     list_folder(folder=tmp_path / "in", pattern="**/*.*", eval_share=0.2, clip_s=2.5, **lists)
     index(
@@ -242,11 +242,11 @@ def test_a_folder_is_listed_so_that_index_reads_it(tmp_path: Path) -> None:
     train, evaluation = clips(tmp_path / "out"), clips(tmp_path / "out", "eval")
     assert {segment.ytid for segment in train + evaluation} == {name.rpartition(".")[0] for name in names}
     assert {segment[1:] for segment in train} == {(0.0, 2.5, ())}
-    assert 35 < len(evaluation) < 85  # 60 of 301 expected, four standard deviations either way
+    assert 35 < len(evaluation) < 85  # expected 60 of 301, within four standard deviations
     assert len({shard_of(segment.ytid, 2) for segment in evaluation}) == 2
 
 
-def test_two_files_of_one_name_cannot_both_be_clips(tmp_path: Path) -> None:
+def test_two_files_with_the_same_name_are_refused(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.wav").write_bytes(b"x")
@@ -256,7 +256,7 @@ def test_two_files_of_one_name_cannot_both_be_clips(tmp_path: Path) -> None:
         )
 
 
-def test_no_share_for_evaluation_gives_an_empty_eval_list(tmp_path: Path) -> None:
+def test_evaluation_share_of_zero_gives_an_empty_eval_list(tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_bytes(b"x")
     train, evaluation = tmp_path / "train.csv", tmp_path / "eval.csv"
     list_folder(folder=tmp_path, pattern="*", eval_share=0.0, clip_s=1.0, out_train=train, out_eval=evaluation)
@@ -266,7 +266,7 @@ def test_no_share_for_evaluation_gives_an_empty_eval_list(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not AUDIOSET.is_dir(), reason="no shared AudioSet lists")
-def test_audiosets_own_lists_are_read_whole(tmp_path: Path) -> None:
+def test_all_rows_of_the_official_lists_are_read(tmp_path: Path) -> None:
     index(
         train=[str(AUDIOSET / "balanced_train_segments.csv")],
         eval=[str(AUDIOSET / "eval_segments.csv")],
@@ -275,17 +275,17 @@ def test_audiosets_own_lists_are_read_whole(tmp_path: Path) -> None:
         n_eval_shards=4,
         out=tmp_path,
     )
-    found = json.loads((tmp_path / "summary.json").read_text())
-    # 22,160 and 20,371 segments and 527 classes, as AudioSet's page has them.
-    assert (found["train"]["clips"], found["eval"]["clips"], found["n_classes"]) == (22_160, 20_371, 527)
-    # "num_positive_labels=52882" in the list's first line
+    counts = json.loads((tmp_path / "summary.json").read_text())
+    # The numbers of segments and classes that AudioSet's website gives.
+    assert (counts["train"]["clips"], counts["eval"]["clips"], counts["n_classes"]) == (22_160, 20_371, 527)
+    # The header of the list says num_positive_labels=52882.
     assert sum(len(segment.labels) for segment in clips(tmp_path)) == 52_882
-    sizes = found["train"]["clips_of_shard"]
+    sizes = counts["train"]["clips_of_shard"]
     assert max(sizes) / min(sizes) < 1.25
 
 
-# Of AudioSet's size; the memory is that of a process of its own.
-_WHOLE = """
+# Indexes lists of AudioSet's size. It runs in its own process, so that the peak memory is that of `index` alone.
+_FULL_SIZE = """
 import resource, sys
 from pathlib import Path
 from ssondo.audioset.index import index
@@ -305,15 +305,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 @pytest.mark.slow
-def test_a_list_of_audiosets_size_needs_little_memory(tmp_path: Path) -> None:
+def test_index_of_full_audioset_needs_less_than_3_gib(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _WHOLE, str(tmp_path)], capture_output=True, text=True, check=True, timeout=600
+        [sys.executable, "-c", _FULL_SIZE, str(tmp_path)], capture_output=True, text=True, check=True, timeout=600
     )
     assert int(done.stdout) < 3 * 1024
-    found = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert (found["train"]["clips"], found["eval"]["clips"]) == (2_041_789 + 22_160, 20_371)
-    sizes = found["train"]["clips_of_shard"]
+    counts = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (counts["train"]["clips"], counts["eval"]["clips"]) == (2_041_789 + 22_160, 20_371)
+    sizes = counts["train"]["clips_of_shard"]
     assert (len(sizes), sum(sizes)) == (512, 2_063_949)
-    # 4,031 a shard on average; five standard deviations are 317.
+    # The mean is 4,031 clips per shard; five standard deviations are 317.
     assert max(sizes) < 4_031 + 330
     assert min(sizes) > 4_031 - 330

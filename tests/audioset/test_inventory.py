@@ -28,7 +28,7 @@ def embeddings(path: Path, *present: str) -> Path:
     return path
 
 
-def test_clips_are_counted_with_the_reasons_of_the_missing(tmp_path: Path) -> None:
+def test_inventory_counts_clips_by_status_and_reason(tmp_path: Path) -> None:
     shards = [audio(tmp_path / "train-0000.h5", "a", "c", "e"), audio(tmp_path / "train-0001.h5", "b")]
     inventory(shards=shards, out=tmp_path / "out.json")
     found = json.loads((tmp_path / "out.json").read_text())
@@ -50,7 +50,7 @@ def test_clips_are_counted_with_the_reasons_of_the_missing(tmp_path: Path) -> No
     }
 
 
-def test_all_rows_of_embeddings_are_there_and_hash_as_their_audio_does(tmp_path: Path) -> None:
+def test_embeddings_have_the_clip_list_hash_of_their_audio(tmp_path: Path) -> None:
     inventory(shards=[embeddings(tmp_path / "0.h5", "b", "a")], out=tmp_path / "e.json")
     inventory(shards=[audio(tmp_path / "1.h5", "a", "b")], out=tmp_path / "a.json")
     found, of_audio = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "ea")
@@ -58,7 +58,7 @@ def test_all_rows_of_embeddings_are_there_and_hash_as_their_audio_does(tmp_path:
     assert found["clip_list_sha256"] == of_audio["clip_list_sha256"]
 
 
-def test_fewer_than_all_is_a_warning_with_reasons(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_clips_are_logged_as_a_warning_with_reasons(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         inventory(shards=[audio(tmp_path / "0.h5", "a")], out=tmp_path / "out.json")
         inventory(shards=[embeddings(tmp_path / "1.h5", "a")], out=tmp_path / "out.json")
@@ -69,7 +69,7 @@ def test_fewer_than_all_is_a_warning_with_reasons(tmp_path: Path, caplog: pytest
     ]
 
 
-def test_shards_of_two_kinds_or_with_one_clip_twice_are_refused(tmp_path: Path) -> None:
+def test_shards_of_different_kinds_or_with_a_repeated_clip_are_refused(tmp_path: Path) -> None:
     one, other = audio(tmp_path / "0.h5", "a"), audio(tmp_path / "1.h5", "a")
     with pytest.raises(SsondoError, match="clip a is in two of the shards"):
         inventory(shards=[one, other], out=tmp_path / "out.json")
@@ -79,19 +79,19 @@ def test_shards_of_two_kinds_or_with_one_clip_twice_are_refused(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [None, b"not HDF5"])
-def test_a_missing_or_broken_shard_is_named(tmp_path: Path, content: bytes | None) -> None:
+def test_error_names_a_missing_or_broken_shard(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "x.h5").write_bytes(content)
     with pytest.raises(SsondoError, match=r"x\.h5: (no such shard|not a readable HDF5)"):
         inventory(shards=[tmp_path / "x.h5"], out=tmp_path / "out.json")
 
 
-def test_no_shards_is_an_empty_inventory(tmp_path: Path) -> None:
+def test_inventory_of_no_shards_is_empty(tmp_path: Path) -> None:
     inventory(shards=[], out=tmp_path / "out.json")
     assert json.loads((tmp_path / "out.json").read_text())["n_clips"] == 0
 
 
-def test_no_sound_at_all_is_a_fault_that_says_why(tmp_path: Path) -> None:
+def test_inventory_without_any_available_clip_is_refused_with_the_reasons(tmp_path: Path) -> None:
     with AudioShardWriter(tmp_path / "train-0000.h5", sample_rate=32_000, settings={}) as shard:
         for clip_id in ("a", "b"):
             shard.add(clip_id, status=Status.UNAVAILABLE, reason="no file")

@@ -25,7 +25,7 @@ def corpus(
     n_shards: int = 2,
     manifest: Path | None = None,
 ) -> Path:
-    """Lists and resampled shards of clips named by one letter; some are not there."""
+    """Write lists and resampled shards of clips with one-letter ids; the clips in `absent` are unavailable."""
     folder.mkdir(exist_ok=True)
     for name, clips in (("train", train), ("eval", evaluation)):
         rows = [f"{clip},{(times or {}).get(clip, '3,13')},\n" for clip in clips]
@@ -54,13 +54,13 @@ def frozen(folder: Path) -> Path:
     return folder / "clips.csv"
 
 
-def counted(folder: Path, split: str, manifest: Path) -> dict:
+def take_inventory(folder: Path, split: str, manifest: Path) -> dict:
     shards = sorted((folder / "audio").glob(f"{split}-*.h5"))
     inventory(shards=shards, out=folder / f"{split}.json", manifest=manifest, split=split)
     return json.loads((folder / f"{split}.json").read_text())
 
 
-def test_what_is_there_is_frozen_with_its_times_and_hash(tmp_path: Path) -> None:
+def test_freeze_writes_the_available_clips_with_times_and_hashes(tmp_path: Path) -> None:
     path = frozen(corpus(tmp_path / "a", train="abcd", evaluation="xy", absent="cy"))
     lines = path.read_text().splitlines()
     assert lines[0] == "# ssondo manifest 2"
@@ -72,7 +72,7 @@ def test_what_is_there_is_frozen_with_its_times_and_hash(tmp_path: Path) -> None
     assert read_manifest(path).times["train"]["b"] == (3, 13)
 
 
-def test_another_run_uses_the_frozen_clips_alone_and_its_inventory_says_that_all_are_there(
+def test_run_with_a_manifest_uses_only_its_clips_and_the_inventory_confirms_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = corpus(tmp_path / "a", train="abcd", evaluation="xy", absent="cy")
@@ -81,25 +81,25 @@ def test_another_run_uses_the_frozen_clips_alone_and_its_inventory_says_that_all
     summary = json.loads((second / "index" / "summary.json").read_text())
     assert (summary["train"]["clips"], summary["train"]["not_in_manifest"]) == (3, 4)
     with caplog.at_level(logging.INFO):
-        found = counted(second, "train", manifest)
-    assert found["clip_list_sha256"] == found["manifest"]["sha256"]
-    assert found["manifest"]["n_missing"] == found["manifest"]["n_extra"] == 0
+        counts = take_inventory(second, "train", manifest)
+    assert counts["clip_list_sha256"] == counts["manifest"]["sha256"]
+    assert counts["manifest"]["n_missing"] == counts["manifest"]["n_extra"] == 0
     assert any("all 3 train clips of the manifest" in record.message for record in caplog.records)
 
 
-def test_a_run_with_fewer_clips_says_so_clearly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_inventory_warns_if_clips_of_the_manifest_are_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     manifest = frozen(corpus(tmp_path / "a", train="abcd", evaluation="xy"))
     later = corpus(tmp_path / "b", train="abcd", evaluation="xy", absent="bd", manifest=manifest)
     with caplog.at_level(logging.WARNING):
-        found = counted(later, "train", manifest)
-    assert found["manifest"]["missing"] == ["b", "d"]
-    assert found["clip_list_sha256"] != found["manifest"]["sha256"]
-    said = [record.message for record in caplog.records if record.message.startswith("OTHER CLIPS")]
-    assert len(said) == 1
-    assert "2 of its 4 train clips are missing (b, d, ...)" in said[0]
+        counts = take_inventory(later, "train", manifest)
+    assert counts["manifest"]["missing"] == ["b", "d"]
+    assert counts["clip_list_sha256"] != counts["manifest"]["sha256"]
+    warnings = [record.message for record in caplog.records if record.message.startswith("OTHER CLIPS")]
+    assert len(warnings) == 1
+    assert "2 of its 4 train clips are missing (b, d, ...)" in warnings[0]
 
 
-def test_a_list_without_some_of_the_frozen_clips_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_index_warns_if_clips_of_the_manifest_are_not_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     manifest = frozen(corpus(tmp_path / "a", train="abcd", evaluation="xy"))
     with caplog.at_level(logging.WARNING):
         corpus(tmp_path / "b", train="ab", evaluation="xy", manifest=manifest)
@@ -117,19 +117,19 @@ def test_a_list_without_some_of_the_frozen_clips_is_said(tmp_path: Path, caplog:
             "its train clips do not match its hash",
         ),
         (lambda text: text.replace("train,b,3,13", "train,b,three,13"), "a damaged manifest"),
-        # The form before times were in the hash.
+        # Version 1 had no hash of the times.
         (lambda text: re.sub(", with times .*", "", text).replace("manifest 2", "manifest 1"), "not a manifest of"),
         (lambda text: "ytid\n" + text, "not a manifest of this project"),
     ],
 )
-def test_a_manifest_that_was_edited_is_refused(tmp_path: Path, change: object, words: str) -> None:
+def test_edited_manifest_is_refused(tmp_path: Path, change: object, words: str) -> None:
     manifest = frozen(corpus(tmp_path / "a", train="abcd", evaluation="xy"))
     manifest.write_text(change(manifest.read_text()))  # type: ignore[operator]
     with pytest.raises(SsondoError, match=words):
         read_manifest(manifest)
 
 
-def test_frozen_clips_of_any_times_are_found_again_in_the_lists_that_they_are_of(tmp_path: Path) -> None:
+def test_frozen_clips_match_their_lists_for_any_times(tmp_path: Path) -> None:
     times = {"a": "1234.567,1244.567", "b": "12345.5,12355.5", "c": "3.14159,13.14159", "d": "0.0005,123456.7895"}
     first, second = tmp_path / "a", tmp_path / "b"
     corpus(first, train="abcd", evaluation="x", times=times)
@@ -140,7 +140,7 @@ def test_frozen_clips_of_any_times_are_found_again_in_the_lists_that_they_are_of
     assert (summary["train"]["clips"], summary["train"]["only_in_manifest"]) == (4, 0)
 
 
-def test_a_clip_with_other_times_is_not_the_frozen_one(tmp_path: Path) -> None:
+def test_clip_with_other_times_than_in_the_manifest_is_left_out(tmp_path: Path) -> None:
     times = {"a": "1234.567,1244.567", "b": "3,13"}
     manifest = frozen(corpus(tmp_path / "a", train="ab", evaluation="x", times=times))
     times["a"] = "1234.568,1244.567"
@@ -149,9 +149,9 @@ def test_a_clip_with_other_times_is_not_the_frozen_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("absent", ["", "abcdefgh"])
-def test_shards_of_an_earlier_number_of_shards_are_not_frozen(tmp_path: Path, absent: str) -> None:
+def test_freeze_refuses_shards_left_over_from_another_number_of_shards(tmp_path: Path, absent: str) -> None:
     corpus(tmp_path / "a", train="abcdefgh", evaluation="x", n_shards=4)
-    # A clip that is gone in the shards of today is no less in two of them.
+    # The leftover shards repeat these clips even if they are unavailable in the current ones.
     corpus(tmp_path / "a", train="abcdefgh", evaluation="x", n_shards=2, absent=absent)
     with pytest.raises(SsondoError, match=r"train-000[23]\.h5: clip . is in train-000[01]\.h5 too; .* remove from"):
         frozen(tmp_path / "a")

@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def requests(clock: Clock, limiter: RateLimiter, hours: float, longest_answer_s: float = 0) -> list[float]:
-    """When a job asks in so many hours, where answers take up to so many seconds."""
+    """Return the times of a job's requests within `hours`, if each answer takes up to `longest_answer_s` seconds."""
     chance = random.Random(0)
     times = []
     begin_s = clock.now_s
@@ -94,7 +94,7 @@ def test_pauses_grow_and_after_the_last_the_job_gives_up(clock: Clock) -> None:
         limiter.on_rate_limit("HTTP 429")
 
 
-def test_a_row_of_failures_is_said_to_be_one_and_not_a_rate_limit(
+def test_failure_streak_is_reported_as_such_and_not_as_a_rate_limit(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     limiter = RateLimiter(pauses_s=[60, 300], seed=0)
@@ -105,13 +105,13 @@ def test_a_row_of_failures_is_said_to_be_one_and_not_a_rate_limit(
     assert 300 <= clock.slept_s[1] <= 375
     with pytest.raises(TransientError) as caught:
         limiter.on_failure_streak(7, "no network", refused=False)
-    said = str(caught.value)
-    assert said.startswith("7 clips in a row failed: no network; check the network, audioset.source.proxies")
+    message = str(caught.value)
+    assert message.startswith("7 clips in a row failed: no network; check the network, audioset.source.proxies")
     assert "5 clips in a row failed: no network; pausing" in caplog.text
-    assert "rate limit" not in caplog.text + said
+    assert "rate limit" not in caplog.text + message
 
 
-def test_a_machine_without_a_network_is_told_after_one_pause(clock: Clock) -> None:
+def test_job_without_any_answer_ends_after_one_pause(clock: Clock) -> None:
     limiter = RateLimiter(pauses_s=[60, 300, 900, 3600], seed=0)
     limiter.on_failure_streak(5, "no network", refused=False)
     with pytest.raises(TransientError, match="6 clips in a row failed: no network; check the network"):
@@ -119,7 +119,7 @@ def test_a_machine_without_a_network_is_told_after_one_pause(clock: Clock) -> No
     assert sum(clock.slept_s) <= 75
 
 
-def test_refusals_one_after_the_other_are_waited_for_as_a_rate_limit_is(clock: Clock) -> None:
+def test_streak_of_refusals_uses_all_pauses_like_a_rate_limit(clock: Clock) -> None:
     limiter = RateLimiter(pauses_s=[60, 300], seed=0)
     limiter.on_failure_streak(5, "HTTP 403", refused=True)
     limiter.on_failure_streak(6, "HTTP 403", refused=True)
@@ -128,12 +128,12 @@ def test_refusals_one_after_the_other_are_waited_for_as_a_rate_limit_is(clock: C
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_without_pauses_a_row_of_failures_ends_the_job_at_once(clock: Clock, refused: bool) -> None:
+def test_without_pauses_a_failure_streak_ends_the_job_immediately(clock: Clock, refused: bool) -> None:
     with pytest.raises(TransientError, match="5 clips in a row failed"):
         RateLimiter(pauses_s=[], seed=0).on_failure_streak(5, "timeout", refused=refused)
 
 
-def test_an_answer_between_two_limits_begins_the_pauses_again(clock: Clock) -> None:
+def test_success_restarts_the_sequence_of_pauses(clock: Clock) -> None:
     limiter = RateLimiter(pauses_s=[60, 300], seed=0)
     for _ in range(5):
         limiter.on_rate_limit("HTTP 429")
@@ -144,14 +144,14 @@ def test_an_answer_between_two_limits_begins_the_pauses_again(clock: Clock) -> N
 @pytest.mark.parametrize(
     ("retry_after_s", "least_s", "most_s"), [(1_200, 1_200, 1_200), (9, 60, 75), (90_000, 3600, 3600)]
 )
-def test_what_the_server_says_is_waited_for_up_to_an_hour(
+def test_pause_follows_retry_after_up_to_one_hour(
     clock: Clock, retry_after_s: float, least_s: float, most_s: float
 ) -> None:
     RateLimiter(pauses_s=[60], seed=0).on_rate_limit("HTTP 429", retry_after_s)
     assert least_s <= clock.slept_s[-1] <= most_s
 
 
-def test_a_limited_job_is_slower_and_gets_faster_again_with_every_answer(clock: Clock) -> None:
+def test_rate_limit_doubles_the_interval_and_successes_shorten_it_again(clock: Clock) -> None:
     limiter = RateLimiter(requests_per_hour=3600, seed=0)
     assert limiter.interval_s == 1
     for _ in range(4):
@@ -165,8 +165,8 @@ def test_a_limited_job_is_slower_and_gets_faster_again_with_every_answer(clock: 
     assert limiter.interval_s == 1
 
 
-def test_backoff_doubles_and_jobs_do_not_come_back_together() -> None:
+def test_backoff_doubles_with_each_try_and_differs_between_jobs() -> None:
     waits = [[RateLimiter(backoff_s=60, seed=seed).backoff_s(tries) for seed in range(20)] for tries in (1, 2, 3)]
-    for tries, found in enumerate(waits):
-        assert 60 * 2**tries <= min(found) < max(found) <= 90 * 2**tries
-        assert len(set(found)) == 20
+    for tries, backoffs in enumerate(waits):
+        assert 60 * 2**tries <= min(backoffs) < max(backoffs) <= 90 * 2**tries
+        assert len(set(backoffs)) == 20

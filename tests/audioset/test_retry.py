@@ -16,16 +16,16 @@ from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.storage.shards.status import Status
 
 
-def asked(folder: Path, name: str, *, finished: bool, **endings: Fetched) -> Path:
-    """A shard whose clips ended so, with its ledger; one that is not finished has only that."""
+def write_shard(folder: Path, name: str, *, finished: bool, **results: Fetched) -> Path:
+    """Write the ledger of a shard with the given results and, if the shard is finished, the shard itself."""
     shard = folder / f"{name}.h5"
     with Ledger(ledger_path(shard), "source") as opened:
-        for clip, ending in endings.items():
-            opened.add(Segment(clip, 0, 1), ending)
+        for clip, result in results.items():
+            opened.add(Segment(clip, 0, 1), result)
     if finished:
         with AudioShardWriter(shard, sample_rate=0, settings={}, producer="fetch") as writer:
-            for clip, ending in endings.items():
-                writer.add(clip, ending.data, status=ending.status, reason=ending.reason)
+            for clip, result in results.items():
+                writer.add(clip, result.data, status=result.status, reason=result.reason)
     return shard
 
 
@@ -38,10 +38,10 @@ SOUND = Fetched(Status.OK, "", b"sound")
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "fetched"
-    asked(folder, "train-0000", finished=True, a=SOUND, b=PRIVATE, c=REMOVED)
-    asked(folder, "train-0001", finished=True, d=SOUND, e=SOUND, f=TIMEOUT)
-    asked(folder, "train-0002", finished=False, g=PRIVATE, h=SOUND)
-    asked(folder, "eval-0000", finished=True, i=PRIVATE)
+    write_shard(folder, "train-0000", finished=True, a=SOUND, b=PRIVATE, c=REMOVED)
+    write_shard(folder, "train-0001", finished=True, d=SOUND, e=SOUND, f=TIMEOUT)
+    write_shard(folder, "train-0002", finished=False, g=PRIVATE, h=SOUND)
+    write_shard(folder, "eval-0000", finished=True, i=PRIVATE)
     (tmp_path / "index").mkdir()
     for name, clips in (("train-0000", "abc"), ("train-0001", "def"), ("train-0002", "ghxyz"), ("eval-0000", "i")):
         rows = "".join(f"{clip},0,1,\n" for clip in clips)
@@ -87,11 +87,11 @@ def test_retry_resets_one_reason_and_marks_the_finished_shards_with_it(folder: P
 
 
 def test_only_reset_clips_are_requested_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked_for: list[str] = []
+    requested: list[str] = []
     now: dict[str, Fetched] = {}
 
     def answer(_: Youtube, segment: Segment) -> Fetched:
-        asked_for.append(segment.ytid)
+        requested.append(segment.ytid)
         return now.get(segment.ytid, SOUND)
 
     monkeypatch.setattr(Youtube, "fetch", answer)
@@ -105,14 +105,14 @@ def test_only_reset_clips_are_requested_again(tmp_path: Path, monkeypatch: pytes
         "fetch_policy": {"requests_per_hour": 1e9, "sleep_s": 0},
     }
     fetch(**arguments)
-    assert asked_for == list("abcd")
-    asked_for.clear()
+    assert requested == list("abcd")
+    requested.clear()
     fetch(**arguments)
-    assert asked_for == []
+    assert requested == []
     retry(reason=["private"], folder=tmp_path / "fetched")
     now.clear()
     fetch(**arguments)
-    assert asked_for == ["b"]
+    assert requested == ["b"]
 
 
 def test_unknown_reason_is_refused_with_the_closest_existing_one(folder: Path) -> None:

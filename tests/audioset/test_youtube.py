@@ -1,4 +1,4 @@
-"""Fetching with yt-dlp: its generic extractor and ffmpeg against a server of this machine."""
+"""Tests of fetching with yt-dlp: its generic extractor and ffmpeg, against a local server."""
 
 import logging
 import random
@@ -29,8 +29,8 @@ from ssondo.storage.segments import Segment, read_segments
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.status import Status
 
-# No waiting between requests, as one may with a server of one's own.
-AT_ONCE = {
+# The local server needs no pauses between requests.
+NO_WAIT = {
     "requests_per_hour": 1e9,
     "sleep_s": 0,
     "pauses_s": [0.01, 0.01, 0.01],
@@ -55,7 +55,7 @@ def segment_list(folder: Path, names: list[str], start: float = 0, end: float = 
     return path
 
 
-def endings(path: Path) -> dict[str, tuple[str, str]]:
+def results(path: Path) -> dict[str, tuple[str, str]]:
     with AudioShard(path) as shard:
         return {
             clip: (Status(status).name, reason)
@@ -65,13 +65,13 @@ def endings(path: Path) -> dict[str, tuple[str, str]]:
 
 def sound(path: Path, clip: str) -> bytes:
     with AudioShard(path) as shard:
-        elsewhere = shard.location(shard.clip_ids.index(clip))
-    assert elsewhere is not None
-    return read_clip(ClipLocation.from_bytes(*elsewhere), path.parent)
+        location = shard.location(shard.clip_ids.index(clip))
+    assert location is not None
+    return read_clip(ClipLocation.from_bytes(*location), path.parent)
 
 
-# Each way in which a server can misbehave, and how a clip ends for it; a rate limit is no ending. The address of
-# a page says of a video what the address of its sound does not: that one is good for some hours only.
+# Each answer of a server and the result of the clip. A rate limit gives no result. A 404 for the page of a video is
+# permanent; a 404 for the URL of its audio is not, because such URLs expire after some hours.
 ANSWERS = [
     (200, ("OK", "")),
     ("slow", ("OK", "")),
@@ -105,33 +105,33 @@ LIMITS = {"stall": (0.3, 120), "slow": (0.7, 120), "drip": (2, 3), "head": (2, 3
 
 
 @pytest.mark.slow
-def test_each_answer_of_a_server_ends_as_it_must(server: Server) -> None:
+def test_each_answer_of_the_server_gives_its_status_and_reason(server: Server) -> None:
     server.retry_after = "7"
-    found, expected = {}, {}
-    for how, ending in ANSWERS:
+    actual, expected = {}, {}
+    for how, result in ANSWERS:
         socket_timeout_s, clip_timeout_s = LIMITS.get(str(how), (30, 120))
         youtube = Youtube(url_template=server.url, socket_timeout_s=socket_timeout_s, clip_timeout_s=clip_timeout_s)
         for only_sound in (False, True):
             name = f"{how}-{only_sound}"
             server.behaviour[name] = how
             server.only_sound |= {name} if only_sound else set()
-            expected[name] = ANSWERS_FOR_SOUND.get(how, ending) if only_sound else ending
+            expected[name] = ANSWERS_FOR_SOUND.get(how, result) if only_sound else result
             try:
                 fetched = youtube.fetch(Segment(name, 5, 9))
-                found[name] = (fetched.status.name, fetched.reason)
+                actual[name] = (fetched.status.name, fetched.reason)
             except RateLimited as limit:
-                found[name] = ("rate limited", f"{limit.retry_after_s:g}")
-    assert found == expected
-    # One request a clip, but for the redirects in a circle.
+                actual[name] = ("rate limited", f"{limit.retry_after_s:g}")
+    assert actual == expected
+    # One request per clip, apart from the redirect loop.
     assert {name: n for name, n in server.times_asked().items() if n > 1 and "loop" not in name} == {}
 
 
 @pytest.mark.slow
-def test_only_the_wanted_seconds_are_taken_and_not_encoded_again(server: Server, tmp_path: Path) -> None:
+def test_only_the_segment_is_downloaded_and_it_is_not_encoded_again(server: Server, tmp_path: Path) -> None:
     fetched = Youtube(url_template=server.url).fetch(Segment("good", 5, 9))
     waveform, rate = decode(fetched.data)
     assert rate == RATE
-    # Packets are kept whole, so it may end a little later; the samples are the server's own.
+    # ffmpeg keeps whole packets, so the clip may end a little later. The samples are identical to the server's.
     assert 4 * RATE <= waveform.shape[1] < 4.3 * RATE
     np.testing.assert_allclose(waveform[0, : 4 * RATE], ramp(20)[5 * RATE : 9 * RATE], atol=2**-15)
     wav, opus = tmp_path / "20s.wav", tmp_path / "20s.webm"
@@ -144,12 +144,12 @@ def test_only_the_wanted_seconds_are_taken_and_not_encoded_again(server: Server,
     assert b"OpusHead" in fetched.data
     assert len(fetched.data) < 4 / 20 * len(server.sound) + 5_000
     waveform, rate = decode(fetched.data)
-    # To a packet of 20 ms, and never from before the start.
+    # Within one packet of 20 ms; the clip never begins before the segment.
     assert 3.9 * rate < waveform.shape[1] < 4.05 * rate
 
 
 @pytest.mark.slow
-def test_a_rate_limit_is_waited_for_and_is_no_ending(tmp_path: Path, server: Server) -> None:
+def test_fetch_waits_for_a_rate_limit_and_then_continues(tmp_path: Path, server: Server) -> None:
     server.behaviour = {"clip": 429}
 
     def relent() -> None:
@@ -162,31 +162,29 @@ def test_a_rate_limit_is_waited_for_and_is_no_ending(tmp_path: Path, server: Ser
         segments=segment_list(tmp_path, ["clip", "other"]),
         out=out,
         source=source(server),
-        fetch_policy={**AT_ONCE, "pauses_s": [0.3] * 20},
+        fetch_policy={**NO_WAIT, "pauses_s": [0.3] * 20},
     )
-    assert endings(out) == {"clip": ("OK", ""), "other": ("OK", "")}
+    assert results(out) == {"clip": ("OK", ""), "other": ("OK", "")}
     assert server.times_asked()["clip"] > 1
     assert [entry.status for entry in read_ledger(ledger_path(out)).values()] == [Status.OK] * 2
 
 
 @pytest.mark.slow
-def test_a_lasting_rate_limit_fails_the_job_and_the_next_one_goes_on_where_it_was(
-    tmp_path: Path, server: Server
-) -> None:
+def test_permanent_rate_limit_fails_the_job_and_the_next_job_resumes(tmp_path: Path, server: Server) -> None:
     segments, out = segment_list(tmp_path, ["a", "b", "c", "d"]), tmp_path / "out.h5"
     server.behaviour = {"c": 429, "b": 410}
     with pytest.raises(TransientError, match=r"limits the rate \(HTTP 429\)"):
-        fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE)
+        fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT)
     assert not out.exists()
     assert server.times_asked() == {"a": 1, "b": 1, "c": 4}
     server.behaviour, server.asked = {}, []
-    fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE)
+    fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT)
     assert server.times_asked() == {"c": 1, "d": 1}
-    assert [status for status, _ in endings(out).values()] == ["OK", "UNAVAILABLE", "OK", "OK"]
+    assert [status for status, _ in results(out).values()] == ["OK", "UNAVAILABLE", "OK", "OK"]
 
 
 @pytest.mark.slow
-def test_many_refusals_one_after_the_other_are_throttling_and_no_endings(
+def test_streak_of_refusals_counts_as_throttling_and_marks_no_clip_as_failed(
     tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [f"clip{n}" for n in range(9)]
@@ -195,29 +193,27 @@ def test_many_refusals_one_after_the_other_are_throttling_and_no_endings(
     server.only_sound = set(names)
     with caplog.at_level(logging.WARNING):
         with pytest.raises(TransientError, match="6 clips in a row failed: HTTP 403; the server may limit the rate"):
-            fetch(segments=segments, out=out, source=source(server), fetch_policy={**AT_ONCE, "failure_streak": 3})
+            fetch(segments=segments, out=out, source=source(server), fetch_policy={**NO_WAIT, "failure_streak": 3})
         assert sum("pausing" in record.message for record in caplog.records) == 3
-    # It was over before long: the clips are there, none was marked for what the server did.
+    # The server works again: all clips are fetched, none was marked as failed.
     server.behaviour = {}
-    fetch(segments=segments, out=out, source=source(server), fetch_policy={**AT_ONCE, "failure_streak": 3})
-    assert set(endings(out).values()) == {("OK", "")}
+    fetch(segments=segments, out=out, source=source(server), fetch_policy={**NO_WAIT, "failure_streak": 3})
+    assert set(results(out).values()) == {("OK", "")}
 
 
 @pytest.mark.slow
-def test_a_machine_without_a_way_out_is_told_soon_and_loses_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_network_ends_the_job_early_and_marks_no_clip(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = [f"clip{n}" for n in range(9)]
     segments, out = segment_list(tmp_path, names), tmp_path / "out.h5"
     with socket.socket() as nobody, caplog.at_level(logging.WARNING):
-        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        nobody.bind(("127.0.0.1", 0))  # bound but not listening, so connections are refused
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}/{{ytid}}.wav"
         with pytest.raises(TransientError, match=r"^4 clips in a row failed: connection lost; check the network"):
             fetch(
                 segments=segments,
                 out=out,
                 source={"kind": "youtube", "url_template": url},
-                fetch_policy={**AT_ONCE, "failure_streak": 3},
+                fetch_policy={**NO_WAIT, "failure_streak": 3},
             )
     assert [record.message.partition(";")[0] for record in caplog.records] == [
         "3 clips in a row failed: connection lost"
@@ -229,7 +225,7 @@ def test_a_machine_without_a_way_out_is_told_soon_and_loses_nothing(
 
 
 @pytest.mark.slow
-def test_clips_that_really_fail_have_an_end_even_one_after_the_other(tmp_path: Path, server: Server) -> None:
+def test_streak_of_clips_that_fail_permanently_is_recorded_as_failed(tmp_path: Path, server: Server) -> None:
     bad, good = [f"bad{n}" for n in range(4)], [f"good{n}" for n in range(4)]
     out = tmp_path / "out.h5"
     server.behaviour = dict.fromkeys(bad, 500)
@@ -237,25 +233,25 @@ def test_clips_that_really_fail_have_an_end_even_one_after_the_other(tmp_path: P
         segments=segment_list(tmp_path, bad + good),
         out=out,
         source=source(server),
-        fetch_policy={**AT_ONCE, "failure_streak": 3},
+        fetch_policy={**NO_WAIT, "failure_streak": 3},
         max_failed_share=0.5,
     )
-    found = endings(out)
-    assert {found[name] for name in bad} == {("FAILED", "HTTP 500")}
-    assert {found[name] for name in good} == {("OK", "")}
-    # Twice as `max_tries_per_clip` says, and once more for the doubt.
+    by_clip = results(out)
+    assert {by_clip[name] for name in bad} == {("FAILED", "HTTP 500")}
+    assert {by_clip[name] for name in good} == {("OK", "")}
+    # `max_tries_per_clip` is 2, and a failure streak adds one request.
     assert max(server.times_asked().values()) <= 3
 
 
 @pytest.mark.slow
-def test_failed_clips_wait_their_turn_and_the_budget_of_retries_ends(tmp_path: Path, server: Server) -> None:
+def test_failed_clips_are_retried_last_and_within_the_budget_of_retries(tmp_path: Path, server: Server) -> None:
     names = ["x", "good", "y", "z"]
     server.behaviour = {"x": 500, "y": 503, "z": "cut"}
     fetch(
         segments=segment_list(tmp_path, names),
         out=tmp_path / "out.h5",
         source=source(server),
-        fetch_policy={**AT_ONCE, "max_tries_per_clip": 5, "max_retries_per_job": 2},
+        fetch_policy={**NO_WAIT, "max_tries_per_clip": 5, "max_retries_per_job": 2},
         max_failed_share=1.0,
     )
     assert server.asked[:4] == names
@@ -263,23 +259,21 @@ def test_failed_clips_wait_their_turn_and_the_budget_of_retries_ends(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_shard_that_is_made_again_asks_only_for_what_failed(tmp_path: Path, server: Server) -> None:
+def test_shard_that_is_made_again_requests_only_failed_clips(tmp_path: Path, server: Server) -> None:
     segments, out = segment_list(tmp_path, ["a", "b", "c"]), tmp_path / "out.h5"
     server.behaviour = {"b": 404, "c": 500}
-    fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE, max_failed_share=0.5)
+    fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT, max_failed_share=0.5)
     server.behaviour, server.asked = {}, []
     out.unlink()
-    fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE)
+    fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT)
     assert server.asked == ["c"]
-    assert endings(out) == {"a": ("OK", ""), "b": ("UNAVAILABLE", "removed (HTTP 404)"), "c": ("OK", "")}
+    assert results(out) == {"a": ("OK", ""), "b": ("UNAVAILABLE", "removed (HTTP 404)"), "c": ("OK", "")}
 
 
 @pytest.mark.slow
-def test_a_clip_whose_sound_was_damaged_on_the_disk_is_fetched_again_and_it_alone(
-    tmp_path: Path, server: Server
-) -> None:
+def test_only_the_clip_whose_stored_audio_was_damaged_is_fetched_again(tmp_path: Path, server: Server) -> None:
     segments, out = segment_list(tmp_path, ["a", "b", "c"]), tmp_path / "out.h5"
-    fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE)
+    fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT)
     whole = sound(out, "b")
     ledger = ledger_path(out)
     damaged = bytearray(ledger.read_bytes())
@@ -289,16 +283,16 @@ def test_a_clip_whose_sound_was_damaged_on_the_disk_is_fetched_again_and_it_alon
         resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
     server.asked = []
     out.unlink()
-    fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE)
+    fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT)
     assert server.asked == ["b"]
     assert sound(out, "b") == whole
     resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
-    assert set(endings(tmp_path / "resampled.h5").values()) == {("OK", "")}
+    assert set(results(tmp_path / "resampled.h5").values()) == {("OK", "")}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc to find child processes")
-def test_no_file_and_no_process_is_left_after_a_fetch(
+def test_fetch_leaves_no_temporary_files_and_no_child_processes(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tmp").mkdir()
@@ -308,34 +302,34 @@ def test_no_file_and_no_process_is_left_after_a_fetch(
     for name in ("good", "cut", "drip"):
         youtube.fetch(Segment(name, 5, 9))
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert children_called(Path(ffmpeg_binary() or "").name[:15]) == []  # the system cuts names to 15 characters
+    assert children_called(Path(ffmpeg_binary() or "").name[:15]) == []  # Linux shortens names to 15 characters
 
 
 @pytest.mark.slow
-def test_each_job_takes_its_own_proxy_for_all_that_it_asks(server: Server) -> None:
+def test_each_job_uses_its_own_proxy_for_all_requests(server: Server) -> None:
     with serving() as other:
         proxies = [f"http://127.0.0.1:{number}" for number in (server.server_port, other.server_port)]
         youtube = Youtube(url_template="http://nowhere.invalid/{ytid}.wav", proxies=proxies, job=3)
         fetched = youtube.fetch(Segment("good", 5, 9))
         assert fetched.status is Status.OK
-        # yt-dlp's request and ffmpeg's.
+        # One request of yt-dlp and at least one of ffmpeg.
         assert len(other.heard) >= 2
-        found = {address.replace(":80/", "/") for address, _ in other.heard}
-        assert found == {"http://nowhere.invalid/good.wav"}
+        urls = {address.replace(":80/", "/") for address, _ in other.heard}
+        assert urls == {"http://nowhere.invalid/good.wav"}
     assert server.heard == []
 
 
 @pytest.mark.slow
-def test_cookies_are_sent_when_a_video_is_asked_for(server: Server, tmp_path: Path) -> None:
+def test_cookies_are_sent_with_the_request_for_a_video(server: Server, tmp_path: Path) -> None:
     cookies = tmp_path / "cookies.txt"
     cookies.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tmine\n")
     fetched = Youtube(url_template=server.url, cookies=str(cookies)).fetch(Segment("good", 5, 9))
     assert fetched.status is Status.OK
-    # ffmpeg sends none to a bare address; the addresses of YouTube's sound carry their own permission.
+    # ffmpeg sends no cookies; YouTube's audio URLs contain their own authorisation.
     assert server.heard[0] == ("/good.wav", "session=mine")
 
 
-# Loads what is slow to load once, then fetches in children that are killed.
+# Imports the slow modules once, then fetches in child processes, which are killed.
 _DRIVER = """
 import logging, os, random, signal, sys, time
 from pathlib import Path
@@ -357,9 +351,9 @@ while True:
         os._exit(0 if n_kills == 0 else 1)
     if n_kills == 0:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    # On average an even share of what is left, however fast this machine is.
-    enough = finished() + chance.randrange(1, max(2, 2 * (200 - finished()) // (n_kills + 2)))
-    while finished() < enough:
+    # An equal share of the remaining clips on average, at any speed of the machine.
+    target = finished() + chance.randrange(1, max(2, 2 * (200 - finished()) // (n_kills + 2)))
+    while finished() < target:
         if os.waitpid(child, os.WNOHANG)[0]:
             sys.exit("the shard was finished before it could be killed")
         time.sleep(0.005)
@@ -373,12 +367,12 @@ while True:
 
 
 @pytest.mark.slow
-def test_a_shard_killed_twenty_times_is_the_undisturbed_one_and_no_clip_was_fetched_twice(tmp_path: Path) -> None:
+def test_shard_killed_twenty_times_is_identical_and_fetches_no_clip_twice(tmp_path: Path) -> None:
     names = [f"clip{n:03d}" for n in range(200)]
     segments = segment_list(tmp_path, names, 0, 0.5)
     with serving(seconds=2) as server:
-        gone = set(random.Random(0).sample(names, 120))
-        server.behaviour = dict.fromkeys(gone, 404)
+        removed = set(random.Random(0).sample(names, 120))
+        server.behaviour = dict.fromkeys(removed, 404)
         shards = {"killed": tmp_path / "killed" / "train-0003.h5", "whole": tmp_path / "whole" / "train-0003.h5"}
         n_stored = []
         for kind, n_kills in (("killed", 20), ("whole", 0)):
@@ -402,38 +396,38 @@ def test_a_shard_killed_twenty_times_is_the_undisturbed_one_and_no_clip_was_fetc
                     driver.stdin.flush()
             assert driver.returncode == 0
             assert not stored & set(server.asked)
-    # The kills were spread over the work.
+    # The kills were spread over the whole job.
     assert len(n_stored) == 20
     assert 100 < n_stored[-1] < 200
     assert len(set(n_stored)) == 20
     digests = {path.with_name(f"{path.name}.digest").read_text() for path in shards.values()}
     assert len(digests) == 1
-    assert {clip for clip, (status, _) in endings(shards["killed"]).items() if status == "UNAVAILABLE"} == gone
+    assert {clip for clip, (status, _) in results(shards["killed"]).items() if status == "UNAVAILABLE"} == removed
     left = {path.name for path in shards["killed"].parent.iterdir()}
     assert left == {"train-0003.h5", "train-0003.h5.digest", "train-0003.ledger"}
-    assert sound(shards["killed"], min(set(names) - gone)) == sound(shards["whole"], min(set(names) - gone))
+    assert sound(shards["killed"], min(set(names) - removed)) == sound(shards["whole"], min(set(names) - removed))
 
 
 @pytest.mark.slow
-def test_a_bug_of_yt_dlp_costs_the_clip_that_it_meets_and_no_other(
+def test_exception_inside_yt_dlp_fails_only_its_own_clip(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from yt_dlp.extractor.generic import GenericIE
 
     extract = GenericIE._real_extract
 
-    def meets_a_new_shape(self: GenericIE, url: str) -> dict:
+    def raise_for_strange_page(self: GenericIE, url: str) -> dict:
         if "strange" in url:
             raise TypeError("'NoneType' object is not subscriptable")
         return extract(self, url)
 
-    monkeypatch.setattr(GenericIE, "_real_extract", meets_a_new_shape)
+    monkeypatch.setattr(GenericIE, "_real_extract", raise_for_strange_page)
     segments, out = segment_list(tmp_path, ["a", "strange", "b"]), tmp_path / "out.h5"
     with caplog.at_level(logging.WARNING):
-        fetch(segments=segments, out=out, source=source(server), fetch_policy=AT_ONCE, max_failed_share=0.5)
+        fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT, max_failed_share=0.5)
     bug = "yt-dlp: TypeError: 'NoneType' object is not subscriptable"
-    assert endings(out) == {"a": ("OK", ""), "strange": ("FAILED", bug), "b": ("OK", "")}
-    assert "meets_a_new_shape" in caplog.text
+    assert results(out) == {"a": ("OK", ""), "strange": ("FAILED", bug), "b": ("OK", "")}
+    assert "raise_for_strange_page" in caplog.text
     entries = read_ledger(ledger_path(out))
     assert entries["strange", 0, 1].reason == bug
 
@@ -444,7 +438,7 @@ class _YtDlpError(Exception):
         self.status = status
 
 
-# Texts as yt-dlp passes them on, from its issues.
+# Messages of YouTube as yt-dlp reports them.
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -470,7 +464,7 @@ class _YtDlpError(Exception):
         ("ERROR: [youtube] abc: Video unavailable", "unavailable"),
     ],
 )
-def test_reasons_that_last_are_unavailable(text: str, reason: str) -> None:
+def test_permanent_error_makes_the_clip_unavailable(text: str, reason: str) -> None:
     assert classify_error(_YtDlpError(text)) == Fetched(Status.UNAVAILABLE, reason)
 
 
@@ -489,7 +483,7 @@ def test_reasons_that_last_are_unavailable(text: str, reason: str) -> None:
         ("ERROR: something never seen", None, "something never seen"),
     ],
 )
-def test_faults_of_the_network_and_unknown_ones_may_pass(text: str, status: int | None, reason: str) -> None:
+def test_network_and_unknown_errors_make_the_clip_failed(text: str, status: int | None, reason: str) -> None:
     assert classify_error(_YtDlpError(text, status)) == Fetched(Status.FAILED, reason)
 
 
@@ -507,7 +501,7 @@ HOSTILE_IDS = [
 
 @pytest.mark.parametrize("ytid", HOSTILE_IDS)
 @pytest.mark.parametrize(
-    ("text", "words_of_ffmpeg", "reason"),
+    ("text", "ffmpeg_output", "reason"),
     [
         ("ERROR: [youtube] {}: Unable to download API page: HTTP Error 403: Forbidden", "", "HTTP 403"),
         ("ERROR: [youtube] {}: strange answer for {}", "", "strange answer for"),
@@ -520,16 +514,16 @@ HOSTILE_IDS = [
         ("ERROR: ffmpeg exited with code 8", "[in#0] removed by terminated drm copyright", "ffmpeg exited with code 8"),
     ],
 )
-def test_a_reason_is_never_read_from_names_addresses_or_ffmpeg(
-    ytid: str, text: str, words_of_ffmpeg: str, reason: str
+def test_reason_is_never_taken_from_ids_urls_or_ffmpeg_output(
+    ytid: str, text: str, ffmpeg_output: str, reason: str
 ) -> None:
     error = _YtDlpError(text.replace("{}", ytid), 403 if "403" in text else None)
-    assert classify_error(error, words_of_ffmpeg.replace("{}", ytid), ytid) == Fetched(Status.FAILED, reason)
+    assert classify_error(error, ffmpeg_output.replace("{}", ytid), ytid) == Fetched(Status.FAILED, reason)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["abc-DRM-xyz", "copyright-x"])
-def test_a_refusal_stays_one_whatever_words_are_in_the_address(server: Server, name: str) -> None:
+def test_words_in_the_url_do_not_change_the_reason_of_a_refusal(server: Server, name: str) -> None:
     server.behaviour, server.only_sound = {name: 403}, {name}
     url = server.url.replace("{ytid}", "sig-drm-copyright/{ytid}")
     assert Youtube(url_template=url).fetch(Segment(name, 0, 1)) == Fetched(Status.FAILED, "HTTP 403")
@@ -544,7 +538,7 @@ def test_a_refusal_stays_one_whatever_words_are_in_the_address(server: Server, n
         "ERROR: [youtube] abc: Unable to download webpage: HTTP Error 429: Too Many Requests",
     ],
 )
-def test_a_rate_limit_is_never_unavailable(text: str) -> None:
+def test_rate_limit_message_raises_rate_limited(text: str) -> None:
     with pytest.raises(RateLimited):
         classify_error(_YtDlpError(text))
 
@@ -558,7 +552,7 @@ def test_a_rate_limit_is_never_unavailable(text: str) -> None:
     ],
 )
 @pytest.mark.slow
-def test_what_cannot_be_cut_is_known_before_it_is_downloaded(info: dict, reason: str) -> None:
+def test_live_and_too_short_videos_are_refused_before_the_download(info: dict, reason: str) -> None:
     youtube = Youtube()
     youtube._segment = Segment("a", 30, 40)
     with pytest.raises(Exception, match=f"^{reason}$"):

@@ -1,4 +1,4 @@
-"""What a fault left behind: the files of a folder, and what the user read."""
+"""Helpers that inspect the state after an error: the files of a folder and the message."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import pytest
 
 
 def names_in(folder: Path) -> list[str]:
-    """Names of the files in `folder`, sorted; none if there is no such folder."""
+    """Return the names of the files in `folder`, sorted; empty if the folder does not exist."""
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
-    """The text of the error, which must be one line."""
+    """Return the message of an error and assert that it is one line."""
     text = str(error.value)
     assert "\n" not in text
     return text

@@ -1,4 +1,4 @@
-"""A local HTTP server of files that can be made to misbehave."""
+"""A local HTTP server of files whose answers can be made faulty."""
 
 import http.server
 import threading
@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 
 class FileServer(http.server.ThreadingHTTPServer):
-    """Serves `files` by path, with ranges and an ETag; `faults` spoil the next answers, one each.
+    """Serves `files` by path, with ranges and an ETag; each entry of `faults` applies to one of the next answers.
 
-    A fault is a status code, or "cut" (half of what is asked for), "page" (a web page with status 200), "bare page"
-    (the same without saying so), "wrong range" (a 206 that begins elsewhere), "silent" (no answer within a second).
+    A fault is a status code, or "cut" (half of the requested bytes), "page" (a web page with status 200), "bare page"
+    (the same without a Content-Type), "wrong range" (a 206 that begins at another byte) or "silent" (no answer within
+    a second).
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -30,7 +31,7 @@ class FileServer(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/{path}"
 
     def handle_error(self, *_: object) -> None:
-        """A client that goes away is no news."""
+        """Ignore clients that close the connection."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -68,8 +69,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(206 if start else 200, content[start:], None, start, len(content), fault)
 
     def _start(self, content: bytes) -> int:
-        known = (self.server.etag, self.server.modified, None)
-        if "Range" not in self.headers or not self.server.knows_ranges or self.headers.get("If-Range") not in known:
+        is_unchanged = self.headers.get("If-Range") in (self.server.etag, self.server.modified, None)
+        if "Range" not in self.headers or not self.server.knows_ranges or not is_unchanged:
             return 0
         return int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
 
@@ -94,7 +95,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body = body[: len(body) // 2]
         for offset in range(0, len(body), 100_000):
             self.wfile.write(body[offset : offset + 100_000])
-            # Not time.sleep, which tests of waiting replace.
+            # Not time.sleep, which some tests replace.
             threading.Event().wait(server.pause_s)
 
 

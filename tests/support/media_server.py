@@ -1,4 +1,4 @@
-"""A web server of this machine that serves sound and misbehaves on command, by the name that is asked for."""
+"""A local web server of audio files whose answers can be made faulty, by the name of the file."""
 
 import http.server
 import io
@@ -15,7 +15,7 @@ RATE = 8_000
 
 
 def ramp(seconds: float) -> np.ndarray:
-    """A waveform whose value is the time in seconds over 100, so that a cut shows where it was made."""
+    """Return a waveform whose value is the time in seconds / 100, so that an excerpt shows where it begins."""
     return (np.arange(round(seconds * RATE)) / RATE / 100).astype("f4")
 
 
@@ -26,14 +26,14 @@ def wav(seconds: float) -> bytes:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves sound under any name.
+    """Serves the same audio under any name.
 
     Attributes:
-        behaviour: what a name gets instead: a status, or one of cut, longer, html, short, stall, drip, slow, loop,
-            head (a slow one).
-        only_sound: behave so only when ffmpeg asks, not when yt-dlp looks what there is.
-        heard: address and cookies of every request.
-        asked: names in the order in which yt-dlp first asked for them; ffmpeg's requests are not among them.
+        behaviour: Faulty answers by name: an HTTP status, or one of cut, longer, html, short, stall, drip, slow, loop
+            and head (response headers that are sent slowly).
+        only_sound: Names for which only requests of ffmpeg get the faulty answer, not those of yt-dlp.
+        heard: URL and cookies of every request.
+        asked: Names that yt-dlp requested, in order; requests of ffmpeg are not included.
     """
 
     daemon_threads = True
@@ -53,7 +53,7 @@ class Server(http.server.ThreadingHTTPServer):
         return Counter(self.asked)
 
     def handle_error(self, *_: object) -> None:
-        """Connections that break are what this is for."""
+        """Ignore broken connections, which the tests cause on purpose."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        # To a proxy the whole address is said.
+        # A proxy receives the complete URL.
         name = self.path.rpartition("/")[2].removesuffix(".wav")
         self.server.heard.append((self.path, self.headers.get("Cookie")))
         by_ffmpeg = self.headers.get("User-Agent", "").startswith("Lavf") or "Range" in self.headers
@@ -89,7 +89,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def _drip_head(self) -> None:
-        """A head that takes twenty seconds: a byte now and then, so that no read waits for long."""
+        """Send headers for twenty seconds, one byte at a time, so that no single read times out."""
         self.close_connection = True
         self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
         for _ in range(200):
@@ -112,48 +112,48 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send_sound(self, how: str) -> None:
         data = wav(3) if how == "short" else self.server.sound
-        wanted = self.headers.get("Range")
-        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
+        byte_range = self.headers.get("Range")
+        start = int(byte_range.removeprefix("bytes=").split("-")[0]) if byte_range else 0
         if start >= len(data):
             self.send_response(416)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
         declared = len(data) * (2 if how == "longer" else 1)
-        self.send_response(206 if wanted else 200)
+        self.send_response(206 if byte_range else 200)
         self.send_header("Content-Type", "audio/x-wav")
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(declared - start))
-        if wanted:
+        if byte_range:
             self.send_header("Content-Range", f"bytes {start}-{declared - 1}/{declared}")
         self.end_headers()
-        part = data[start:]
+        body = data[start:]
         if how in ("cut", "longer"):
             self.close_connection = True
         if how == "cut":
-            part = part[:20_000]
+            body = body[:20_000]
         if how == "stall":
-            self.wfile.write(part[:20_000])
+            self.wfile.write(body[:20_000])
             self.server.stopping.wait(60)
             self.close_connection = True
         elif how in ("slow", "drip"):
-            # slow: all of it in a second; drip: bytes for ever.
-            step, pause_s = (len(part) // 10 + 1, 0.1) if how == "slow" else (500, 0.2)
-            for at in range(0, len(part), step):
-                self.wfile.write(part[at : at + step])
+            # slow: the whole body within a second; drip: a few bytes at a time, without end.
+            step, pause_s = (len(body) // 10 + 1, 0.1) if how == "slow" else (500, 0.2)
+            for offset in range(0, len(body), step):
+                self.wfile.write(body[offset : offset + step])
                 if self.server.stopping.wait(pause_s):
                     self.close_connection = True
                     return
         else:
-            self.wfile.write(part)
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def serving(seconds: float = 20) -> Iterator[Server]:
-    """A server for as long as the block runs."""
+    """Run a server while the block runs."""
     with Server(seconds) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         try:
@@ -164,7 +164,7 @@ def serving(seconds: float = 20) -> Iterator[Server]:
 
 
 def wait_until(condition: object, seconds: float = 30) -> None:
-    """Wait for what another thread or process brings about."""
+    """Wait until a condition that another thread or process fulfils is true."""
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "waited in vain"

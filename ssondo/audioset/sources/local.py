@@ -4,8 +4,6 @@ A form (folder, HDF5 packs, parquet, tar shards) lists its content in one pass, 
 determines which clip a name stands for.
 """
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +18,7 @@ from ssondo.audio.waveform import to_mono
 from ssondo.audioset.sources import Fetched
 from ssondo.audioset.sources.clip_names import candidate_ids, is_start
 from ssondo.errors import SsondoError
-from ssondo.storage.atomic_files import atomic_write
+from ssondo.storage.atomic_files import atomic_write, csv_text
 from ssondo.storage.clip_location import ClipLocation, file_fingerprint, fingerprint_size, open_clip, read_clip
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
@@ -218,15 +216,14 @@ def write_located(path: Path, clips: Mapping[str, FoundClip]) -> None:
     for clip in sorted(clips):
         location, is_cut = clips[clip]
         text = f"{location.fingerprint}|".encode() + location.to_bytes()
-        lines.append(_csv_field(clip) + b",%d," % is_cut + text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n") + b"\n")
+        lines.append(
+            csv_text([[clip]]).rstrip("\n").encode("ascii")
+            + b",%d," % is_cut
+            + text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
+            + b"\n"
+        )
     with atomic_write(path) as temporary:
         temporary.write_bytes(b"".join(lines))
-
-
-def _csv_field(text: str) -> bytes:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow([text])
-    return buffer.getvalue().encode("ascii")
 
 
 def read_located(path: Path) -> dict[str, FoundClip]:
