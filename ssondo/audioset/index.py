@@ -156,7 +156,7 @@ def _read_list(source: str, key: str, counts: Counter[str]) -> pd.DataFrame:
     """
     blocks = [_frame([])]
     n_rows = n_unreadable = 0
-    is_headed = False
+    has_header = False
     with _local_file(source, key) as path, path.open(encoding="utf-8", newline="") as lines:
         try:
             while block := list(islice(lines, _BLOCK_LINES)):
@@ -165,8 +165,9 @@ def _read_list(source: str, key: str, counts: Counter[str]) -> pd.DataFrame:
                     parsed = [(line, _parse_row(source, line)) for line in block]
                     rows = [row for _, row in parsed if row is not None]
                     irregular = [line for line, row in parsed if row is None]
-                    # A headed list may be empty: list_folder writes such a one where no file is for evaluation.
-                    is_headed = is_headed or any("YTID" in line for line in irregular if line.startswith("#"))
+                    # A list with a header may be empty: list_folder writes one if no file is for evaluation. Without
+                    # a header, an empty file is more likely an interrupted download.
+                    has_header |= any("YTID" in line for line in irregular if line.startswith("#"))
                     n_unreadable += _report_unreadable(source, irregular, counts)
                 n_rows += len(rows)
                 blocks.append(_frame(rows))
@@ -175,8 +176,11 @@ def _read_list(source: str, key: str, counts: Counter[str]) -> pd.DataFrame:
     segments = pd.concat(blocks, ignore_index=True)
     counts["bad_times"] += n_rows - len(segments)
     counts["rows"] += n_rows + n_unreadable
-    if segments.empty and (n_rows + n_unreadable or not is_headed):
-        raise SsondoError(f'{source}: holds no segments; expected lines like: --PJHxphWEs,30,40,"/m/09x0r,/t/dd00088"')
+    if segments.empty and (n_rows + n_unreadable or not has_header):
+        raise SsondoError(
+            f'{source}: contains no segments; expected lines like: --PJHxphWEs,30,40,"/m/09x0r,/t/dd00088"; '
+            "an intentionally empty list needs the header line: # YTID"
+        )
     return segments
 
 

@@ -1,6 +1,5 @@
 """Labels of clips, as the segment lists contain them, as targets of a training."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import content_digest
+from ssondo.storage.classes import read_classes
 from ssondo.storage.segments import read_segments
 
 
@@ -24,14 +24,16 @@ class LabelDataset:
         labels: Classes of each clip, ascending.
 
     Raises:
-        SsondoError: If a list is missing or broken, or has a label that is not a class.
+        SsondoError: If a list is missing or broken, there are no classes, or a label is not a class.
     """
 
     noun = "entry in the segment lists"
     files = "segment lists"
 
     def __init__(self, segments: Sequence[Path], classes: Path) -> None:
-        mids = _read_mids(classes)
+        mids = [each.mid for each in read_classes(classes)]
+        if not mids:
+            raise SsondoError(f"{classes}: contains no classes; training on labels needs a corpus with labels")
         index_of = {mid: index for index, mid in enumerate(mids)}
         labels_of: dict[str, list[int]] = {}
         for path in segments:
@@ -57,23 +59,3 @@ class LabelDataset:
     def digest(self, rows: np.ndarray) -> str:
         """Return a digest of the labels of the clips at positions `rows`."""
         return content_digest({self.clip_ids[row]: str(self.labels[row]) for row in rows})
-
-
-def _read_mids(path: Path) -> list[str]:
-    """Return the mids of the classes by index.
-
-    Raises:
-        SsondoError: If the list is missing, broken or empty.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [(int(row["index"]), row["mid"]) for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        raise SsondoError(f"{path}: this class list does not exist; make it with: snakemake {path}") from None
-    except (KeyError, TypeError, ValueError, csv.Error):
-        raise SsondoError(f"{path}: not a class list; expected the columns index,mid,display_name") from None
-    if not rows or sorted(index for index, _ in rows) != list(range(len(rows))):
-        raise SsondoError(
-            f"{path}: has no classes with indices from 0; a training on labels needs a corpus with labels"
-        )
-    return [mid for _, mid in sorted(rows)]

@@ -23,6 +23,7 @@ from ssondo.audio.decoding import decode_file
 from ssondo.audio.waveform import resample_to, to_mono
 from ssondo.errors import SsondoError
 from ssondo.storage.shards.audio import AudioShardWriter
+from ssondo.storage.shards.reasons import format_counts
 from ssondo.storage.shards.status import Status
 from ssondo.system.process_pool import ordered_map
 from ssondo.system.progress import progress
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 SAMPLE_RATE = 32000
 _MAX_NAMED = 10
+_N_SHOWN_REASONS = 3
 _NO_FILE = "no such file"
 
 
@@ -73,7 +75,7 @@ def _refuse_if_missing(task: str, unusable: dict[str, str], clips: Sequence[Clip
     n_clips = len(clips)
     if len(unusable) <= max_missing * n_clips:
         return
-    counts = ", ".join(f"{n} {reason}" for reason, n in Counter(unusable.values()).most_common(3))
+    counts = format_counts(Counter(unusable.values()), _N_SHOWN_REASONS)
     first = ", ".join(list(unusable)[:3]) + _expected_file(unusable, clips)
     raise SsondoError(
         f"task {task}: {len(unusable)} of {n_clips} clips cannot be used ({counts}), first {first}; "

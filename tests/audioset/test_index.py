@@ -163,10 +163,10 @@ def test_class_list_is_written_in_the_form_of_audioset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "classes", "words"),
     [
-        ("# only a comment\n", CLASSES, "holds no segments"),
-        ("one\ntwo\n", CLASSES, "holds no segments"),
-        ("# YTID\none;0;10\n", CLASSES, "holds no segments"),
-        ("abc,10,0,/m/09x0r\nabd,10,-1,/m/09x0r\n", CLASSES, "holds no segments"),
+        ("# only a comment\n", CLASSES, "contains no segments"),
+        ("one\ntwo\n", CLASSES, "contains no segments"),
+        ("# YTID\none;0;10\n", CLASSES, "contains no segments"),
+        ("abc,10,0,/m/09x0r\nabd,10,-1,/m/09x0r\n", CLASSES, "contains no segments"),
         ("# YTID\n", CLASSES, "0.in.csv: no training clips are left: the list is empty; set audioset.segments.train"),
         (
             EVAL,
@@ -181,6 +181,14 @@ def test_class_list_is_written_in_the_form_of_audioset(tmp_path: Path) -> None:
 def test_error_names_the_file_that_is_not_a_list(tmp_path: Path, train: str, classes: str, words: str) -> None:
     with pytest.raises(SsondoError, match=words):
         run(tmp_path, train, classes=classes)
+
+
+def test_empty_list_is_accepted_only_with_a_header(tmp_path: Path) -> None:
+    assert len(clips(run(tmp_path / "headed", [OFFICIAL, "# YTID, start_seconds, end_seconds\n"]))) == 3
+    for n, empty in enumerate(("", "\n")):
+        for lists, name in (([OFFICIAL, empty], "1.in.csv"), ([empty, OFFICIAL], "0.in.csv")):
+            with pytest.raises(SsondoError, match=f"{name}: contains no segments.*needs the header line: # YTID"):
+                run(tmp_path / f"{n}", lists)
 
 
 def test_list_with_one_valid_row_is_accepted(tmp_path: Path) -> None:

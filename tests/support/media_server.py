@@ -137,8 +137,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.server.stopping.wait(60)
             self.close_connection = True
         elif how in ("slow", "drip"):
-            # slow: the whole body within a second; drip: a few bytes at a time, without end.
-            step, pause_s = (len(body) // 10 + 1, 0.1) if how == "slow" else (500, 0.2)
+            # slow: the whole body within 2.5 s; drip: a few bytes at a time, without end.
+            step, pause_s = (len(body) // 10 + 1, 0.25) if how == "slow" else (500, 0.2)
             for offset in range(0, len(body), step):
                 self.wfile.write(body[offset : offset + step])
                 if self.server.stopping.wait(pause_s):
