@@ -28,7 +28,7 @@ def test_supervised_student_learns_the_labels(corpus, tmp_path):
 
 def test_corpus_without_classes_is_refused(corpus, tmp_path):
     (tmp_path / "classes.csv").write_text("index,mid,display_name\n")
-    with pytest.raises(SsondoError, match="a training on labels needs a corpus with labels"):
+    with pytest.raises(SsondoError, match="contains no classes; training on labels needs a corpus with labels"):
         run("supervise", **supervise_arguments(corpus, tmp_path, classes=tmp_path / "classes.csv"))
 
 
