@@ -1,4 +1,4 @@
-# What the rules share: the checked configuration, the experiment, and the inputs and params that depend on it.
+# Shared by all rules: the checked configuration, the experiment, and inputs and params that depend on it.
 import atexit
 import logging
 import sys
@@ -17,7 +17,7 @@ from ssondo.workflow.rules.distill import training_memory_mb, training_resources
 
 try:
     if not Path("config.yaml").is_file():
-        raise SsondoError("config.yaml does not exist here; start snakemake in the folder of the project")
+        raise SsondoError("config.yaml does not exist in this folder; start snakemake in the folder of the project")
     find_command()
     digests = InputDigests(Path(".snakemake/ssondo/content.json"))
     experiment = Experiment(load_config(config), digests)
@@ -29,11 +29,11 @@ except SsondoError as error:
 paths = experiment.paths
 atexit.register(digests.save)
 failures = JobFailures()
-# Distillations take longest, so the jobs that they wait for run before all others.
+# Distillations take longest, so they and the jobs that they wait for are started first.
 FIRST, NEXT = 2, 1
 logging.getLogger("snakemake.logging").addFilter(failures)
 if experiment.config.audioset.source.kind == "youtube":
-    # Each fetch job keeps its own share of the request rate, so no more than these may run at once.
+    # Each fetch job keeps to an equal share of the request rate, so no more than max_jobs may run at the same time.
     workflow.register_resource("fetch_jobs", experiment.config.audioset.source.max_jobs)
 
 
@@ -48,7 +48,7 @@ onerror:
             logger.error(f"error: {line}")
 
 
-# Rules that take seconds, and rules that need the network, which the nodes of a cluster often lack.
+# Rules that take seconds, and rules that need the network, to which the nodes of a cluster often have no access.
 localrules:
     all,
     checkpoint,
@@ -78,42 +78,42 @@ wildcard_constraints:
 
 
 def options(rule):
-    """The settings of a rule, from its part of the configuration, as command-line options."""
+    """Return the settings of a rule as command-line options."""
     return lambda wildcards: experiment.options(rule, **dict(wildcards))
 
 
 def untracked_options(rule):
-    """Options that cannot change a result. They are a resource, because a changed resource runs no job again."""
+    """Return options that cannot change a result; as a resource, because a changed resource runs no job again."""
     return lambda wildcards: experiment.untracked_options(rule, **dict(wildcards))
 
 
 def code(rule):
-    """A hash of the code that a rule runs."""
+    """Return a hash of the code that a rule runs."""
     return lambda wildcards: experiment.code(rule, **dict(wildcards))
 
 
 def content(rule):
-    """A digest of the user's own files that a rule reads."""
+    """Return a digest of the user's own files that a rule reads."""
     return lambda wildcards: f"content={experiment.content(rule, **dict(wildcards))}"
 
 
 def inputs(rule, name):
-    """An input that only some configurations have."""
+    """Return an input that only some configurations have."""
     return lambda wildcards: experiment.inputs(rule, **dict(wildcards))[name]
 
 
 def input_options(*names):
-    """The inputs of these names as command-line options; an input without files has none."""
+    """Return the inputs of these names as command-line options, without those that have no files."""
     return lambda wildcards, input: to_cli_options(**{name: input.get(name) for name in names})
 
 
 def digest(path):
-    """The small file next to a large one that identifies its content."""
+    """Return the path of the small file that identifies the content of a large one."""
     return f"{path}.digest"
 
 
 def large(**files):
-    """Inputs that Snakemake compares by their digest files, NAME_digest, and never by their own time stamps."""
+    """Return inputs that Snakemake compares by their digest files, NAME_digest, and not by their own time stamps."""
 
     def named(name, files):
         if callable(files):
@@ -128,12 +128,12 @@ def large(**files):
 
 
 def every_shard(pattern, split):
-    """The pattern with every shard of a split."""
+    """Return the pattern expanded to every shard of a split."""
     return expand(pattern, split=split, shard=paths.shards(split), allow_missing=True)
 
 
 def large_shards(pattern, split):
-    """Every shard of a split, for a rule that also reads its inventory, which changes if any of them does."""
+    """Return every shard of a split, for a rule that also reads the inventory, which changes with any of them."""
     return ancient(every_shard(pattern, split))
 
 
@@ -147,5 +147,5 @@ def rule_graph(dag):
 
 
 def growing(value):
-    """A resource that grows with each attempt."""
+    """Return a resource that is multiplied by the number of the attempt."""
     return lambda wildcards, attempt: int(value * attempt)

@@ -1,4 +1,4 @@
-# The archives of several data sets are on one server.
+# The archives of several data sets come from one server, so few downloads run at the same time.
 workflow.register_resource("downloads", 2)
 
 

@@ -7,12 +7,12 @@ SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_what_a_benchmark_takes_from_the_library_is_there(script: Path) -> None:
+def test_imports_of_benchmarks_from_the_library_exist(script: Path) -> None:
     tree = ast.parse(script.read_text(encoding="utf-8"))
-    taken = [
+    imports = [
         ast.unparse(node)
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "ssondo"
     ]
-    for statement in taken:
+    for statement in imports:
         exec(statement, {})

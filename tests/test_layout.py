@@ -1,4 +1,4 @@
-"""The layout of the project: one name for each stage, imports in one direction, small modules."""
+"""The layout of the project: each stage has one name, packages import in one direction, and modules are small."""
 
 import ast
 from pathlib import Path
@@ -28,6 +28,8 @@ LEVELS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 STAGES = {"audioset", "teachers", "cluster", "distill", "tasks", "probe", "report"}
+# Students have no rule of their own: distill, supervise and initialise make them.
+PAGES = STAGES | {"students"}
 MAX_LINES = 400
 MAX_ENTRIES = 20
 
@@ -80,3 +82,10 @@ def test_no_module_is_long() -> None:
 )
 def test_every_stage_has_its_name_in_each_folder(folder: str, suffix: str) -> None:
     assert [name for name in sorted(STAGES) if not (ROOT / folder / f"{name}{suffix}").exists()] == []
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_every_stage_has_a_page(name: str) -> None:
+    page = ROOT / "docs" / f"{name}.md"
+    assert page.is_file(), f"{page} does not exist"
+    assert page.read_text().startswith("# "), f"{page} has no title"

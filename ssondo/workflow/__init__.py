@@ -1,4 +1,4 @@
-"""What the Snakefile asks for: the plan of all jobs, the checks before they start, and their costs.
+"""What the Snakefile imports: the jobs of a configuration, the checks before they start, and their estimated costs.
 
-Nothing in this package computes a result, and nothing in it imports Snakemake.
+No module of this package computes a result or imports Snakemake.
 """

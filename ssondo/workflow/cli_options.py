@@ -1,4 +1,4 @@
-"""Settings as the options of a command."""
+"""Conversion of settings to command-line options."""
 
 import json
 import shlex

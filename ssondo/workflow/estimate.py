@@ -1,7 +1,7 @@
-"""What a run would cost: jobs, hours, disk and downloads of a configuration, before anything starts.
+"""Estimate the costs of a run from its configuration: jobs, hours, disk space and downloads.
 
-Rates come from rates.csv, which `benchmarks/rates.py` measures; what is not measured is an
-estimate and called one.
+The rates are read from rates.csv, which `benchmarks/rates.py` writes. It marks rates that are estimates rather than
+measurements.
 """
 
 import csv
@@ -24,7 +24,7 @@ from ssondo.workflow.rules.audioset import is_rendered, is_unlisted_folder, uses
 log = logging.getLogger(__name__)
 
 RATES = Path(__file__).with_name("rates.csv")
-# Rows of AudioSet's official lists, as their first lines say.
+# Numbers of segments in AudioSet's official lists, as stated in their headers.
 _OFFICIAL_ROWS = {
     "balanced_train_segments.csv": 22_160,
     "unbalanced_train_segments.csv": 2_041_789,
@@ -36,14 +36,14 @@ _REFERENCE_CLIP_S = 10.0
 
 @dataclass
 class Stage:
-    """A rule's share of the run.
+    """The costs of all jobs of one rule.
 
     Attributes:
-        rule: name.
-        jobs: how many.
-        core_hours: of one processor core; None where there is no rate.
-        gpu_hours: of one GPU; None where there is no rate.
-        gigabytes: that its outputs take.
+        rule: name of the rule.
+        jobs: number of jobs.
+        core_hours: hours of one processor core; None if there is no rate.
+        gpu_hours: hours of one GPU; None if there is no rate.
+        gigabytes: size of the outputs in GB.
     """
 
     rule: str
@@ -55,13 +55,13 @@ class Stage:
 
 @dataclass
 class Costs:
-    """All stages, what is downloaded, and what a reader must know.
+    """The costs of a run.
 
     Attributes:
-        stages: in the order of the workflow.
-        downloads: what and how much, in words.
-        fetching_days: at the polite rate; None where nothing is fetched from YouTube.
-        notes: one sentence each.
+        stages: costs of each rule, in the order of the workflow.
+        downloads: names and sizes of the downloads, as text.
+        fetching_days: days of fetching from YouTube at the configured rate; None if nothing is fetched from there.
+        notes: remarks on the estimate, one sentence each.
     """
 
     stages: list[Stage] = field(default_factory=list)
@@ -71,10 +71,10 @@ class Costs:
 
 
 def read_rates(path: Path = RATES) -> dict[str, float]:
-    """Rates by name, as rates.csv says them; their units stand there.
+    """Read the rates by name; rates.csv states the unit of each.
 
     Raises:
-        SsondoError: if a line is no number.
+        SsondoError: if a value is not a number.
     """
     rates = {}
     for line in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
@@ -82,13 +82,13 @@ def read_rates(path: Path = RATES) -> dict[str, float]:
             rates[line["name"]] = float(line["value"])
         except ValueError:
             raise SsondoError(
-                f"{path}: {line['name']} is {line['value']!r}, no number; make it with: make bench"
+                f"{path}: {line['name']} is {line['value']!r}, not a number; write the file with: make bench"
             ) from None
     return rates
 
 
 def _rows(source: str) -> int | None:
-    """Rows of a segment list; None where it is a URL of which nothing is known."""
+    """Return the number of segments of a list; None for a URL that is not one of AudioSet's official lists."""
     name = source.rpartition("/")[2]
     path = Path(source)
     if path.is_file():
@@ -98,7 +98,7 @@ def _rows(source: str) -> int | None:
 
 
 def count_clips(experiment: Experiment, split: str) -> int | None:
-    """Clips of a split: from the index where it is made, else from the lists; None where nobody knows."""
+    """Return the number of clips of a split, from the index if it exists, else from the lists; None if unknown."""
     audioset = experiment.config.audioset
     summary = Path(experiment.paths.index, "summary.json")
     if summary.is_file():
@@ -116,7 +116,7 @@ def count_clips(experiment: Experiment, split: str) -> int | None:
 
 
 def task_size(experiment: Experiment, name: str) -> DatasetSize | None:
-    """The size of a task; without an official size its lists are read, and it is None where they cannot be."""
+    """Return the official size of a task, or the size of its own lists; None if these cannot be read."""
     task = experiment.config.tasks[name]
     if (size := official_size(task.kind)) is not None:
         return size
@@ -124,12 +124,12 @@ def task_size(experiment: Experiment, name: str) -> DatasetSize | None:
         content = load_task(name, tasks.task_spec(experiment, name), seed=task.seed)
     except SsondoError:
         return None
-    parts = Counter(clip.split for clip in content.clips)
-    return DatasetSize(len(content.classes), parts, experiment.config.audioset.clip_s)
+    n_clips = Counter(clip.split for clip in content.clips)
+    return DatasetSize(len(content.classes), n_clips, experiment.config.audioset.clip_s)
 
 
 def downloads(experiment: Experiment, names: Iterable[str]) -> tuple[list[str], float]:
-    """Name and size of each downstream task that is downloaded, as text, and the sum of the sizes in GB."""
+    """Return the name and size of each downstream task that is downloaded, as text, and the total size in GB."""
     texts, total = [], 0.0
     for name in names:
         kind = experiment.config.tasks[name].kind
@@ -144,7 +144,7 @@ def downloads(experiment: Experiment, names: Iterable[str]) -> tuple[list[str], 
 
 
 class _Estimate:
-    """The costs of an experiment, rule by rule."""
+    """The costs of an experiment, computed rule by rule."""
 
     def __init__(self, experiment: Experiment, rates: Mapping[str, float], n_train: int, n_eval: int) -> None:
         self.experiment, self.config, self.rates = experiment, experiment.config, rates
@@ -156,27 +156,27 @@ class _Estimate:
         self.costs = Costs()
         self.models = experiment.targets.models()
         self.students = [m for m in self.models if m.row_kind in ("distilled", "supervised")]
-        self.taught = list(dict.fromkeys(m.teacher for m in self.models if m.row_kind == "distilled"))
+        self.embedded = list(dict.fromkeys(m.teacher for m in self.models if m.row_kind == "distilled"))
         self.tasks = list(
             dict.fromkeys(path.rpartition("/")[2].removesuffix(".json") for path in experiment.targets.all_scores())
         )
 
-    def add(self, rule: str, jobs: int, **what: float | None) -> None:
+    def add(self, rule: str, jobs: int, **costs: float | None) -> None:
         if jobs:
-            self.costs.stages.append(Stage(rule, jobs, **what))  # type: ignore[arg-type]
+            self.costs.stages.append(Stage(rule, jobs, **costs))  # type: ignore[arg-type]
 
     def hours(self, n_clips: float, rate: str) -> float | None:
-        """Hours of a core or GPU for so many clips of 10 s at a rate in clips a second."""
+        """Return the hours of a core or GPU for `n_clips` clips of 10 s at a rate in clips per second."""
         return n_clips / self.rates[rate] / 3600 if rate in self.rates else None
 
-    def model_hours(self, name: str, what: str, n_clips: float) -> dict[str, float | None]:
-        """Core and GPU hours of a teacher or student (by its kind) on so many clips of 10 s."""
-        if not self.on_gpu or name == "yamnet":
-            return {"core_hours": self.hours(n_clips, f"{what}_{name}"), "gpu_hours": 0.0}
-        return {"core_hours": self.hours(n_clips, "decode"), "gpu_hours": self.hours(n_clips, f"gpu_{what}_{name}")}
+    def model_hours(self, kind: str, action: str, n_clips: float) -> dict[str, float | None]:
+        """Return the core and GPU hours in which a kind of model embeds, or trains on, `n_clips` clips of 10 s."""
+        if not self.on_gpu or kind == "yamnet":
+            return {"core_hours": self.hours(n_clips, f"{action}_{kind}"), "gpu_hours": 0.0}
+        return {"core_hours": self.hours(n_clips, "decode"), "gpu_hours": self.hours(n_clips, f"gpu_{action}_{kind}")}
 
     def corpus(self) -> None:
-        """Lists, fetching, resampling, what there is of it."""
+        """Add segment lists, fetching, resampling and the availability report."""
         source = self.config.audioset.source
         clips = self.n_clips * self.scale
         self.add("compose", int(is_rendered(self.config)))
@@ -189,58 +189,58 @@ class _Estimate:
         elif isinstance(source, YoutubeSource):
             self.add("fetch", self.n_shards, core_hours=None, gigabytes=fetched)
             self.costs.fetching_days = self.n_clips / source.requests_per_hour / 24
-            self.costs.downloads.append(f"{self.n_clips:,} clips from YouTube, about {fetched:,.0f} GB as kept")
+            self.costs.downloads.append(f"{self.n_clips:,} clips from YouTube, stored in about {fetched:,.0f} GB")
         else:
             self.add("fetch", self.n_shards, core_hours=None, gigabytes=0.0)
-            self.costs.notes.append("A lab's own copy is read in place; what a source must copy is not counted.")
+            self.costs.notes.append("A local copy is read in place; clips that its source must copy are not counted.")
         self.add("resample", self.n_shards, core_hours=self.hours(clips, "resample"), gigabytes=self.kept(clips))
         self.add("availability", 1)
 
     def kept(self, clips: float) -> float:
-        """Gigabytes of so many resampled clips of 10 s."""
+        """Return the size of `clips` resampled clips of 10 s in GB."""
         audioset = self.config.audioset
-        whole = _REFERENCE_CLIP_S * audioset.sample_rate * 2 / 1e9
+        pcm_gigabytes = _REFERENCE_CLIP_S * audioset.sample_rate * 2 / 1e9
         share = {"flac": self.rates["flac_share"], "opus": self.rates["opus_share"], "pcm16": 1.0}
-        return clips * whole * share[audioset.codec]
+        return clips * pcm_gigabytes * share[audioset.codec]
 
     def teachers(self) -> None:
-        """Checkpoints, teacher embeddings, inventories, clusters."""
+        """Add checkpoints, teacher embeddings, inventories and clusterings."""
         used = {f"teacher-{m.teacher}" for m in self.models if m.teacher}
         used |= {f"student-{m.student}" for m in self.students}
-        fetched = {name: it for name, it in teachers.checkpoints(self.config).items() if name in used}
-        self.add("checkpoint", len(fetched))
-        if remote := [name for name, it in fetched.items() if it.url and not it.path]:
+        weights = {name: source for name, source in teachers.checkpoints(self.config).items() if name in used}
+        self.add("checkpoint", len(weights))
+        if remote := [name for name, source in weights.items() if source.url and not source.path]:
             self.costs.downloads.append(f"weights of {', '.join(n.partition('-')[2] for n in remote)}")
         clips = self.n_clips * self.scale
         total: dict[str, float | None] = {"core_hours": 0.0, "gpu_hours": 0.0}
-        bytes_ = 2 if self.config.embed.dtype == "float16" else 4
+        value_bytes = 2 if self.config.embed.dtype == "float16" else 4
         disk = 0.0
         for name in dict.fromkeys(model.teacher for model in self.models if model.teacher):
             kind = self.config.teachers[name].kind
             if f"embed_{kind}" not in self.rates:
-                self.note(f"{name}: no rate for a teacher of kind {kind}, so its embeddings are not counted.")
-        for name in self.taught:
+                self.note(f"{name}: there is no rate for a teacher of kind {kind}, so its embeddings are not counted.")
+        for name in self.embedded:
             total = _sum(total, self.model_hours(self.config.teachers[name].kind, "embed", clips))
-            disk += self.n_clips * self.dim(name) * bytes_ / 1e9
-        self.add("embed", self.n_shards * len(self.taught), **total, gigabytes=disk)
-        self.add("inventory", 2 + 2 * len(self.taught))
+            disk += self.n_clips * self.dim(name) * value_bytes / 1e9
+        self.add("embed", self.n_shards * len(self.embedded), **total, gigabytes=disk)
+        self.add("inventory", 2 + 2 * len(self.embedded))
         clusterings = self.experiment.targets.clusterings()
         settings = self.config.cluster
-        fitted = min(settings.sample_size, self.n_train)
+        n_fitted = min(settings.sample_size, self.n_train)
         flop = sum(
-            2e-9 * self.dim(teacher) * k * (fitted * settings.iterations * settings.restarts + self.n_clips)
+            2e-9 * self.dim(teacher) * k * (n_fitted * settings.iterations * settings.restarts + self.n_clips)
             for teacher, k in clusterings
         )
         hours = flop / self.rates["kmeans_gflops"] / 3600
         self.add("cluster", len(clusterings), core_hours=hours, gigabytes=len(clusterings) * self.n_clips * 40 / 1e9)
 
     def dim(self, teacher: str) -> int:
-        """Size of a teacher's embedding."""
-        found = self.config.teachers[teacher]
-        return found.embedding_dim or _EMBEDDING_DIMS.get(found.kind, 0)
+        """Return the dimension of a teacher's embeddings."""
+        section = self.config.teachers[teacher]
+        return section.embedding_dim or _EMBEDDING_DIMS.get(section.kind, 0)
 
     def trainings(self) -> None:
-        """Distillations, supervised and untrained students."""
+        """Add distilled, supervised and untrained students."""
         for rule, kind, settings in (
             ("distill", "distilled", self.config.distill),
             ("supervise", "supervised", self.config.supervise),
@@ -248,40 +248,45 @@ class _Estimate:
             models = [m for m in self.models if m.row_kind == kind]
             total: dict[str, float | None] = {"core_hours": 0.0, "gpu_hours": 0.0}
             for model in models:
-                drawn = settings.epochs * settings.samples_per_epoch * self.scale
-                looked = settings.epochs // settings.validate_every * (self.n_clips - self.n_train) * self.scale / 3
-                total = _sum(total, self.model_hours(self.architecture(model.student), "train", drawn + looked))
+                n_sampled = settings.epochs * settings.samples_per_epoch * self.scale
+                # A validation step takes a third of the time of a training step.
+                n_validated = (
+                    settings.epochs // settings.validate_every * (self.n_clips - self.n_train) * self.scale / 3
+                )
+                total = _sum(
+                    total, self.model_hours(self.architecture(model.student), "train", n_sampled + n_validated)
+                )
             self.add(rule, len(models), **total, gigabytes=0.05 * len(models))
         untrained = [m for m in self.models if m.row_kind == "untrained"]
         self.add("initialise", len(untrained), gigabytes=0.05 * len(untrained))
 
     def architecture(self, student: str) -> str:
-        """Architecture of a student; one without a measured rate is noted."""
-        found = self.config.students[student]
-        name = found.architecture
+        """Return the architecture of a student, and note if there is no rate for it or for its size."""
+        section = self.config.students[student]
+        name = section.architecture
         if f"train_{name}" not in self.rates:
-            self.note(f"{student}: no rate for the architecture {name}, so its trainings are not counted.")
-        elif found.settings:
-            self.note(f"{student}: counted as {name} at its default size; its settings differ.")
+            self.note(f"{student}: there is no rate for the architecture {name}, so its trainings are not counted.")
+        elif section.settings:
+            self.note(f"{student}: counted as {name} of the default size, although its settings differ.")
         return name
 
     def note(self, text: str) -> None:
-        """Remember a remark, once."""
+        """Add a remark, unless it has been added already."""
         if text not in self.costs.notes:
             self.costs.notes.append(text)
 
     def scores(self) -> None:
-        """Downstream tasks: preparing, embedding, probing, tables."""
+        """Add downstream tasks: downloads, preparation, embeddings, probes and tables."""
         sizes = {name: task_size(self.experiment, name) for name in self.tasks}
         for name in [name for name, size in sizes.items() if size is None]:
-            self.note(f"{name}: its data is not there, so its embeddings and probes are not counted.")
-        said, gigabytes = downloads(self.experiment, self.tasks)
+            self.note(f"{name}: its data does not exist here, so its embeddings and probes are not counted.")
+        texts, gigabytes = downloads(self.experiment, self.tasks)
         n_files = sum(len(tasks.archives(self.experiment, name)) for name in self.tasks)
         self.add("download", n_files, gigabytes=gigabytes)
-        if said:
-            self.costs.downloads.append(f"data sets, about {gigabytes:.0f} GB: {', '.join(said)}")
-        known = {name: size for name, size in sizes.items() if size}
-        clips = {name: size.n_clips * size.clip_s / _REFERENCE_CLIP_S for name, size in known.items()}
+        if texts:
+            self.costs.downloads.append(f"data sets, about {gigabytes:.0f} GB: {', '.join(texts)}")
+        sized = {name: size for name, size in sizes.items() if size}
+        clips = {name: size.n_clips * size.clip_s / _REFERENCE_CLIP_S for name, size in sized.items()}
         disk = sum(self.kept(n) for n in clips.values())
         prepare = self.hours(sum(clips.values()), "resample")
         self.add("prepare_task", len(self.tasks), core_hours=prepare, gigabytes=disk)
@@ -291,11 +296,11 @@ class _Estimate:
         for model in self.models:
             kind = self.config.teachers[model.teacher].kind if model.row_kind == "teacher" else ""
             dim = self.dim(model.teacher) if kind else 960
-            for name, size in known.items():
+            for name, size in sized.items():
                 if self.experiment.paths.scores.format(model=model.path, task=name) not in scores:
                     continue
-                name_of = kind or self.config.students[model.student].architecture
-                total = _sum(total, self.model_hours(name_of, "embed", clips[name]))
+                model_kind = kind or self.config.students[model.student].architecture
+                total = _sum(total, self.model_hours(model_kind, "embed", clips[name]))
                 disk += size.n_clips * dim * 2 / 1e9
                 probing += self.probe_hours(size, dim)
         self.add("embed_task", len(scores), **total, gigabytes=disk)
@@ -304,45 +309,45 @@ class _Estimate:
             self.add(rule, 1)
 
     def probe_hours(self, size: DatasetSize, dim: int) -> float:
-        """Core hours of a probe, at most: steps, not clips, count, and all of them if it never stops early."""
+        """Return the largest number of core hours of a probe: its cost depends on the steps, and it may stop early."""
         settings, measured = self.config.probe, Probe()
         share = size.n_scored * _probe_work(settings) / _probe_work(measured)
         return share * dim / 960 * size.n_classes / 11 * self.rates["probe_core_s"] / 3600
 
 
 def _probe_work(settings: Probe) -> int:
-    """Steps of all probes side by side."""
+    """Return the number of steps of all probes of a grid search."""
     n_points = len(settings.learning_rates) * len(settings.weight_decays) * len(settings.batch_sizes)
     return n_points * len(settings.seeds) * settings.steps
 
 
 def _sum(a: Mapping[str, float | None], b: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Added up; what is not known stays out, and is noted where it is met."""
+    """Add two costs; an unknown value counts as zero, and the caller notes it."""
     return {key: (a[key] or 0.0) + (b[key] or 0.0) for key in a}
 
 
 def estimate(experiment: Experiment, rates: Mapping[str, float], *, n_train: int, n_eval: int) -> Costs:
-    """What `experiment` would cost.
+    """Return the costs of an experiment.
 
     Args:
-        experiment: workflow of a configuration.
-        rates: as `read_rates` gives them.
-        n_train: training clips of the corpus.
-        n_eval: evaluation clips.
+        experiment: the workflow of a configuration.
+        rates: the rates that `read_rates` returns.
+        n_train: number of training clips of the corpus.
+        n_eval: number of evaluation clips of the corpus.
     """
-    found = _Estimate(experiment, rates, n_train, n_eval)
-    found.corpus()
-    found.teachers()
-    found.trainings()
-    found.scores()
-    costs = found.costs
-    if found.on_gpu:
+    estimator = _Estimate(experiment, rates, n_train, n_eval)
+    estimator.corpus()
+    estimator.teachers()
+    estimator.trainings()
+    estimator.scores()
+    costs = estimator.costs
+    if estimator.on_gpu:
         costs.notes.append(
-            "GPU hours are of an NVIDIA H200 beside 16 cores, where whole jobs were measured; docs/RATES.md says which "
-            "rates are estimates. Core hours beside them are decoding."
+            "GPU hours are those of an NVIDIA H200 with 16 cores, on which whole jobs were measured; docs/RATES.md "
+            "marks the rates that are estimates. The core hours of jobs with a GPU are those of decoding."
         )
     costs.notes.append(
-        "Core hours are of one core, from rates measured on one machine (docs/RATES.md; make bench for yours); "
-        "?: it waits for the network or the disk, and no rate is known."
+        "Core hours are those of one core and were measured on one machine (docs/RATES.md; make bench measures yours). "
+        "A question mark stands for jobs that wait for the network or the disk, for which there is no rate."
     )
     return costs

@@ -25,13 +25,13 @@ class Job:
 
     Attributes:
         options: settings of its command, by option. A changed setting runs the job again.
-        untracked: options that cannot change the result, such as the expected checksum of a download. A changed one
-            runs nothing again.
+        untracked: options that cannot change the result, such as the expected checksum of a download. A change
+            of them runs no job again.
         inputs: files of the workflow that only some configurations have, by name of the rule's input.
         modules: modules that the configuration selects from a registry; the code hash covers them and the module of
             the command.
-        content: digests of the user's own files that the job reads, by path. These files may be larger than Snakemake
-            compares by content.
+        content: digests of the user's own files that the job reads, by path. Snakemake compares large files by
+            modification time only.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)

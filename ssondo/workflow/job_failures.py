@@ -1,8 +1,8 @@
-"""Why a job failed, in one line that names the rule, the reason and the logs.
+"""Explain why a job failed in one line that names the rule, the reason and the logs.
 
-Snakemake says that a job failed and lists its thousand input files; SLURM says FAILED. What a person
-wants to know stands in the job's own log, in SLURM's log of it, or in SLURM's word for its end.
-`JobFailures` puts it together from the records that Snakemake logs, which it also shortens.
+Snakemake reports that a job failed and lists its thousand input files; SLURM reports FAILED. The reason is in the log
+of the job, in SLURM's log of it, or in its SLURM status. `JobFailures` collects it from the records that Snakemake
+logs, and shortens these records.
 """
 
 import logging
@@ -12,58 +12,55 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_MOST_FILES = 4
-_LONGEST_COMMAND = 600
+_MAX_FILES = 4
+_MAX_TEXT_CHARS = 600
 _OUT_OF_MEMORY = re.compile(r"oom.kill|exceeded memory limit|out.of.memory", re.IGNORECASE)
-_OURS = re.compile(r"^ *SsondoError: (.*)$", re.MULTILINE)
-_REFUSED = re.compile(r"sbatch failed\. The error message was '(.*?)'\.?\s*$", re.MULTILINE | re.DOTALL)
+_SSONDO_ERROR = re.compile(r"^ *SsondoError: (.*)$", re.MULTILINE)
+_SBATCH_ERROR = re.compile(r"sbatch failed\. The error message was '(.*?)'\.?\s*$", re.MULTILINE | re.DOTALL)
 
 
-def reason(said: str, own_log: str, slurm_log: str, resources: Mapping[str, Any]) -> str:
-    """Why a job failed.
+def failure_reason(message: str, rule_log: str, slurm_log: str, resources: Mapping[str, Any]) -> str:
+    """Return why a job failed, as a clause without a full stop.
 
     Args:
-        said: the executor's message about its end; "" if there is none.
-        own_log: text of the log that the rule names; "" if there is none.
+        message: message of the executor about the failure; "" if there is none.
+        rule_log: text of the log that the rule names; "" if there is none.
         slurm_log: text of SLURM's log of the job; "" if there is none.
-        resources: what the job had: mem_mb and runtime, in minutes.
-
-    Returns:
-        A clause without a full stop.
+        resources: resources of the job, of which `mem_mb` and `runtime` (in minutes) are reported.
     """
-    refused = _REFUSED.search(said)
-    if refused:
-        return f"SLURM refused it: {' '.join(refused[1].split())}"
-    found = re.search(r"SLURM status is: '(\w+)'", said)
-    status = found[1] if found else ""
+    rejection = _SBATCH_ERROR.search(message)
+    if rejection:
+        return f"SLURM rejected it: {' '.join(rejection[1].split())}"
+    match = re.search(r"SLURM status is: '(\w+)'", message)
+    status = match[1] if match else ""
     if status == "OUT_OF_MEMORY" or _OUT_OF_MEMORY.search(slurm_log):
-        return f"out of memory, it had {resources.get('mem_mb', 'an unknown number of')} MB (its resource mem_mb)"
+        return f"out of memory: it had {resources.get('mem_mb', 'an unknown number of')} MB (resource mem_mb)"
     if status == "TIMEOUT":
-        return f"out of time, it had {resources.get('runtime', 'an unknown number of')} minutes (its resource runtime)"
+        return f"out of time: it had {resources.get('runtime', 'an unknown number of')} minutes (resource runtime)"
     if status == "CANCELLED":
         return "cancelled, by scancel or an administrator"
     if status == "NODE_FAIL":
         return "its node failed"
-    errors = re.findall(r"^\S+ \S+ ERROR error: (.*)$", own_log, re.MULTILINE)
+    errors = re.findall(r"^\S+ \S+ ERROR error: (.*)$", rule_log, re.MULTILINE)
     errors = errors or re.findall(r"^(?:(?!srun|slurmstepd)[\w.]+: )?error: (.*)$", slurm_log, re.MULTILINE)
     if errors:
         return str(errors[-1])
-    return f"SLURM calls it {status}" if status else "its command ended without saying why"
+    return f"its SLURM status is {status}" if status else "its command failed without an error message"
 
 
 @dataclass
 class _Job:
-    """What Snakemake said when it started a job."""
+    """What Snakemake logged when it started a job."""
 
     message: str = ""
     resources: Mapping[str, Any] = field(default_factory=dict)
 
 
 class JobFailures(logging.Filter):
-    """Goes onto Snakemake's logger; lets everything through.
+    """A filter for Snakemake's logger that collects failures and suppresses no record.
 
     Attributes:
-        lines: of each job that failed and has not succeeded since, by Snakemake's number of the job.
+        lines: one line for each job that failed and has not succeeded since, by Snakemake's job number.
     """
 
     def __init__(self) -> None:
@@ -72,7 +69,7 @@ class JobFailures(logging.Filter):
         self._jobs: dict[int, _Job] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Learn from a record, and make it shorter."""
+        """Collect what a record says about a job, and shorten it."""
         match str(getattr(record, "event", "")):
             case "job_info":
                 self._jobs[record.jobid] = _Job(  # type: ignore[attr-defined]
@@ -85,58 +82,58 @@ class JobFailures(logging.Filter):
                 _shorten(record)
                 record.rule_msg = line
             case "error":
-                # One of ours, from a rule's input or params: Snakemake adds its traceback.
-                found = _OURS.search(record.getMessage())
-                if found:
-                    record.msg, record.args = f"error: {found[1]}", ()
+                # Snakemake logs a SsondoError that an input or params function raised with its traceback.
+                error = _SSONDO_ERROR.search(record.getMessage())
+                if error:
+                    record.msg, record.args = f"error: {error[1]}", ()
             case "job_finished":
                 self.lines.pop(_attribute(record, "job_id", -1), None)
         return True
 
     def _line(self, record: logging.LogRecord) -> str:
         job = self._jobs.get(_attribute(record, "jobid", -1), _Job())
-        said = _attribute(record, "rule_msg", "")
+        message = _attribute(record, "rule_msg", "")
         logs = [re.sub(r" \(.*\)$", "", str(path)) for path in _attribute(record, "log", [])]
-        slurm = [path for path in logs if "slurm" in said.lower() and re.search(r"/\d+\.log$", path)]
+        slurm = [path for path in logs if "slurm" in message.lower() and re.search(r"/\d+\.log$", path)]
         own = [path for path in logs if path not in slurm]
-        why = reason(said, _text(own), _text(slurm), job.resources)
-        where = [f"log: {path}" for path in own] + [f"SLURM's log: {_short_path(path)}" for path in slurm]
-        what = f"rule {_attribute(record, 'rule_name', '')}"
-        return "; ".join([f"{what} ({job.message}): {why}" if job.message else f"{what}: {why}", *where])
+        why = failure_reason(message, _text(own), _text(slurm), job.resources)
+        named_logs = [f"log: {path}" for path in own] + [f"SLURM's log: {_short_path(path)}" for path in slurm]
+        rule = f"rule {_attribute(record, 'rule_name', '')}"
+        return "; ".join([f"{rule} ({job.message}): {why}" if job.message else f"{rule}: {why}", *named_logs])
 
 
-def _attribute(record: logging.LogRecord, name: str, otherwise: Any) -> Any:
+def _attribute(record: logging.LogRecord, name: str, default: Any) -> Any:
     value = getattr(record, name, None)
-    return otherwise if value is None else value
+    return default if value is None else value
 
 
 def _shorten(record: logging.LogRecord) -> None:
-    """Cut lists of files and the command in a record about a job."""
+    """Shorten the lists of files, the command and the reason in a record about a job."""
     for name in ("input", "output"):
         setattr(record, name, _first(_attribute(record, name, [])))
     command = _attribute(record, "shellcmd", "")
-    if len(command) > _LONGEST_COMMAND:
-        record.shellcmd = f"{command[:_LONGEST_COMMAND]} ... (--printshellcmds shows all of it)"
+    if len(command) > _MAX_TEXT_CHARS:
+        record.shellcmd = f"{command[:_MAX_TEXT_CHARS]} ... (--printshellcmds prints the whole command)"
     why = _attribute(record, "reason", "")
-    if len(why) > _LONGEST_COMMAND:
-        record.reason = f"{why[:_LONGEST_COMMAND]} ..."
+    if len(why) > _MAX_TEXT_CHARS:
+        record.reason = f"{why[:_MAX_TEXT_CHARS]} ..."
 
 
 def _first(files: Sequence[str]) -> list[str]:
-    if len(files) <= _MOST_FILES:
+    if len(files) <= _MAX_FILES:
         return list(files)
-    return [*files[: _MOST_FILES - 1], f"and {len(files) - _MOST_FILES + 1:,} more"]
+    return [*files[: _MAX_FILES - 1], f"and {len(files) - _MAX_FILES + 1:,} more"]
 
 
 def _text(paths: Iterable[str]) -> str:
-    """The logs' text, as far as they can be read."""
-    found = []
+    """Return the text of all logs that can be read."""
+    texts = []
     for path in paths:
         try:
-            found.append(Path(path).read_text(encoding="utf-8", errors="replace"))
+            texts.append(Path(path).read_text(encoding="utf-8", errors="replace"))
         except OSError:
             continue
-    return "\n".join(found)
+    return "\n".join(texts)
 
 
 def _short_path(path: str) -> str:

@@ -43,7 +43,7 @@ class Paths:
         self.task_embeddings = f"{results}/embeddings/{{model}}/{{task}}.h5"
         self.scores = f"{results}/probes/{{model}}/{{task}}.json"
         self.benchmarks = f"{results}/benchmarks"
-        # Written when a run starts and no input of a rule, so that a change of it makes nothing run again.
+        # Written when a run starts. It is not an input of any rule, so a change of it runs no job again.
         self.rule_graph = ".snakemake/ssondo/rule_graph.json"
 
     def shards(self, split: str) -> list[str]:
@@ -55,17 +55,17 @@ class Paths:
         return [f"{self.data}/{stage}/{split}-{shard}.h5" for shard in self.shards(split)]
 
     def student_of(self, model: str) -> str:
-        """The folder of a student, without a file."""
+        """Return the folder of a student."""
         return self.student_folder.format(model=model)
 
     def table(self, name: str) -> str:
-        """A table or figure: `{name}.md` and the like; without a suffix here."""
+        """Return the path of a table or figure; without a suffix, the suffix is to be appended."""
         return f"{self.results}/{name}"
 
     def log(self, name: str) -> str:
-        """Where a rule's log goes."""
+        """Return the path of a rule's log."""
         return f"{self.results}/logs/{name}.log"
 
     def benchmark(self, name: str) -> str:
-        """Where Snakemake writes a rule's run time."""
+        """Return the path of the file in which Snakemake records the run time of a rule."""
         return f"{self.benchmarks}/{name}.tsv"

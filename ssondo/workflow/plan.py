@@ -24,15 +24,15 @@ def _gigabytes(value: float) -> str:
 
 
 def costs_text(costs: Costs) -> str:
-    """The costs as a table and sentences, for a terminal."""
+    """Return the costs as a table followed by sentences, for a terminal."""
     lines: list[tuple[str, ...]] = [("rule", "jobs", "core hours", "GPU hours", "GB")]
     for stage in costs.stages:
         hours = (_hours(stage.core_hours), _hours(stage.gpu_hours))
         lines.append((stage.rule, f"{stage.jobs:,}", *hours, _gigabytes(stage.gigabytes)))
     stages = costs.stages
-    sums = (sum(s.core_hours or 0 for s in stages), sum(s.gpu_hours or 0 for s in stages))
+    totals = (sum(s.core_hours or 0 for s in stages), sum(s.gpu_hours or 0 for s in stages))
     disk = _gigabytes(sum(s.gigabytes for s in stages))
-    lines.append(("all", f"{sum(s.jobs for s in stages):,}", *map(_hours, sums), disk))
+    lines.append(("all", f"{sum(s.jobs for s in stages):,}", *map(_hours, totals), disk))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
@@ -41,8 +41,8 @@ def costs_text(costs: Costs) -> str:
     text += ["", *(f"Downloads: {what}." for what in costs.downloads)]
     if costs.fetching_days is not None:
         text.append(
-            f"Fetching: {costs.fetching_days:,.0f} days at audioset.source.requests_per_hour, "
-            "which is for the whole run; importing a copy that your lab has takes none of them."
+            f"Fetching: {costs.fetching_days:,.0f} days at audioset.source.requests_per_hour, the rate of the whole "
+            "run; importing a local copy takes none of these days."
         )
     return "\n".join([*text, *costs.notes])
 

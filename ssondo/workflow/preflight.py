@@ -1,4 +1,4 @@
-"""What cannot work although every key of the configuration is right."""
+"""Checks of a valid configuration before any job starts: files, modules and student settings must exist and fit."""
 
 import os
 import shutil
@@ -17,78 +17,81 @@ from ssondo.errors import SsondoError
 from ssondo.provenance import source_file, targets
 from ssondo.workflow.signatures import signature_of
 
-# Linux takes 128 KiB in one argument, and a rule's command is one; the rest is for its options.
-_LONGEST_COMMAND = 120_000
+# Linux accepts 128 KiB in one argument, and the command of a rule is one argument; the remainder is for its options.
+_MAX_COMMAND_CHARS = 120_000
 
 
 def find_command() -> None:
-    """Put the folder of this Python on the path of jobs, if nothing there is called `ssondo`.
+    """Add the folder of this Python to PATH if the command `ssondo` is not found there.
 
-    So snakemake may be called by its path, without the environment around it.
+    Jobs then find it even if snakemake was started by its path, without an activated environment.
     """
     if shutil.which("ssondo") is None:
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def source_of(dotted: str) -> str | None:
-    """The file that `package.module:name` stands in; None if there is no such module.
+    """Return the file that contains `package.module:name`, or None if there is no such module.
 
-    Unlike `importlib.util.find_spec` it does not run the packages around the module: they may import torch, at
-    each start of a plan, or what only a node with a GPU can.
+    Unlike `importlib.util.find_spec`, this does not run the enclosing packages: they may import torch, which is slow,
+    or libraries that work only on a node with a GPU.
     """
     names = dotted.partition(":")[0].split(".")
-    spec, place = None, None
+    spec, search_path = None, None
     for n in range(1, len(names) + 1):
-        if not names[n - 1] or (n > 1 and place is None):
+        if not names[n - 1] or (n > 1 and search_path is None):
             return None
-        spec = _spec(".".join(names[:n]), place)
+        spec = _spec(".".join(names[:n]), search_path)
         if spec is None:
             return None
-        place = spec.submodule_search_locations
+        search_path = spec.submodule_search_locations
     return spec.origin if spec else None
 
 
-def _spec(module: str, place: Sequence[str] | None) -> ModuleSpec | None:
-    found = (finder.find_spec(module, place) for finder in sys.meta_path)
-    return next((spec for spec in found if spec is not None), None)
+def _spec(module: str, search_path: Sequence[str] | None) -> ModuleSpec | None:
+    specs = (finder.find_spec(module, search_path) for finder in sys.meta_path)
+    return next((spec for spec in specs if spec is not None), None)
 
 
 def _check_student(name: str, student: Student) -> None:
-    """Refuse settings that no student could be built with: its training comes last."""
+    """Reject settings that the student's class would reject, because its training starts hours later."""
     key = f"config: students.{name}"
     target = targets("ssondo.students", "ARCHITECTURES").get(student.architecture, student.architecture)
     module, _, attribute = target.partition(":")
     source = source_of(student.architecture) if target == student.architecture else source_file(module)
     if source is None:
         raise SsondoError(f"{key}.architecture: there is no module {module}; check PYTHONPATH")
-    # An extension module has no source to read.
-    found = None
+    # An extension module has no source code.
+    signature = None
     if Path(source).suffix == ".py":
         try:
-            found = signature_of(Path(source), attribute)
+            signature = signature_of(Path(source), attribute)
         except SyntaxError as error:
             raise SsondoError(f"{key}.architecture: {source}: {error.msg} (line {error.lineno})") from None
-    if found is not None:
-        # Of the student around it, whatever its architecture: the published windows (docs/DEVIATIONS.md).
-        found = replace(found, kinds={**found.kinds, "add_last": "bool"})
-        if mismatch := found.explain_mismatch(student.settings):
+    if signature is not None:
+        # Every architecture accepts `add_last`, which selects the published windows (docs/DEVIATIONS.md).
+        signature = replace(signature, kinds={**signature.kinds, "add_last": "bool"})
+        if mismatch := signature.explain_mismatch(student.settings):
             raise SsondoError(f"{key}.settings{mismatch}")
-        least_s = (STUDENT.n_fft + STUDENT.hop_length * (found.min_frames - 1)) / STUDENT.sample_rate
-        if student.window_s < least_s:
+        min_s = (STUDENT.n_fft + STUDENT.hop_length * (signature.min_frames - 1)) / STUDENT.sample_rate
+        if student.window_s < min_s:
             raise SsondoError(
-                f"{key}.window_s: {student.window_s:g} is too short for {student.architecture}; at least {least_s:g}"
+                f"{key}.window_s: {student.window_s:g} is too short for {student.architecture}; it needs at least "
+                f"{min_s:g}"
             )
     width = student.settings.get("width_mult", 1)
     if student.pretrained is not None and width != 1 and target != student.architecture:
-        full = {known.pretrained.file for known in Config().students.values() if known.pretrained is not None}
-        if student.pretrained.file in full:
+        published = {
+            default.pretrained.file for default in Config().students.values() if default.pretrained is not None
+        }
+        if student.pretrained.file in published:
             raise SsondoError(
-                f"{key}.pretrained: these weights have width 1.0; set it to null, or name weights of width {width}"
+                f"{key}.pretrained: these weights have width 1.0; set it to null, or to weights of width {width}"
             )
 
 
 def check_config(config: Config) -> None:
-    """Look for what cannot work although every key is right.
+    """Check that the files and modules of a configuration exist and that its students can be built.
 
     Raises:
         SsondoError: one line that names the key.
@@ -98,12 +101,12 @@ def check_config(config: Config) -> None:
             raise SsondoError(f"config: tasks.{name}.path: {task.path} does not exist")
     source = config.audioset.source
     if isinstance(source, FolderSource) and not Path(source.path).is_dir():
-        raise SsondoError(f"config: audioset.source.path: {source.path} is no folder")
+        raise SsondoError(f"config: audioset.source.path: {source.path} is not a folder")
     if isinstance(source, LocalSource) and not (Path(source.path).exists() or glob(source.path, recursive=True)):  # noqa: PTH207
         raise SsondoError(f"config: audioset.source.path: {source.path} does not exist")
     manifest = config.audioset.manifest
     if manifest is not None and not Path(manifest).is_file():
-        raise SsondoError(f"config: audioset.manifest: {manifest} is no file; make one with: ssondo freeze")
+        raise SsondoError(f"config: audioset.manifest: {manifest} is not a file; write it with: ssondo freeze")
     for name, teacher in config.teachers.items():
         if teacher.callable and source_of(teacher.callable) is None:
             module = teacher.callable.partition(":")[0]
@@ -111,17 +114,18 @@ def check_config(config: Config) -> None:
     for name, student in config.students.items():
         _check_student(name, student)
     shards = config.audioset.n_train_shards + config.audioset.n_eval_shards
-    # A distillation reads every shard's sound and embeddings, and its list where it learns from labels as well.
-    each = 3 if config.distill.prediction_weight else 2
-    path = len(config.paths.data) + max(map(len, config.teachers)) + len("/embeddings//train-0000.h5 ")
-    longest = each * shards * path
-    if longest > _LONGEST_COMMAND:
+    # A distillation reads the audio and embeddings of every shard, and its segment list if it also learns from labels.
+    files_per_shard = 3 if config.distill.prediction_weight else 2
+    path_chars = len(config.paths.data) + max(map(len, config.teachers)) + len("/embeddings//train-0000.h5 ")
+    command_chars = files_per_shard * shards * path_chars
+    if command_chars > _MAX_COMMAND_CHARS:
         raise SsondoError(
-            f"config: audioset.n_train_shards: {shards} shards below {config.paths.data} make a command of {longest:,} "
-            f"characters and the system takes {_LONGEST_COMMAND:,}; take fewer shards or a shorter paths.data"
+            f"config: audioset.n_train_shards: the paths of {shards} shards in {config.paths.data} make a command of "
+            f"{command_chars:,} characters, and the system accepts {_MAX_COMMAND_CHARS:,}; use fewer shards or a "
+            "shorter paths.data"
         )
-    places = [(f"teachers.{n}.checkpoint", t.checkpoint) for n, t in config.teachers.items()]
-    places += [(f"students.{n}.pretrained", s.pretrained) for n, s in config.students.items()]
-    for key, checkpoint in places:
+    checkpoints = [(f"teachers.{n}.checkpoint", t.checkpoint) for n, t in config.teachers.items()]
+    checkpoints += [(f"students.{n}.pretrained", s.pretrained) for n, s in config.students.items()]
+    for key, checkpoint in checkpoints:
         if checkpoint is not None and checkpoint.path and not Path(checkpoint.path).is_file():
-            raise SsondoError(f"config: {key}.path: {checkpoint.path} is no file")
+            raise SsondoError(f"config: {key}.path: {checkpoint.path} is not a file")

@@ -1,4 +1,4 @@
-"""What a student's class takes, read from its source: a plan must not import torch, nor run the user's code."""
+"""Read the settings of a student's class from its source code, without importing torch or running the user's code."""
 
 import ast
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ssondo.registry import did_you_mean
 
-# By annotation, or by the type of the default: the types that are right, and the words for them.
+# For the name of an annotation or of a default's type: the accepted types and their description in a message.
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "float": ((int, float), "a number"),
     "int": ((int,), "a whole number"),
     "bool": ((bool,), "true or false"),
-    "str": ((str,), "a text"),
+    "str": ((str,), "a string"),
     "list": ((list,), "a list"),
     "tuple": ((list,), "a list"),
     "Sequence": ((list,), "a list"),
@@ -24,9 +24,9 @@ class Signature:
     """The settings of a class.
 
     Attributes:
-        kinds: for each setting the name of its type; "" if it cannot be told.
+        kinds: name of the type of each setting; "" if the source does not state it.
         required: settings without a default.
-        min_frames: the class' own number of least frames of a window; 1 if it states none.
+        min_frames: class attribute `min_frames`, the smallest number of frames of a window; 1 if there is none.
     """
 
     kinds: Mapping[str, str]
@@ -34,24 +34,26 @@ class Signature:
     min_frames: int
 
     def explain_mismatch(self, settings: Mapping[str, object]) -> str | None:
-        """What is wrong with `settings`, as ".setting: reason" or ": reason"; None if nothing is."""
+        """Return why the class rejects `settings`, as ".setting: reason" or ": reason"; None if it accepts them."""
         for name, value in settings.items():
             if name not in self.kinds:
-                known = f"the settings are {', '.join(self.kinds)}" if self.kinds else "there are no settings"
-                return f".{name}: this setting does not exist; {known}{did_you_mean(name, self.kinds)}"
+                existing = f"the settings are {', '.join(self.kinds)}" if self.kinds else "there are no settings"
+                return f".{name}: this setting does not exist; {existing}{did_you_mean(name, self.kinds)}"
             types, words = _KINDS.get(self.kinds[name], ((object,), ""))
             if not isinstance(value, types) or (isinstance(value, bool) and not {bool, object} & set(types)):
-                return f".{name}: {value!r} is not allowed; it should be {words}"
+                return f".{name}: {value!r} is not allowed; it must be {words}"
         if missing := [name for name in self.kinds if name in self.required - settings.keys()]:
             return f": {', '.join(missing)} is missing"
         return None
 
 
 def signature_of(path: Path, name: str) -> Signature | None:
-    """The settings that class `name` of a source file takes; None if its source alone does not say.
+    """Return the settings of class `name` of a source file; None if the source does not determine them.
+
+    The source does not determine the settings of a class that inherits `__init__` or accepts `**kwargs`.
 
     Raises:
-        SyntaxError: if the file is no Python.
+        SyntaxError: if the file is not valid Python.
     """
     for node in ast.parse(path.read_bytes(), str(path)).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
@@ -80,7 +82,7 @@ def _kind(annotation: ast.expr | None, default: ast.expr | None) -> str:
         return annotation.id
     if annotation is None and isinstance(default, ast.Tuple | ast.List):
         return "list"
-    # A default of 1 may stand for any number.
+    # A setting with the default 1 may also accept 0.5.
     if annotation is None and isinstance(default, ast.Constant):
         kind = type(default.value).__name__
         return "float" if kind == "int" else kind

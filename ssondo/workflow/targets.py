@@ -1,4 +1,4 @@
-"""What a configuration asks for: its tables, their models, and every file that they need."""
+"""The tables of a configuration, their models, and the files that they require."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -14,8 +14,8 @@ class Targets:
     """The models and files of a configuration's tables and figures.
 
     Args:
-        config: checked configuration.
-        paths: paths of the workflow.
+        config: the checked configuration.
+        paths: the paths of the workflow.
     """
 
     def __init__(self, config: Config, paths: Paths) -> None:
@@ -23,11 +23,11 @@ class Targets:
 
     @cached_property
     def tables(self) -> list[str]:
-        """The tables and figures that this configuration has."""
+        """The names of the tables and figures of this configuration."""
         return [name for name in TABLES if getattr(self.config, name) is not None]
 
     def table1_models(self) -> list[ModelId]:
-        """Rows of Table 1."""
+        """Return the models of the rows of Table 1."""
         table = self.config.table1
         return [
             *(ModelId("teacher", teacher) for teacher in table.teachers),
@@ -46,7 +46,7 @@ class Targets:
         ]
 
     def table2_models(self) -> list[ModelId]:
-        """Rows of Table 2."""
+        """Return the models of the rows of Table 2; empty if the configuration has no Table 2."""
         table = self.config.table2
         if table is None:
             return []
@@ -57,7 +57,7 @@ class Targets:
         ]
 
     def fig2_models(self) -> list[ModelId]:
-        """Points of Fig. 2."""
+        """Return the models of the points of Fig. 2; empty if the configuration has no Fig. 2."""
         figure = self.config.fig2
         if figure is None:
             return []
@@ -68,15 +68,15 @@ class Targets:
         ]
 
     def models(self) -> list[ModelId]:
-        """Every model, each once."""
+        """Return every model of the tables and figures once."""
         return list(dict.fromkeys([*self.table1_models(), *self.table2_models(), *self.fig2_models()]))
 
     def scores(self, models: Iterable[ModelId], tasks: Iterable[str]) -> list[str]:
-        """The score files of `models` on `tasks`."""
+        """Return the paths of the score files of `models` on `tasks`."""
         return [self.paths.scores.format(model=model.path, task=task) for model in models for task in tasks]
 
     def table_scores(self, name: str) -> list[str]:
-        """The score files that a table or figure needs."""
+        """Return the paths of the score files that a table or figure is made from."""
         config = self.config
         match name:
             case "table1":
@@ -88,28 +88,28 @@ class Targets:
         return []
 
     def all_scores(self) -> list[str]:
-        """Every score file, each once."""
+        """Return the path of every score file once."""
         return list(dict.fromkeys(path for name in self.tables for path in self.table_scores(name)))
 
     def histories(self) -> list[str]:
-        """The training histories."""
+        """Return the paths of the histories of all trainings."""
         trained = [model for model in self.models() if model.row_kind in ("distilled", "supervised")]
         return [f"{self.paths.student_of(model.path)}/history.csv" for model in trained]
 
     def clusterings(self) -> list[tuple[str, int]]:
-        """The (teacher, number of clusters) that distillation needs, each once."""
+        """Return every (teacher, number of clusters) that a distillation uses, once."""
         distilled = [model for model in self.models() if model.row_kind == "distilled" and model.n_clusters]
         return list(dict.fromkeys((model.teacher, model.n_clusters) for model in distilled))
 
     def cluster_metrics(self) -> list[str]:
-        """The metrics of every clustering."""
+        """Return the paths of the metrics of every clustering."""
         return [
             f"{self.paths.clusters_folder.format(teacher=teacher, n_clusters=n)}/metrics.json"
             for teacher, n in self.clusterings()
         ]
 
     def all_shards(self) -> list[str]:
-        """Every shard that `all` keeps in place, so that one that was deleted is made again."""
+        """Return the paths of all shards that the target `all` requires, so that a deleted shard is made again."""
         teachers = dict.fromkeys(m.teacher for m in self.models() if m.row_kind == "distilled")
         stages = ["fetched", "audio", *(f"embeddings/{teacher}" for teacher in teachers)]
         return [

@@ -28,10 +28,10 @@ VERBS = {
     "fig2": "ssondo.report.fig2:fig2",
     "report": "ssondo.report.report:report",
 }
-"""Library functions that are commands; each rule of the workflow is one."""
+"""The library function of each verb; every rule of the workflow runs one verb."""
 COMMANDS = VERBS | {
     "launch": "ssondo.workflow.launch:launch",
     "plan": "ssondo.workflow.plan:plan",
     "export": "ssondo.inference.export:export",
 }
-"""All commands: the verbs, and those that are no rules."""
+"""All commands: the verbs, and the commands that are not run by a rule of the same name."""

@@ -1,14 +1,14 @@
-"""A SLURM cluster of four pretend nodes on this one machine: the real daemons, as root, without systemd.
+"""A SLURM cluster of four simulated nodes on this machine: the real daemons, run as root without systemd.
 
     python tests/slurm/cluster.py up      # then: sinfo, snakemake --profile slurm ...
     python tests/slurm/cluster.py down
 
-It needs Debian's packages slurmctld, slurmd, slurm-client and munge. All nodes are this machine and
-claim more processors and memory than it has, so that what a lab's jobs ask for fits; their GPUs are
-copies of /dev/null, which SLURM counts and hands out like real ones. Memory is enforced by looking
-each second (JobAcctGatherParams=OverMemoryKill), time by SLURM itself; there are no cgroups and
-there is no accounting database, so `sacct` knows nothing. Two nodes are in the partitions "cpu" and
-"gpu", two in the partition "spare" and have the feature "spare".
+It requires Debian's packages slurmctld, slurmd, slurm-client and munge. All nodes are this machine. They are
+configured with more processors and memory than it has, so that the jobs of a real cluster fit; their GPUs are copies
+of /dev/null, which SLURM counts and allocates like real ones. SLURM checks the memory of jobs every second
+(JobAcctGatherParams=OverMemoryKill) and enforces their time limits; there are no cgroups and there is no accounting
+database, so `sacct` prints nothing. Two nodes are in the partitions "cpu" and "gpu"; the two others are in the
+partition "spare" and have the feature "spare".
 """
 
 import os
@@ -24,13 +24,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-# Not only SLURM_CONF: inside a job, Snakemake's executor removes the SLURM_* variables it does not know.
+# SLURM_CONF is not sufficient: inside a job, Snakemake's executor removes SLURM_* variables that it does not know.
 SYSTEM_CONF = Path("/etc/slurm/slurm.conf")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "mungekey", "sbatch", "srun", "scontrol")
 PACKAGES = "slurmctld slurmd slurm-client munge"
 
 _SLURM_CONF = """\
-ClusterName=pretend
+ClusterName=simulated
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SrunPortRange={first_srun}-{last_srun}
@@ -71,7 +71,7 @@ PartitionName=spare Nodes={spare} State=UP
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster whose state is in `folder`; see the module's docstring."""
+    """The cluster whose state is in `folder`; the docstring of the module describes it."""
 
     folder: Path = Path("/tmp/ssondo-slurm")
     nodes: tuple[str, ...] = ("n1", "n2")
@@ -90,12 +90,12 @@ class Cluster:
         return (*self.nodes, *self.spare_nodes)
 
     def obstacle(self) -> str | None:
-        """Why no cluster can be started here, or None."""
+        """Return why no cluster can be started here, or None if it can."""
         if os.geteuid():
-            return "SLURM's daemons are started as root here"
+            return "the daemons of SLURM must be started as root"
         missing = [program for program in PROGRAMS if shutil.which(program, path=_path()) is None]
         if missing:
-            return f"no {', '.join(missing)}; apt-get install --no-install-recommends {PACKAGES}"
+            return f"{', '.join(missing)} not found; apt-get install --no-install-recommends {PACKAGES}"
         if SYSTEM_CONF.exists() and SYSTEM_CONF.resolve() != self.conf and _controller_of(SYSTEM_CONF) is not None:
             return f"{SYSTEM_CONF} belongs to another cluster that is running"
         if SYSTEM_CONF.exists() and not SYSTEM_CONF.is_symlink():
@@ -103,7 +103,7 @@ class Cluster:
         return None
 
     def up(self) -> None:
-        """Start the daemons and wait until the nodes take jobs."""
+        """Start the daemons and wait until the nodes accept jobs."""
         if self._pid("slurmctld") is not None:
             return
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -150,15 +150,15 @@ class Cluster:
             self.down()
 
     def query(self, *command: str) -> str:
-        """What a SLURM command of this cluster prints."""
+        """Run a SLURM command on this cluster and return its output."""
         return _run(*command, SLURM_CONF=str(self.conf))
 
     def state(self, node: str) -> str:
-        """A node's state, such as idle, mixed, draining, drained or down."""
+        """Return the state of a node, such as idle, mixed, draining, drained or down."""
         return self.query("sinfo", "-h", "-N", "-n", node, "-o", "%T").split()[0]
 
     def lose(self, node: str) -> None:
-        """What a power failure of a node does, and that SLURM has noticed it."""
+        """Kill all processes of a node, as a power failure does, and report the node to SLURM as lost."""
         jobs = self.query("squeue", "-h", "-w", node, "-o", "%A").split()
         daemon = self._pid(f"slurmd-{node}")
         for process in Path("/proc").glob("[0-9]*"):
@@ -175,11 +175,11 @@ class Cluster:
         self.query("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
 
     def restore(self, node: str) -> None:
-        """Make a node that is drained or lost take jobs again."""
+        """Make a drained or lost node accept jobs again."""
         if self._pid(f"slurmd-{node}") is None:
             self._start(node)
         self.query("scontrol", "update", f"nodename={node}", "state=resume")
-        _until(lambda: self.state(node) in ("idle", "mixed"), f"{node} is there again")
+        _until(lambda: self.state(node) in ("idle", "mixed"), f"{node} accepts jobs")
 
     def _start(self, node: str) -> None:
         _run("slurmd", "-f", str(self.conf), "-N", node)
@@ -218,7 +218,7 @@ class Cluster:
 
 
 def _controller_of(conf: Path) -> int | None:
-    """The process id of the running controller that `conf` is of."""
+    """Return the process ID of the running controller that uses the configuration `conf`, or None."""
     for line in conf.read_text().splitlines():
         key, _, value = line.partition("=")
         if key.strip().lower() == "slurmctldpidfile":
@@ -227,7 +227,7 @@ def _controller_of(conf: Path) -> int | None:
 
 
 def _pid(file: Path, part_of_command: str) -> int | None:
-    """The process of a pid file, if it lives and its command line has that part."""
+    """Return the process ID in a file if the process runs and its command line contains `part_of_command`."""
     try:
         pid = int(file.read_text())
         command = Path(f"/proc/{pid}/cmdline").read_text()
@@ -251,7 +251,7 @@ def _run(*command: str, **environment: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}")
+        raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}: {done.stdout}")
     return done.stdout
 
 

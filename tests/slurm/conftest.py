@@ -1,4 +1,4 @@
-"""A pretend cluster and a finished small workflow, each made once for all tests, also of several workers."""
+"""A simulated cluster and a completed small workflow that all tests and all workers of pytest share."""
 
 import os
 import shutil
@@ -13,30 +13,30 @@ from site_profile import THREADS, Run, make, start
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The pretend cluster, or a skipped test that says why there is none. The last of its users stops it."""
-    found = Cluster()
-    users, lock = Path(f"{found.folder}.users"), Path(f"{found.folder}.lock")
+    """The simulated cluster, which its last user stops; the test is skipped if no cluster can be started."""
+    cluster = Cluster()
+    users, lock = Path(f"{cluster.folder}.users"), Path(f"{cluster.folder}.lock")
     me = users / str(os.getpid())
     with locked(lock):
-        obstacle = found.obstacle()
+        obstacle = cluster.obstacle()
         if obstacle:
             if os.environ.get("SSONDO_REQUIRE_SLURM"):
                 pytest.fail(f"no SLURM: {obstacle}")
             pytest.skip(f"no SLURM: {obstacle}")
         users.mkdir(exist_ok=True)
-        found.up()
+        cluster.up()
         me.touch()
-    yield found
+    yield cluster
     with locked(lock):
         me.unlink()
         if not any(Path(f"/proc/{user.name}").exists() for user in users.iterdir()):
             shutil.rmtree(users)
-            found.down()
+            cluster.down()
 
 
 @pytest.fixture(scope="session")
 def local(cluster: Cluster, shared: Path) -> Project:
-    """The small workflow, run on this machine without SLURM; change only copies of it."""
+    """The small workflow, completed without SLURM; tests change only copies of it."""
 
     def run(folder: Path) -> None:
         threads = (f"{rule}={n}" for rule, n in THREADS.items())
@@ -47,13 +47,13 @@ def local(cluster: Cluster, shared: Path) -> Project:
 
 @pytest.fixture
 def submit() -> Iterator[Callable[..., Run]]:
-    """Starts `snakemake --profile slurm` for targets in a project's folder; what still runs after the test is ended."""
+    """A function that starts `snakemake --profile slurm` in a project's folder; runs are stopped after the test."""
     runs: list[Run] = []
 
-    def started(project: Project, *targets: str) -> Run:
+    def submit(project: Project, *targets: str) -> Run:
         runs.append(start(project, *targets))
         return runs[-1]
 
-    yield started
+    yield submit
     for run in runs:
         run.stop()

@@ -1,4 +1,4 @@
-"""What a site changes in profiles/slurm, and runs of snakemake with it."""
+"""Changes of profiles/slurm that a site makes, and runs of snakemake with the changed profile."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ THREADS = dict.fromkeys(
 
 
 def make(folder: Path) -> Project:
-    """A project whose workflow has every rule of the demo once or twice: a job on SLURM starts Snakemake twice."""
+    """Create a project with few jobs of each rule, because each SLURM job starts Snakemake twice."""
     project = Project.make(folder)
 
     def fewer(config: dict[str, Any]) -> None:
@@ -32,16 +32,16 @@ def make(folder: Path) -> Project:
 
 
 def fill_in(project: Project, set_resources: dict[str, dict[str, Any]] | None = None, **keys: Any) -> None:
-    """Change the profile in a project's folder as a site would; what is not named stays as shipped.
+    """Change the profile in a project's folder as a site would; other keys keep their values.
 
     Args:
-        project: has a folder of its own.
-        set_resources: by rule, added to what the profile has for it.
-        keys: of the profile, underscores for hyphens.
+        project: the project whose profile is changed.
+        set_resources: resources by rule, which are added to those in the profile.
+        keys: keys of the profile, with underscores instead of hyphens.
     """
     path = project.folder / "profiles" / "slurm" / "config.yaml"
     profile = yaml.safe_load(path.read_text())
-    # There is no accounting database, and the processors are few.
+    # The cluster has no accounting database, and the machine has few processors.
     profile |= {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 1, "set-threads": THREADS}
     profile |= {key.replace("_", "-"): value for key, value in keys.items()}
     for rule, resources in (set_resources or {}).items():
@@ -50,7 +50,7 @@ def fill_in(project: Project, set_resources: dict[str, dict[str, Any]] | None = 
 
 
 def describe_partitions(project: Project, partitions: dict[str, dict[str, Any]]) -> None:
-    """Let the partition of each job be chosen, as the profile's remark says: a file, and no slurm_partition."""
+    """Replace every slurm_partition by a partition file, so that the executor chooses the partition of each job."""
     path = project.folder / "profiles" / "slurm" / "config.yaml"
     (path.parent / "partitions.yaml").write_text(yaml.safe_dump({"partitions": partitions}))
     profile = yaml.safe_load(path.read_text()) | {"slurm-partition-config": "partitions.yaml"}
@@ -61,7 +61,7 @@ def describe_partitions(project: Project, partitions: dict[str, dict[str, Any]])
 
 @dataclass
 class Run:
-    """`snakemake --profile slurm` in a project's folder, started."""
+    """A started `snakemake --profile slurm` in a project's folder."""
 
     process: subprocess.Popen[str]
     output: Path
@@ -71,11 +71,11 @@ class Run:
         return self.output.read_text()
 
     def end(self, seconds: float = 1800) -> int:
-        """Its exit code, once it has ended."""
+        """Wait until it has ended and return its exit code."""
         return self.process.wait(seconds)
 
     def stop(self) -> None:
-        """End it as Ctrl-C does, which cancels its jobs."""
+        """Stop it as Ctrl-C does, which cancels its jobs."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
             self.process.wait(60)

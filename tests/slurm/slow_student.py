@@ -1,4 +1,4 @@
-"""A student whose training takes its time as long as the file `slow` is there, and says so with the file `training`."""
+"""A student whose training is slow while the file `slow` exists, and which creates the file `training`."""
 
 import time
 from pathlib import Path

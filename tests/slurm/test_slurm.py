@@ -1,4 +1,4 @@
-"""The workflow on a real SLURM: `snakemake --profile slurm`, and what can happen to its jobs."""
+"""The workflow on SLURM with `snakemake --profile slurm`, including failures of jobs and nodes."""
 
 import re
 import shutil
@@ -27,21 +27,21 @@ ON_GPU = {"embed", "embed_task", "distill", "supervise"}
 def until(condition: Callable[[], object], run: Run, seconds: float = 1800) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert run.process.poll() is None, f"it ended before:\n{run.text[-3000:]}"
-        assert time.monotonic() < end, f"it did not happen in time:\n{run.text[-3000:]}"
+        assert run.process.poll() is None, f"snakemake ended first:\n{run.text[-3000:]}"
+        assert time.monotonic() < end, f"the condition was not met in time:\n{run.text[-3000:]}"
         time.sleep(0.1)
 
 
 class Jobs:
-    """The jobs that a run of snakemake has submitted, as SLURM knows them."""
+    """The jobs that a run of snakemake has submitted, as SLURM reports them."""
 
     def __init__(self, cluster: Cluster, run: Run) -> None:
         self._cluster, self._run = cluster, run
 
     def __call__(self) -> list[dict[str, str]]:
-        """Of each, oldest first: id, state, rule, partition, gpus, node, whole minutes that it has run."""
-        named = re.search(r"^SLURM run ID: (\S+)", self._run.text, re.MULTILINE)
-        if named is None:
+        """Return the ID, state, rule, partition, GPUs, node and whole minutes of run time of each job, oldest first."""
+        run_id = re.search(r"^SLURM run ID: (\S+)", self._run.text, re.MULTILINE)
+        if run_id is None:
             return []
         fields = {
             "id": "JobID",
@@ -53,10 +53,10 @@ class Jobs:
             "minutes": "TimeUsed",
         }
         columns = ",".join(f"{column}:|" for column in fields.values())
-        rows = self._cluster.query("squeue", "-h", "--states=all", "--sort=i", "--name", named[1], "-O", columns)
+        rows = self._cluster.query("squeue", "-h", "--states=all", "--sort=i", "--name", run_id[1], "-O", columns)
         jobs = [dict(zip(fields, row.split("|"), strict=False)) for row in rows.splitlines()]
         for job in jobs:
-            job["minutes"] = job["minutes"].partition(":")[0]  # they are jobs of less than an hour
+            job["minutes"] = job["minutes"].partition(":")[0]  # The jobs take less than an hour.
             job["rule"] = re.sub(r"^rule_|_wildcards_.*", "", job["rule"])
         return jobs
 
@@ -65,15 +65,15 @@ class Jobs:
 
 
 def one_line(run: Run) -> str:
-    """The last lines say what failed, one line for each job: this is the only one."""
+    """Return the single line about a failed job at the end of the output."""
     lines = re.findall(r"^error: .*$", run.text, re.MULTILINE)
     assert len(lines) == 1, run.text[-3000:]
-    found: str = lines[0]
-    return found
+    line: str = lines[0]
+    return line
 
 
-def to_be_distilled(local: Project, folder: Path, *, slow: bool = False) -> Project:
-    """A copy of the finished workflow that lacks a student and the score of a teacher."""
+def without_student(local: Project, folder: Path, *, slow: bool = False) -> Project:
+    """Copy the completed workflow without a distilled student and without the score of the teacher."""
     project = local.copy(folder)
     shutil.rmtree((project.folder / STUDENT).parent)
     (project.folder / DONE).unlink()
@@ -81,7 +81,7 @@ def to_be_distilled(local: Project, folder: Path, *, slow: bool = False) -> Proj
     if slow:
         shutil.copy(ROOT / "tests" / "slurm" / "slow_student.py", project.folder)
         (project.folder / "slow").touch()
-        student = {"architecture": "slow_student:Slow", "window_s": 1.28, "init": None}
+        student = {"architecture": "slow_student:Slow", "window_s": 1.28, "pretrained": None}
         project.configure(
             lambda config: (
                 config["students"].update(mobilenetv3=student),
@@ -91,31 +91,31 @@ def to_be_distilled(local: Project, folder: Path, *, slow: bool = False) -> Proj
     return project
 
 
-def test_every_rule_is_a_job_and_the_tables_are_those_of_a_local_run(
+def test_every_rule_runs_as_a_job_and_the_tables_equal_those_of_a_local_run(
     cluster: Cluster, submit: Submit, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     project = make(tmp_path / "project")
     fill_in(project)
     rules = set(project.planned())
     run = submit(project, "all")
-    local: Project = request.getfixturevalue("local")  # made meanwhile
+    local: Project = request.getfixturevalue("local")  # completed while the jobs run
     assert run.end() == 0, run.text[-5000:]
     jobs = Jobs(cluster, run)()
     assert {job["rule"] for job in jobs} == rules - LOCAL
     assert {job["state"] for job in jobs} == {"COMPLETED"}
     for job in jobs:
-        where = (job["partition"], job["gpus"])
-        assert where == (("gpu", "gres:gpu:1") if job["rule"] in ON_GPU else ("cpu", "N/A")), job
+        allocation = (job["partition"], job["gpus"])
+        assert allocation == (("gpu", "gres:gpu:1") if job["rule"] in ON_GPU else ("cpu", "N/A")), job
     for name in ("table1.md", "table1.csv", "table1.tex", "scores.csv"):
         assert (project.results / name).read_bytes() == (local.results / name).read_bytes(), name
     assert project.planned() == {}
 
 
 @pytest.mark.parametrize(("rule", "student"), [("distill", STUDENT), ("supervise", BASELINE)])
-def test_two_nodes_train_the_student_that_one_process_trains(
+def test_training_on_two_nodes_gives_the_student_of_a_single_process(
     cluster: Cluster, local: Project, submit: Submit, tmp_path: Path, rule: str, student: str
 ) -> None:
-    import torch  # here, because six workers import this file
+    import torch  # Imported here, because six workers import this module.
 
     from ssondo.distill.initialise import build_student
     from ssondo.students.checkpoint import load_student
@@ -134,9 +134,9 @@ def test_two_nodes_train_the_student_that_one_process_trains(
     settings = {"architecture": "mobilenetv3", "window_s": 1.28, "width_mult": 0.1}
     start = build_student(settings, n_outputs=len(one["classification_head.mlp.3.bias"]), seed=0).state_dict()
     for key, value in one.items():
-        if "running" in key:  # statistics of batch norms are those of the whole batch
+        if "running" in key:  # Batch statistics are computed over the batch of all processes.
             torch.testing.assert_close(two[key], value, rtol=1e-2, atol=2e-3)
-    # Adam moves a weight by its full step even where the gradient is rounding alone, so weights are compared together.
+    # Adam moves a weight by a full step even if its gradient is a rounding error, so all weights are compared together.
     moves = [
         torch.cat([(state[key] - start[key]).flatten() for key in start if key.endswith(("weight", "bias"))])
         for state in (one, two)
@@ -145,8 +145,8 @@ def test_two_nodes_train_the_student_that_one_process_trains(
     assert torch.cosine_similarity(*moves, dim=0) > 0.99
 
 
-def test_fetch_job_follows_the_policy_of_the_configuration(cluster: Cluster, submit: Submit, tmp_path: Path) -> None:
-    """It is a resource, because it changes no clip: JSON with quotes and spaces, which two command lines hand on."""
+def test_fetch_job_gets_the_fetch_policy_of_the_configuration(cluster: Cluster, submit: Submit, tmp_path: Path) -> None:
+    """The policy is a resource: JSON with quotes and spaces that passes through two command lines."""
     clips = [f"_-{n:02d}abcdefg" for n in range(3)]
     (tmp_path / "fetch.yaml").write_text(CONFIG)
     project = Project.make(tmp_path / "project", tmp_path / "fetch.yaml")
@@ -162,14 +162,14 @@ def test_fetch_job_follows_the_policy_of_the_configuration(cluster: Cluster, sub
         run = submit(project, "results/tiny/data/fetched/eval-0000.h5")
         assert run.end() == 0, run.text[-5000:]
         assert "fetch" in {job["rule"] for job in Jobs(cluster, run)()}
-        # Unless told otherwise, it asks three times.
+        # Without the policy, the job would try the failing clip three times.
         assert server.times_asked() == dict.fromkeys(clips, 1)
 
 
-def test_cancelled_job_is_named_and_the_next_call_does_only_the_rest(
+def test_cancelled_job_is_named_and_the_next_run_repeats_only_that_job(
     cluster: Cluster, local: Project, submit: Submit, tmp_path: Path
 ) -> None:
-    project = to_be_distilled(local, tmp_path / "project", slow=True)
+    project = without_student(local, tmp_path / "project", slow=True)
     fill_in(project, retries=0)
     describe_partitions(project, {"cpu": {"max_runtime": "2h"}, "gpu": {"max_runtime": "2d", "max_gpu": 2}})
     run = submit(project, STUDENT, DONE)
@@ -182,7 +182,7 @@ def test_cancelled_job_is_named_and_the_next_call_does_only_the_rest(
         rf"log: {OWN_LOG}; SLURM's log: (\.snakemake/slurm_logs/rule_distill/\S+\.log)",
         one_line(run),
     )
-    # What does not depend on it has been done meanwhile. The partitions were chosen by what the jobs ask for.
+    # Independent jobs have completed. The partitions were chosen by the resources of the jobs.
     assert {job["rule"]: job["partition"] for job in jobs()} == {"distill": "gpu", "probe": "cpu"}
     done = (project.folder / DONE).stat().st_mtime_ns
     (project.folder / "slow").unlink()
@@ -192,34 +192,36 @@ def test_cancelled_job_is_named_and_the_next_call_does_only_the_rest(
     assert (project.folder / DONE).stat().st_mtime_ns == done
 
 
-def test_job_out_of_memory_is_named_and_gets_more_at_the_next_attempt(
+def test_job_out_of_memory_is_named_and_the_next_attempt_gets_more(
     cluster: Cluster, local: Project, submit: Submit, tmp_path: Path
 ) -> None:
-    project = to_be_distilled(local, tmp_path / "project")
+    project = without_student(local, tmp_path / "project")
     fill_in(project, {"distill": {"mem_mb": "250 * attempt ** 4"}})
     run = submit(project, STUDENT)
     assert run.end() == 0, run.text[-5000:]
-    said = re.findall(r"message: (.*)$", run.text, re.MULTILINE)
-    assert len(said) == 1
-    assert "): out of memory, it had 250 MB (its resource mem_mb); log: " in said[0]
+    messages = re.findall(r"message: (.*)$", run.text, re.MULTILINE)
+    assert len(messages) == 1
+    assert "): out of memory: it had 250 MB (resource mem_mb); log: " in messages[0]
     assert [(job["rule"], job["state"]) for job in Jobs(cluster, run)()] == [
         ("distill", "FAILED"),
         ("distill", "COMPLETED"),
     ]
-    assert not re.search(r"^error:", run.text, re.MULTILINE), "what succeeded in the end is no error at the end"
+    assert not re.search(r"^error:", run.text, re.MULTILINE), (
+        "a job that succeeded at a later attempt is reported as failed"
+    )
     assert "distill" not in project.planned()
 
 
-def test_training_out_of_time_keeps_its_state_and_the_next_attempt_goes_on(
+def test_training_out_of_time_is_resumed_by_the_next_attempt(
     cluster: Cluster, local: Project, submit: Submit, tmp_path: Path
 ) -> None:
-    project = to_be_distilled(local, tmp_path / "project", slow=True)
-    project.configure(lambda config: config["runtime"].update(gpus=2))  # so torchrun is between SLURM and the training
+    project = without_student(local, tmp_path / "project", slow=True)
+    project.configure(lambda config: config["runtime"].update(gpus=2))  # starts the training through torchrun
     fill_in(project)
     run = submit(project, STUDENT)
     jobs, log = Jobs(cluster, run), project.folder / OWN_LOG
     until((project.folder / "training").exists, run)
-    # The profile asks for a warning five minutes before the limit, so it comes within the next minute.
+    # The profile requests SIGTERM five minutes before the time limit, so it arrives within the next minute.
     job = jobs.of("distill", "RUNNING")[0]
     minutes = int(job["minutes"]) + 6
     cluster.query("scontrol", "update", f"jobid={job['id']}", f"timelimit={minutes}")
@@ -232,10 +234,10 @@ def test_training_out_of_time_keeps_its_state_and_the_next_attempt_goes_on(
     assert [(job["state"], job["gpus"]) for job in jobs()] == [("FAILED", "gres:gpu:2"), ("COMPLETED", "gres:gpu:2")]
 
 
-def test_drained_node_goes_on_and_a_lost_nodes_job_starts_again_on_another(
+def test_drained_node_completes_its_job_and_the_job_of_a_lost_node_restarts_on_another(
     cluster: Cluster, local: Project, submit: Submit, tmp_path: Path
 ) -> None:
-    project = to_be_distilled(local, tmp_path / "project", slow=True)
+    project = without_student(local, tmp_path / "project", slow=True)
     fill_in(project, {"distill": {"slurm_partition": "spare", "constraint": "spare"}}, retries=0)
     run = submit(project, STUDENT)
     jobs = Jobs(cluster, run)

@@ -1,4 +1,4 @@
-"""A finished tiny workflow, made once for all tests, also of several workers."""
+"""A completed tiny workflow that all tests and all workers of pytest share."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from project import Project
 
 @pytest.fixture(scope="session")
 def finished(shared: Path) -> Project:
-    """The tiny workflow, run to its end once for all tests; run and change only copies of it."""
+    """The completed tiny workflow; tests run and change only copies of it."""
 
     def make(folder: Path) -> None:
         Project.make(folder).snakemake("--quiet", "host", "reason")
@@ -18,5 +18,5 @@ def finished(shared: Path) -> Project:
 
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
-    """A finished tiny workflow that a test may change."""
+    """A copy of the completed tiny workflow that a test may change."""
     return finished.copy(tmp_path / "project")

@@ -1,4 +1,4 @@
-"""A copy of the project in a folder of its own, and snakemake runs in it."""
+"""Copies of the project in folders of their own, in which tests run snakemake."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("ssondo", "rules", "envs", "profiles", "Snakefile", "config.yaml")
-# Prints nothing of its own; notes which project modules a command had imported when it ended.
+# The command `ssondo`, which also records the modules of the project that it has imported.
 _RECORDER = """#!{python}
 import json, os, sys, uuid
 from pathlib import Path
@@ -33,7 +33,7 @@ if __name__ == "__main__":
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Only one of pytest's workers at a time."""
+    """Hold a lock that only one worker of pytest can hold at a time."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -41,7 +41,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @dataclass
 class Project:
-    """A project folder whose `ssondo` is its own copy of the library."""
+    """A project folder with its own copy of the library, which its `ssondo` command uses."""
 
     folder: Path
     configfile: Path = ROOT / "tests" / "workflow" / "tiny.yaml"
@@ -49,6 +49,7 @@ class Project:
 
     @classmethod
     def make(cls, folder: Path, configfile: Path | None = None) -> "Project":
+        """Copy the project into a new folder, with a configuration file that is tiny.yaml by default."""
         folder.mkdir(parents=True)
         for part in PARTS:
             source = ROOT / part
@@ -66,7 +67,7 @@ class Project:
 
     @classmethod
     def at(cls, folder: Path) -> "Project":
-        """The project that `make` has made in `folder`."""
+        """Return the project that `make` has created in `folder`."""
         project = cls(folder, folder / "tiny.yaml")
         project.environment = {
             **os.environ,
@@ -79,13 +80,13 @@ class Project:
 
     @classmethod
     def once(cls, folder: Path, make: Callable[[Path], None]) -> "Project":
-        """The project that `make` makes in `folder`, made by the first of pytest's workers that needs it."""
-        mark = folder.with_name(f"{folder.name}.finished")
+        """Return the project in `folder`, which `make` creates for the first worker of pytest that needs it."""
+        marker = folder.with_name(f"{folder.name}.finished")
         with locked(folder.with_name(f"{folder.name}.lock")):
-            if not mark.exists():
+            if not marker.exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 make(folder)
-                mark.touch()
+                marker.touch()
         return cls.at(folder)
 
     def command(self, *arguments: str) -> list[str]:
@@ -114,32 +115,32 @@ class Project:
         )
 
     def planned(self, *arguments: str) -> dict[str, int]:
-        """How often each rule would run now; target rules that only collect are left out."""
+        """Return the number of jobs of each rule that would run now, without the target rule `all`."""
         done = self.snakemake("--dry-run", "--quiet=rules", *arguments)
         text = done.stdout + done.stderr
         counts = dict(re.findall(r"^(\w+) +(\d+)$", text, flags=re.MULTILINE))
         return {rule: int(n) for rule, n in counts.items() if rule not in ("all", "total")}
 
     def configure(self, change: Callable[[dict], None]) -> None:
-        """Change the config file of this project."""
-        # Through JSON, so that sections that share an anchor are changed apart.
+        """Change the configuration file of this project."""
+        # The conversion to JSON and back separates sections that share an anchor.
         values = json.loads(json.dumps(yaml.safe_load(self.configfile.read_text())))
         change(values)
         self.configfile.write_text(yaml.safe_dump(values))
 
     def modules(self) -> dict[str, set[str]]:
-        """The project modules that each verb's commands had imported."""
-        found: dict[str, set[str]] = {}
+        """Return the modules of the project that the commands of each verb have imported."""
+        modules: dict[str, set[str]] = {}
         for path in (self.folder / "modules").glob("*.json"):
-            found.setdefault(path.name.rpartition("-")[0], set()).update(json.loads(path.read_text()))
-        return found
+            modules.setdefault(path.name.rpartition("-")[0], set()).update(json.loads(path.read_text()))
+        return modules
 
     @property
     def results(self) -> Path:
         return self.folder / "results" / "tiny"
 
     def copy(self, folder: Path) -> "Project":
-        """The same project and results elsewhere, with their times, to be changed freely."""
+        """Copy the project and its results, with their modification times."""
         subprocess.run(["cp", "-a", str(self.folder), str(folder)], check=True)
         environment = {name: value.replace(str(self.folder), str(folder)) for name, value in self.environment.items()}
         return Project(folder, folder / "tiny.yaml", environment)

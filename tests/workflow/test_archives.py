@@ -1,19 +1,15 @@
-"""A data set that is downloaded: from a local server to a score, by the workflow's own commands."""
+"""The workflow turns a downloaded data set and a user's table into scores; a local server provides the files."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from project import ROOT, Project
-
-sys.path.append(str(ROOT / "tests" / "unit"))
-
 import tasks_replicas as replicas
 from file_server import serving
+from project import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
-EARS = """
+TEACHER = """
 import torch
 def embed(x):
     time = torch.arange(x.shape[1]) / 16000
@@ -22,13 +18,13 @@ def embed(x):
 """
 
 
-def test_archives_and_a_table_of_ones_own_become_scores(tmp_path: Path) -> None:
+def test_downloaded_archives_and_a_users_table_become_scores(tmp_path: Path) -> None:
     project = Project.make(tmp_path / "project")
     for number in range(30):
         replicas.tone(project.folder / f"own/{number}.flac", 0.2, 16000, classes=[number % 3, 3 + number % 2])
     rows = [(f"{number}.flac", f"{'abc'[number % 3]};{'xy'[number % 2]}", 1 + number // 6) for number in range(30)]
     replicas.table(project.folder / "own/list.csv", ("path", "labels", "fold"), rows)
-    (project.folder / "ears.py").write_text(EARS)
+    (project.folder / "ears.py").write_text(TEACHER)
     files = replicas.archives("fsd50k", tmp_path / "unpacked")
 
     def use(config: dict) -> None:
@@ -50,7 +46,7 @@ def test_archives_and_a_table_of_ones_own_become_scores(tmp_path: Path) -> None:
         project.configure(use)
         assert project.planned(*targets) == {"download": 9, "prepare_task": 2, "embed_task": 2, "probe": 2}
         assert server.asked == []
-        # One file fails for now and one comes in two halves.
+        # The first request fails temporarily, and the second file arrives in two parts.
         server.faults = [503, "cut"]
         project.snakemake(*targets)
         assert sorted(set(server.asked)) == sorted(files)
@@ -59,7 +55,7 @@ def test_archives_and_a_table_of_ones_own_become_scores(tmp_path: Path) -> None:
     assert (own["metric"], own["n_classes"], own["n_clips"], len(own["parts"])) == ("map", 5, 30, 5)
     assert own["mean"] > 0.9
 
-    # Without the server: nothing runs again, not for a touched archive nor for archives that were deleted.
+    # Without the server, nothing runs again, neither for a touched archive nor for deleted archives.
     folder = project.results / "data/archives/events"
     assert sorted(path.name for path in folder.iterdir() if path.suffix != ".digest") == sorted(files)
     (folder / "FSD50K.dev_audio.z03").touch()

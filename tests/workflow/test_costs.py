@@ -1,4 +1,4 @@
-"""The jobs that `ssondo plan` counts are those that Snakemake would run."""
+"""`ssondo plan` counts the jobs that Snakemake would run."""
 
 from pathlib import Path
 
@@ -18,12 +18,14 @@ pytestmark = pytest.mark.workflow
 def test_plan_counts_the_jobs_of_a_dry_run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project.make(tmp_path / "project", ROOT / name)
     monkeypatch.chdir(project.folder)
-    plan = Experiment(load_files([project.configfile]), InputDigests(tmp_path / "content.json"))
-    counted = {stage.rule: stage.jobs for stage in estimate(plan, read_rates(), n_train=10_000, n_eval=100).stages}
+    experiment = Experiment(load_files([project.configfile]), InputDigests(tmp_path / "content.json"))
+    counted = {
+        stage.rule: stage.jobs for stage in estimate(experiment, read_rates(), n_train=10_000, n_eval=100).stages
+    }
     assert counted == project.planned("all")
 
 
-def test_plan_counts_the_jobs_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_counts_the_jobs_of_a_folder_without_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project.make(tmp_path / "project")
     values = yaml.safe_load(project.configfile.read_text())
     (tmp_path / "sound").mkdir()
@@ -33,6 +35,6 @@ def test_plan_counts_the_jobs_of_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
     values["table1"]["baselines"] = ["untrained"]
     project.configfile.write_text(yaml.safe_dump(values))
     monkeypatch.chdir(project.folder)
-    plan = Experiment(load_files([project.configfile]), InputDigests(tmp_path / "content.json"))
-    counted = {stage.rule: stage.jobs for stage in estimate(plan, read_rates(), n_train=10, n_eval=1).stages}
+    experiment = Experiment(load_files([project.configfile]), InputDigests(tmp_path / "content.json"))
+    counted = {stage.rule: stage.jobs for stage in estimate(experiment, read_rates(), n_train=10, n_eval=1).stages}
     assert counted == project.planned("all")

@@ -1,4 +1,4 @@
-"""The workflow fetches from a site: a server of this machine in YouTube's place."""
+"""The workflow fetches clips from a server on this machine instead of YouTube."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from media_server import serving
 from project import Project
-from test_import import CONFIG, endings
+from test_import import CONFIG, clip_statuses
 
 from ssondo.storage.segments import shard_of
 
@@ -18,14 +18,14 @@ IDS = [f"_-{n:02d}abcdefg" for n in range(9)]
 PRIVATE, BROKEN = IDS[2], IDS[5]
 
 
-def counted(project: Project) -> dict[str, Any]:
-    """What there is of the training clips."""
-    found = json.loads((project.results / "data" / "availability" / "availability.json").read_text())
-    of_train: dict[str, Any] = found["train"]
-    return of_train
+def training_availability(project: Project) -> dict[str, Any]:
+    """Return the part of the availability report about the training clips."""
+    path = project.results / "data" / "availability" / "availability.json"
+    counts: dict[str, Any] = json.loads(path.read_text())["train"]
+    return counts
 
 
-def test_a_site_is_asked_once_whatever_makes_the_shards_anew(tmp_path: Path) -> None:
+def test_clips_are_requested_once_even_if_their_shards_are_made_again(tmp_path: Path) -> None:
     (tmp_path / "fetch.yaml").write_text(CONFIG)
     project = Project.make(tmp_path / "project", tmp_path / "fetch.yaml")
     for name, part in (("train", IDS[:8]), ("eval", IDS[8:])):
@@ -38,18 +38,18 @@ def test_a_site_is_asked_once_whatever_makes_the_shards_anew(tmp_path: Path) -> 
         project.snakemake("--until", "resample", "--quiet", "host", "reason")
         assert server.times_asked() == dict.fromkeys(IDS, 1)
         expected = dict.fromkeys(IDS, "OK") | {PRIVATE: "UNAVAILABLE", BROKEN: "FAILED"}
-        assert endings(project) == expected
+        assert clip_statuses(project) == expected
         project.snakemake("availability", "--quiet", "host", "reason")
-        reasons = counted(project)["reasons"]
+        reasons = training_availability(project)["reasons"]
         assert {status: list(of.values()) for status, of in reasons.items()} == {"UNAVAILABLE": [1], "FAILED": [1]}
         assert list(reasons["UNAVAILABLE"]) == ["removed (HTTP 410)"]
 
-        # A changed shard of the pipeline, as a new version makes it, asks only for what may have passed.
+        # If fetch runs again, as for a new version of its code, it requests only clips with a temporary failure.
         server.asked, server.behaviour = [], {}
         project.snakemake("--forcerun", "fetch", "--until", "fetch", "--quiet", "host", "reason")
         assert server.asked == [BROKEN]
 
-        # One reason is opened again, and the shard that has it is the only one that runs.
+        # After clips with one reason are reset, only the shards that contain such clips run.
         server.asked = []
         done = project.ssondo("retry", "--reason", "removed (HTTP 410)", "--folder", "results/tiny/data/fetched")
         assert done.returncode == 0, done.stderr
@@ -57,8 +57,8 @@ def test_a_site_is_asked_once_whatever_makes_the_shards_anew(tmp_path: Path) -> 
         assert re.findall(r"Fetching the clips of (\S+)", planned) == [f"train-{shard_of(PRIVATE, 3):04d}"]
         project.snakemake("--until", "resample", "--quiet", "host", "reason")
         assert server.asked == [PRIVATE]
-        assert set(endings(project).values()) == {"OK"}
+        assert set(clip_statuses(project).values()) == {"OK"}
         assert project.planned("--until", "resample") == {}
         assert project.planned("availability") == {"availability": 1}
         project.snakemake("availability", "--quiet", "host", "reason")
-        assert (counted(project)["n_ok"], counted(project)["reasons"]) == (8, {})
+        assert (training_availability(project)["n_ok"], training_availability(project)["reasons"]) == (8, {})

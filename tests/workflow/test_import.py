@@ -1,4 +1,4 @@
-"""A lab's own copy in the workflow: found once, read in place, and looked at again only where it changed."""
+"""The workflow reads a local copy of the clips in place and runs only the shards of changed files again."""
 
 import io
 import os
@@ -51,7 +51,7 @@ def sound(n: int) -> bytes:
 
 @pytest.fixture(scope="session")
 def imported(shared: Path) -> Project:
-    """A small copy, imported once for all tests; run and change only copies of it."""
+    """A small local copy, imported once for all tests, which run and change only copies of the project."""
 
     def make(folder: Path) -> None:
         configfile = shared / "import.yaml"
@@ -72,37 +72,37 @@ def planned(project: Project) -> dict[str, int]:
     return project.planned("--until", "resample")
 
 
-def fetched(project: Project) -> list[str]:
+def fetched_shards(project: Project) -> list[str]:
     text = project.snakemake("--dry-run", "--until", "resample").stdout
     return re.findall(r"Fetching the clips of (\S+)", text)
 
 
-def endings(project: Project) -> dict[str, str]:
-    found = {}
+def clip_statuses(project: Project) -> dict[str, str]:
+    statuses = {}
     for path in sorted((project.results / "data" / "audio").glob("*.h5")):
         with AudioShard(path) as shard:
-            found.update(zip(shard.clip_ids, (Status(status).name for status in shard.status), strict=True))
-    return found
+            statuses.update(zip(shard.clip_ids, (Status(status).name for status in shard.status), strict=True))
+    return statuses
 
 
 def test_clips_are_read_in_place(imported: Project, tmp_path: Path) -> None:
-    assert endings(imported) == {clip: "UNAVAILABLE" if clip == ABSENT else "OK" for clip in IDS}
+    assert clip_statuses(imported) == {clip: "UNAVAILABLE" if clip == ABSENT else "OK" for clip in IDS}
     for path in (imported.results / "data" / "fetched").glob("*.h5"):
         with AudioShard(path) as shard:
             assert not any(shard.blob(row) for row in range(len(shard)))
     assert planned(imported.copy(tmp_path / "project")) == {}
 
 
-def test_a_touched_copy_runs_nothing_and_a_new_file_its_own_shard(imported: Project, tmp_path: Path) -> None:
+def test_touched_files_run_nothing_and_a_new_file_runs_its_shard(imported: Project, tmp_path: Path) -> None:
     project = imported.copy(tmp_path / "project")
     for path in (project.folder / "copy").iterdir():
         os.utime(path)
     assert planned(project) == {}
     (project.folder / "copy" / f"{ABSENT}.flac").write_bytes(sound(7))
-    # A name does not tell the split, so the eval shard that would hold it is looked at, too.
-    assert sorted(name[:5] for name in fetched(project)) == ["eval-", "train"]
+    # A file name does not determine the split, so the eval shard that would contain it also runs.
+    assert sorted(name[:5] for name in fetched_shards(project)) == ["eval-", "train"]
     project.snakemake("--until", "resample", "--quiet", "host", "reason")
-    assert set(endings(project).values()) == {"OK"}
+    assert set(clip_statuses(project).values()) == {"OK"}
     assert planned(project) == {}
 
 
@@ -141,11 +141,11 @@ def test_every_form_of_a_copy_has_the_same_availability(
     project = imported.copy(tmp_path / "project")
     folder = project.results / "data" / "availability"
 
-    def counted() -> dict[str, bytes]:
+    def report() -> dict[str, bytes]:
         project.snakemake("availability", "--quiet", "host", "reason")
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    before = counted()
+    before = report()
     assert set(before) == {
         *(f"availability.{suffix}" for suffix in ("json", "md", "csv", "png")),
         *("available-train.txt", "available-eval.txt"),
@@ -154,27 +154,27 @@ def test_every_form_of_a_copy_has_the_same_availability(
     project.configure(lambda config: config["audioset"].update(source=form(project.folder)))
     planned = project.planned("all")
     assert (planned["availability"], planned["report"]) == (1, 1)
-    assert counted() == before
+    assert report() == before
 
 
-def test_a_reason_is_opened_again_in_exactly_the_shards_that_have_it(imported: Project, tmp_path: Path) -> None:
+def test_retry_of_a_reason_runs_exactly_the_shards_that_have_it(imported: Project, tmp_path: Path) -> None:
     project = imported.copy(tmp_path / "project")
     project.snakemake("availability", "--quiet", "host", "reason")
     text = (project.results / "data" / "availability" / "availability.md").read_text()
     assert "| train | no file | no | 1 |" in text
     done = project.ssondo("retry", "--reason", "no file", "--folder", "results/tiny/data/fetched")
     assert done.returncode == 0, done.stderr
-    assert fetched(project) == [f"train-{shard_of(ABSENT, 3):04d}"]
+    assert fetched_shards(project) == [f"train-{shard_of(ABSENT, 3):04d}"]
 
 
-def test_another_form_of_the_same_copy_gives_the_same_clips(imported: Project, tmp_path: Path) -> None:
+def test_tar_of_the_same_files_gives_the_same_clips(imported: Project, tmp_path: Path) -> None:
     project = imported.copy(tmp_path / "project")
     with tarfile.open(project.folder / "0.tar", "w") as tar:
         for path in (project.folder / "copy").iterdir():
             tar.add(path, path.name)
     before = {path.name: path.read_text() for path in (project.results / "data" / "audio").glob("*.digest")}
     project.configure(lambda config: config["audioset"].update(source={"kind": "webdataset", "path": "0.tar"}))
-    assert planned(project)["locate"] == 1  # in one pass for all shards
+    assert planned(project)["locate"] == 1  # one job for all shards
     project.snakemake("--until", "resample", "--quiet", "host", "reason")
     after = {path.name: path.read_text() for path in (project.results / "data" / "audio").glob("*.digest")}
     assert after == before
@@ -184,4 +184,4 @@ def test_another_form_of_the_same_copy_gives_the_same_clips(imported: Project, t
         tar.addfile(member, io.BytesIO(sound(7)))
     assert planned(project) == {"locate": 1, "fetch": 4, "resample": 4}
     project.snakemake("--until", "resample", "--quiet", "host", "reason")
-    assert set(endings(project).values()) == {"OK"}
+    assert set(clip_statuses(project).values()) == {"OK"}

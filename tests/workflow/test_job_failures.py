@@ -1,13 +1,13 @@
-"""What a person reads when a job has failed. The texts are those of SLURM 22.05 and its executor plugin 2.8."""
+"""The line that explains a failed job. The input texts are those of SLURM 22.05 and its executor plugin 2.8."""
 
 import logging
 
 import pytest
 
-from ssondo.workflow.job_failures import JobFailures, reason
+from ssondo.workflow.job_failures import JobFailures, failure_reason
 
-HAD = {"mem_mb": 4000, "runtime": 60}
-OWN_LOG = """\
+RESOURCES = {"mem_mb": 4000, "runtime": 60}
+RULE_LOG = """\
 2026-11-24 15:18:26,778 INFO 60 training clips have sound and an embedding
 2026-11-24 15:19:08,301 ERROR error: stopped by SIGTERM at step 386 of 1600; the same command goes on from .s.pt
 """
@@ -17,56 +17,56 @@ srun: error: n1: task 0: Exited with exit code 1
 """
 
 
-def said(status):
+def failed_job(status):
     return f"SLURM-job '23' failed, SLURM status is: '{status}'. Detailed failure reason unavailable."
 
 
 @pytest.mark.parametrize(
-    ("message", "own", "slurm", "why"),
+    ("message", "rule_log", "slurm_log", "expected"),
     [
-        (said("OUT_OF_MEMORY"), OWN_LOG, "", "out of memory, it had 4000 MB (its resource mem_mb)"),
+        (failed_job("OUT_OF_MEMORY"), RULE_LOG, "", "out of memory: it had 4000 MB (resource mem_mb)"),
         (
-            said("FAILED"),
+            failed_job("FAILED"),
             "",
             "slurmstepd-n1: error: StepId=30.0 exceeded memory limit (495190016 > 314572800), being killed",
-            "out of memory, it had 4000 MB (its resource mem_mb)",
+            "out of memory: it had 4000 MB (resource mem_mb)",
         ),
         (
-            said("FAILED"),
+            failed_job("FAILED"),
             "",
             "slurmstepd: error: Detected 1 oom_kill event in StepId=30.0. Some of the step tasks have been OOM Killed.",
-            "out of memory, it had 4000 MB (its resource mem_mb)",
+            "out of memory: it had 4000 MB (resource mem_mb)",
         ),
-        (said("TIMEOUT"), OWN_LOG, SLURM_LOG, "out of time, it had 60 minutes (its resource runtime)"),
-        (said("CANCELLED"), "", SLURM_LOG, "cancelled, by scancel or an administrator"),
-        (said("NODE_FAIL"), "", SLURM_LOG, "its node failed"),
+        (failed_job("TIMEOUT"), RULE_LOG, SLURM_LOG, "out of time: it had 60 minutes (resource runtime)"),
+        (failed_job("CANCELLED"), "", SLURM_LOG, "cancelled, by scancel or an administrator"),
+        (failed_job("NODE_FAIL"), "", SLURM_LOG, "its node failed"),
         (
-            said("FAILED"),
-            OWN_LOG,
+            failed_job("FAILED"),
+            RULE_LOG,
             SLURM_LOG,
             "stopped by SIGTERM at step 386 of 1600; the same command goes on from .s.pt",
         ),
-        (said("FAILED"), "", f"{SLURM_LOG}error: --epochs: not a number\n", "--epochs: not a number"),
-        (said("BOOT_FAIL"), "", "", "SLURM calls it BOOT_FAIL"),
+        (failed_job("FAILED"), "", f"{SLURM_LOG}error: --epochs: not a number\n", "--epochs: not a number"),
+        (failed_job("BOOT_FAIL"), "", "", "its SLURM status is BOOT_FAIL"),
         (
             "SLURM sbatch failed. The error message was 'sbatch: error: invalid partition\n specified: gpu'.\n call",
-            OWN_LOG,
+            RULE_LOG,
             "",
-            "SLURM refused it: sbatch: error: invalid partition specified: gpu",
+            "SLURM rejected it: sbatch: error: invalid partition specified: gpu",
         ),
-        ("", OWN_LOG, "", "stopped by SIGTERM at step 386 of 1600; the same command goes on from .s.pt"),
-        ("", "", "", "its command ended without saying why"),
+        ("", RULE_LOG, "", "stopped by SIGTERM at step 386 of 1600; the same command goes on from .s.pt"),
+        ("", "", "", "its command failed without an error message"),
     ],
 )
-def test_reason_is_taken_from_where_it_stands(message, own, slurm, why):
-    assert reason(message, own, slurm, HAD) == why
+def test_reason_is_found_in_message_or_logs(message, rule_log, slurm_log, expected):
+    assert failure_reason(message, rule_log, slurm_log, RESOURCES) == expected
 
 
 @pytest.fixture
 def logger():
-    found = logging.Logger("a stand-in for Snakemake's")
-    found.addHandler(logging.NullHandler())
-    return found
+    logger = logging.Logger("instead of Snakemake's")
+    logger.addHandler(logging.NullHandler())
+    return logger
 
 
 class Records(logging.Handler):
@@ -78,21 +78,27 @@ class Records(logging.Handler):
         self.records.append(record)
 
 
-def test_a_failed_job_is_one_line_until_it_succeeds(logger, tmp_path, monkeypatch):
+def test_failed_job_has_one_line_until_it_succeeds(logger, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own, slurm = tmp_path / "d.log", tmp_path / ".snakemake" / "slurm_logs" / "rule_distill" / "23.log"
     slurm.parent.mkdir(parents=True)
-    own.write_text(OWN_LOG)
+    own.write_text(RULE_LOG)
     slurm.write_text(SLURM_LOG)
     failures, seen = JobFailures(), Records()
     logger.addFilter(failures)
     logger.addHandler(seen)
 
     files = [f"{i}.h5" for i in range(1040)]
-    about = {"jobid": 7, "input": files, "output": ["s.ckpt"], "shellcmd": "ssondo distill " + " ".join(files)}
-    started = {**about, "event": "job_info", "rule_msg": "Distilling a into b", "resources": HAD, "reason": str(files)}
+    job = {"jobid": 7, "input": files, "output": ["s.ckpt"], "shellcmd": "ssondo distill " + " ".join(files)}
+    started = {
+        **job,
+        "event": "job_info",
+        "rule_msg": "Distilling a into b",
+        "resources": RESOURCES,
+        "reason": str(files),
+    }
     logger.info("", extra=started)
-    failed = {**about, "event": "job_error", "rule_name": "distill", "rule_msg": said("FAILED")}
+    failed = {**job, "event": "job_error", "rule_name": "distill", "rule_msg": failed_job("FAILED")}
     logger.error("", extra={**failed, "log": ["d.log (retrieve from storage)", str(slurm)]})
 
     line = (
@@ -110,7 +116,7 @@ def test_a_failed_job_is_one_line_until_it_succeeds(logger, tmp_path, monkeypatc
     assert failures.lines == {}
 
 
-def test_records_of_other_kinds_pass_as_they_are(logger):
+def test_other_records_are_not_changed(logger):
     failures, seen = JobFailures(), Records()
     logger.addFilter(failures)
     logger.addHandler(seen)

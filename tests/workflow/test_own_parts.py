@@ -1,4 +1,4 @@
-"""A user's own teacher, student and task, by config alone, scored beside the built-in ones."""
+"""A user's own teachers, student and task are added by configuration alone and scored like the built-in ones."""
 
 import csv
 import wave
@@ -114,12 +114,12 @@ def test_own_teachers_student_and_task_are_rows_and_columns_of_table_1(project: 
     project.configure(change)
     project.snakemake("--quiet=reason", "table1")
     with (project.results / "table1.csv").open() as file:
-        found = {(row["row_kind"], row["teacher"], row["student"]) for row in csv.DictReader(file)}
+        rows = {(row["row_kind"], row["teacher"], row["student"]) for row in csv.DictReader(file)}
     teachers = {"mine_onnx", "mine_jit", "mine_code"}
-    assert found >= {("teacher", name, "") for name in teachers}
-    assert found >= {("distilled", name, "averages") for name in teachers}
-    assert ("untrained", "", "averages") in found
-    # An edit of the user's own code makes what it computes again, and of the teachers only that one.
+    assert rows >= {("teacher", name, "") for name in teachers}
+    assert rows >= {("distilled", name, "averages") for name in teachers}
+    assert ("untrained", "", "averages") in rows
+    # After an edit of the user's file, the models that it defines are computed again, but not the other teachers.
     code = project.folder / "own_parts.py"
     code.write_text(code.read_text().replace("waveforms.abs()", "waveforms.abs().sqrt()"))
     planned = project.planned("table1")

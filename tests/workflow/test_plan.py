@@ -21,7 +21,7 @@ ONLY_ESC50 = {"table1": {"tasks": ["esc50"]}, "table2": None, "fig2": None}
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Experiment:
+def experiment(tmp_path: Path) -> Experiment:
     return Experiment(Config(), InputDigests(tmp_path / "cache.json"))
 
 
@@ -34,16 +34,16 @@ def plan(tmp_path: Path) -> Experiment:
         ModelId("untrained", student="eres2net"),
     ],
 )
-def test_model_is_read_back_from_its_path(model: ModelId) -> None:
+def test_model_can_be_parsed_from_its_path(model: ModelId) -> None:
     assert ModelId.parse(model.path) == model
 
 
-def test_path_that_names_no_model_is_refused() -> None:
+def test_path_that_names_no_model_is_rejected() -> None:
     with pytest.raises(ValueError, match="students/x names no model"):
         ModelId.parse("students/x")
 
 
-def test_options_survive_the_shell() -> None:
+def test_options_are_quoted_for_the_shell() -> None:
     text = to_cli_options(
         name="it's", n=3, rate=8e-4, on=True, off=False, none=None, empty=[], many=[1, 2], spec={"b": 1, "a": "x y"}
     )
@@ -53,35 +53,35 @@ def test_options_survive_the_shell() -> None:
     ]
 
 
-def test_paper_has_the_rows_of_its_tables(plan: Experiment) -> None:
-    assert len(plan.targets.table1_models()) == 2 + 3 + 6
-    assert len(plan.targets.table2_models()) == 5
-    assert [model.n_clusters for model in plan.targets.fig2_models()] == [0, 30, 40, 45, 50, 55, 60]
-    # Cosine at k = 0 stands in Table 2 and Fig. 2, k = 50 in Table 1 and Fig. 2: each is trained once.
-    assert len([m for m in plan.targets.models() if m.row_kind == "distilled"]) == 6 + 5 + 7 - 2
+def test_default_configuration_has_the_models_of_the_papers_tables(experiment: Experiment) -> None:
+    assert len(experiment.targets.table1_models()) == 2 + 3 + 6
+    assert len(experiment.targets.table2_models()) == 5
+    assert [model.n_clusters for model in experiment.targets.fig2_models()] == [0, 30, 40, 45, 50, 55, 60]
+    # Cosine at k = 0 is in Table 2 and Fig. 2, and k = 50 in Table 1 and Fig. 2; each is trained once.
+    assert len([m for m in experiment.targets.models() if m.row_kind == "distilled"]) == 6 + 5 + 7 - 2
 
 
-def test_report_shows_no_password_of_a_proxy_and_nobodys_cookies(tmp_path: Path) -> None:
+def test_report_shows_no_proxy_password_and_no_cookies_file(tmp_path: Path) -> None:
     source = {"kind": "youtube", "cookies": "/home/me/cookies.txt", "proxies": ["http://me:secret@proxy:80"]}
-    plan = Experiment(load_config({"audioset": {"source": source}}), InputDigests(tmp_path / "cache.json"))
-    shown = plan.job("report").options["config"]
-    assert "secret" not in str(shown)
-    assert "cookies.txt" not in str(shown)
-    assert shown["audioset"]["source"]["requests_per_hour"] == 300
+    experiment = Experiment(load_config({"audioset": {"source": source}}), InputDigests(tmp_path / "cache.json"))
+    reported = experiment.job("report").options["config"]
+    assert "secret" not in str(reported)
+    assert "cookies.txt" not in str(reported)
+    assert reported["audioset"]["source"]["requests_per_hour"] == 300
 
 
-def test_every_rule_has_its_function_in_the_module_of_its_file() -> None:
+def test_every_rule_has_a_function_in_the_module_named_like_its_file() -> None:
     files = {path.stem: path.read_text() for path in (ROOT / "rules").glob("*.smk") if path.stem != "common"}
     rules = {rule: name for name, text in files.items() for rule in re.findall(r"^rule (\w+):", text, re.MULTILINE)}
     assert {rule: job.__module__.rpartition(".")[2] for rule, job in RULES.items()} == rules
     assert all(job.__name__ == rule for rule, job in RULES.items())
 
 
-def test_options_of_a_rule_hold_no_other_rules_settings(plan: Experiment) -> None:
-    options = plan.options("probe", model="teacher/m2d", task="esc50")
+def test_options_of_a_rule_contain_no_settings_of_other_rules(experiment: Experiment) -> None:
+    options = experiment.options("probe", model="teacher/m2d", task="esc50")
     assert "--steps 3000" in options
     assert "--n-clusters" not in options
-    other = Experiment(load_config({"distill": {"learning_rate": 0.1}}), plan.digests)
+    other = Experiment(load_config({"distill": {"learning_rate": 0.1}}), experiment.digests)
     assert other.options("probe", model="teacher/m2d", task="esc50") == options
 
 
@@ -96,33 +96,33 @@ def test_options_of_a_rule_hold_no_other_rules_settings(plan: Experiment) -> Non
         ({"sampling": "uniform"}, "cosine", "50", True),
     ],
 )
-def test_setting_that_a_training_has_no_use_for_trains_nothing_again(
-    plan: Experiment, setting: dict, loss: str, n_clusters: str, matters: bool
+def test_setting_that_a_training_does_not_use_does_not_change_its_options(
+    experiment: Experiment, setting: dict, loss: str, n_clusters: str, matters: bool
 ) -> None:
     wildcards = {"teacher": "m2d", "student": "dymn", "loss": loss, "n_clusters": n_clusters, "seed": "0"}
-    other = Experiment(load_config({"distill": setting}), plan.digests)
-    assert (other.options("distill", **wildcards) != plan.options("distill", **wildcards)) == matters
+    other = Experiment(load_config({"distill": setting}), experiment.digests)
+    assert (other.options("distill", **wildcards) != experiment.options("distill", **wildcards)) == matters
 
 
-def test_hash_and_licence_of_weights_are_checked_and_get_nothing_again(plan: Experiment) -> None:
+def test_hash_and_licence_of_weights_are_untracked_options(experiment: Experiment) -> None:
     config = Config().model_dump()
     config["teachers"]["m2d"]["checkpoint"] |= {"sha256": "1" * 64, "licence": "another"}
-    other = Experiment(load_config(config), plan.digests)
+    other = Experiment(load_config(config), experiment.digests)
     of = {"checkpoint": "teacher-m2d", "file": "x"}
-    assert other.options("checkpoint", **of) == plan.options("checkpoint", **of)
+    assert other.options("checkpoint", **of) == experiment.options("checkpoint", **of)
     assert shlex.split(other.untracked_options("checkpoint", **of)) == [
         *("--sha256", "1" * 64, "--licence", "another", "--config-key", "teachers.m2d.checkpoint")
     ]
 
 
-def test_length_of_a_clip_fetches_nothing_again(plan: Experiment) -> None:
-    other = Experiment(load_config({"audioset": {"clip_s": 5.0}}), plan.digests)
+def test_clip_length_changes_resample_and_not_fetch(experiment: Experiment) -> None:
+    other = Experiment(load_config({"audioset": {"clip_s": 5.0}}), experiment.digests)
     of = {"split": "train", "shard": "0000"}
-    assert other.options("fetch", **of) == plan.options("fetch", **of)
-    assert other.options("resample", **of) != plan.options("resample", **of)
+    assert other.options("fetch", **of) == experiment.options("fetch", **of)
+    assert other.options("resample", **of) != experiment.options("resample", **of)
 
 
-def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Experiment) -> None:
+def test_every_setting_of_a_rule_is_an_argument_of_its_verb(experiment: Experiment) -> None:
     import dataclasses
     import importlib
     import typing
@@ -151,28 +151,28 @@ def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Experiment) ->
     for rule, names in wildcards.items():
         module, _, verb = VERBS[rule].partition(":")
         hints = typing.get_type_hints(getattr(importlib.import_module(module), verb))
-        groups = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
-        known = {*hints, *(field.name for group in groups for field in dataclasses.fields(group))}
-        job = plan.job(rule, **names)
-        given = {*job.options, *job.untracked}
-        assert given <= known, f"{rule}: {given - known}"
+        dataclass_types = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
+        parameters = {*hints, *(field.name for hint in dataclass_types for field in dataclasses.fields(hint))}
+        job = experiment.job(rule, **names)
+        options = {*job.options, *job.untracked}
+        assert options <= parameters, f"{rule}: {options - parameters}"
 
 
 @pytest.mark.parametrize(
-    ("section", "name", "values", "sentence"),
+    ("section", "name", "values", "message"),
     [
         ("tasks", "esc50", {"kind": "esc50", "path": "no"}, "config: tasks.esc50.path: no does not exist"),
         (
             "audioset",
             "source",
             {"kind": "folder", "path": "no"},
-            "config: audioset.source.path: no is no folder",
+            "config: audioset.source.path: no is not a folder",
         ),
         (
             "teachers",
             "m2d",
             {"kind": "m2d", "checkpoint": {"path": "no.pt"}},
-            "config: teachers.m2d.checkpoint.path: no.pt is no file",
+            "config: teachers.m2d.checkpoint.path: no.pt is not a file",
         ),
         (
             "teachers",
@@ -182,16 +182,16 @@ def test_every_setting_of_a_rule_is_an_argument_of_its_verb(plan: Experiment) ->
         ),
     ],
 )
-def test_what_must_be_there_is_named_with_its_key(section: str, name: str, values: dict, sentence: str) -> None:
+def test_missing_file_or_module_is_named_with_its_key(section: str, name: str, values: dict, message: str) -> None:
     config = Config().model_dump()
     config[section][name] = values
     with pytest.raises(SsondoError) as error:
         check_config(load_config(config))
-    assert str(error.value) == sentence
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(
-    ("rule", "sentence"),
+    ("rule", "message"),
     [
         ("table2", "table2 is null in this configuration; set it to have the table"),
         ("fig2", "fig2 is null in this configuration; set it to have the figure"),
@@ -199,14 +199,16 @@ def test_what_must_be_there_is_named_with_its_key(section: str, name: str, value
         ("list_folder", "list_folder lists a folder's files; audioset.source.kind is youtube"),
     ],
 )
-def test_rule_that_the_configuration_lacks_says_so_in_one_line(tmp_path: Path, rule: str, sentence: str) -> None:
-    plan = Experiment(load_config({"table2": None, "fig2": None}), InputDigests(tmp_path / "cache.json"))
+def test_rule_that_the_configuration_does_not_use_is_rejected_in_one_line(
+    tmp_path: Path, rule: str, message: str
+) -> None:
+    experiment = Experiment(load_config({"table2": None, "fig2": None}), InputDigests(tmp_path / "cache.json"))
     with pytest.raises(SsondoError) as error:
-        plan.options(rule)
-    assert str(error.value) == sentence
+        experiment.options(rule)
+    assert str(error.value) == message
 
 
-def test_users_own_module_is_found_without_running_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_module_is_found_without_running_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path, text in {
         "own_package/__init__.py": "raise RuntimeError('no GPU here')",
         "own_package/models.py": "",
@@ -222,23 +224,27 @@ def test_users_own_module_is_found_without_running_its_package(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
-def test_most_shards_that_are_allowed_make_a_command_that_the_system_takes(tmp_path: Path, weight: float) -> None:
-    def configured(n_shards: int) -> Config:
+def test_command_with_the_largest_allowed_number_of_shards_is_accepted_by_the_system(
+    tmp_path: Path, weight: float
+) -> None:
+    def with_shards(n_shards: int) -> Config:
         return load_config({"audioset": {"n_train_shards": n_shards}, "distill": {"prediction_weight": weight}})
 
     def allowed(n_shards: int) -> bool:
         try:
-            check_config(configured(n_shards))
+            check_config(with_shards(n_shards))
         except SsondoError:
             return False
         return True
 
     most = max(n for n in range(500, 2500, 100) if allowed(n))
-    plan = Experiment(configured(most), InputDigests(tmp_path / "cache.json"))
+    experiment = Experiment(with_shards(most), InputDigests(tmp_path / "cache.json"))
     stages = ("audio", "embeddings/matpac")
-    read = [path for split in ("train", "eval") for stage in stages for path in plan.paths.shard_paths(stage, split)]
+    read = [
+        path for split in ("train", "eval") for stage in stages for path in experiment.paths.shard_paths(stage, split)
+    ]
     names = {"teacher": "matpac", "student": "dymn", "loss": "cosine", "n_clusters": "50", "seed": "0"}
-    segments = plan.inputs("distill", **names)["segments"]
+    segments = experiment.inputs("distill", **names)["segments"]
     assert len(" ".join([*read, *segments])) < 2**17 - 8_000
 
 
@@ -255,7 +261,7 @@ class Inherits(Other): ...
 
 
 @pytest.mark.parametrize(
-    ("student", "sentence"),
+    ("student", "message"),
     [
         (
             {"architecture": "mobilenetv3", "settings": {"width": 0.4}},
@@ -264,33 +270,36 @@ class Inherits(Other): ...
         ),
         (
             {"architecture": "dymn", "settings": {"width_mult": "0.4"}},
-            "settings.width_mult: '0.4' is not allowed; it should be a number",
+            "settings.width_mult: '0.4' is not allowed; it must be a number",
         ),
         (
             {"architecture": "dymn", "settings": {"width_mult": True}},
-            "settings.width_mult: True is not allowed; it should be a number",
+            "settings.width_mult: True is not allowed; it must be a number",
         ),
         (
             {"architecture": "dymn", "settings": {"anneal": 1}},
-            "settings.anneal: 1 is not allowed; it should be true or false",
+            "settings.anneal: 1 is not allowed; it must be true or false",
         ),
         (
             {"architecture": "mobilenetv3", "settings": {"strides": 2}},
-            "settings.strides: 2 is not allowed; it should be a list",
+            "settings.strides: 2 is not allowed; it must be a list",
         ),
         (
             {"architecture": "eres2net", "settings": {"m_channels": 16.5}},
-            "settings.m_channels: 16.5 is not allowed; it should be a whole number",
+            "settings.m_channels: 16.5 is not allowed; it must be a whole number",
         ),
-        ({"architecture": "eres2net", "window_s": 0.28}, "window_s: 0.28 is too short for eres2net; at least 0.288"),
+        (
+            {"architecture": "eres2net", "window_s": 0.28},
+            "window_s: 0.28 is too short for eres2net; it needs at least 0.288",
+        ),
         (
             {"architecture": "eres2net", "settings": {"add_last": "no"}},
-            "settings.add_last: 'no' is not allowed; it should be true or false",
+            "settings.add_last: 'no' is not allowed; it must be true or false",
         ),
         ({"architecture": "own_student:Tiny"}, "settings: channels is missing"),
         (
             {"architecture": "own_student:Tiny", "settings": {"channels": 1, "names": 3}},
-            "settings.names: 3 is not allowed; it should be a list",
+            "settings.names: 3 is not allowed; it must be a list",
         ),
         (
             {"architecture": "broken_student:Tiny"},
@@ -298,8 +307,8 @@ class Inherits(Other): ...
         ),
     ],
 )
-def test_student_that_cannot_be_built_is_refused_before_anything_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: dict, sentence: str
+def test_student_that_cannot_be_built_is_rejected_before_any_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: dict, message: str
 ) -> None:
     (tmp_path / "own_student.py").write_text(OWN_STUDENT)
     (tmp_path / "broken_student.py").write_text("class class")
@@ -307,7 +316,7 @@ def test_student_that_cannot_be_built_is_refused_before_anything_runs(
     config = load_config({"students": {**Config().model_dump()["students"], "mine": student}})
     with pytest.raises(SsondoError) as error:
         check_config(config)
-    assert str(error.value) == f"config: students.mine.{sentence.format(folder=tmp_path)}"
+    assert str(error.value) == f"config: students.mine.{message.format(folder=tmp_path)}"
 
 
 @pytest.mark.parametrize(
@@ -325,9 +334,7 @@ def test_student_that_cannot_be_built_is_refused_before_anything_runs(
         {"architecture": "own_student:Inherits", "settings": {"anything": 1}},
     ],
 )
-def test_student_that_may_be_built_is_let_through(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: dict
-) -> None:
+def test_student_that_can_be_built_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, student: dict) -> None:
     (tmp_path / "own_student.py").write_text(OWN_STUDENT)
     monkeypatch.syspath_prepend(tmp_path)
     check_config(load_config({"students": {**Config().model_dump()["students"], "mine": student}}))
@@ -335,7 +342,7 @@ def test_student_that_may_be_built_is_let_through(
 
 @pytest.mark.parametrize("name", ["mobilenetv3", "dymn"])
 @pytest.mark.parametrize("is_local", [False, True])
-def test_weights_of_width_one_are_refused_for_another_width(tmp_path: Path, name: str, is_local: bool) -> None:
+def test_weights_of_width_one_are_rejected_for_another_width(tmp_path: Path, name: str, is_local: bool) -> None:
     values = Config().model_dump()
     student = values["students"][name]
     student["settings"] = {"width_mult": 1}
@@ -348,14 +355,13 @@ def test_weights_of_width_one_are_refused_for_another_width(tmp_path: Path, name
     with pytest.raises(SsondoError) as error:
         check_config(load_config(values))
     assert str(error.value) == (
-        f"config: students.{name}.pretrained: these weights have width 1.0; "
-        "set it to null, or name weights of width 0.4"
+        f"config: students.{name}.pretrained: these weights have width 1.0; set it to null, or to weights of width 0.4"
     )
     student["pretrained"] = None
     check_config(load_config(values))
 
 
-def test_setting_of_a_users_class_is_not_taken_for_one_of_the_mapping_head(
+def test_setting_of_a_users_class_is_not_passed_to_the_mapping_head(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ssondo.students.student import build_student
@@ -377,35 +383,35 @@ def test_setting_of_a_users_class_is_not_taken_for_one_of_the_mapping_head(
     assert (student.settings["hidden"], student.settings["dropout"], student.add_last) == (3, 0.2, False)
 
 
-def test_least_window_counts_frames_as_the_students_front_end_does() -> None:
+def test_minimum_window_agrees_with_the_front_end() -> None:
     from ssondo.audio.log_mel_settings import STUDENT
 
     assert STUDENT.n_frames(round(0.288 * 32_000)) == 17
     assert STUDENT.n_frames(round(0.288 * 32_000) - 1) == 16
 
 
-def test_task_without_a_local_copy_is_prepared_from_the_files_that_are_downloaded(plan: Experiment) -> None:
-    assert tasks.archives(plan, "esc50") == ["data/archives/esc50/ESC-50-master.zip"]
-    assert len(tasks.archives(plan, "fsd50k")) == 9
-    assert tasks.task_spec(plan, "fsd50k") == {"kind": "fsd50k", "path": "data/archives/fsd50k"}
-    # What only checks the file changes no file, so it stands among the resources and not in the options.
+def test_task_without_a_local_copy_is_prepared_from_downloaded_files(experiment: Experiment) -> None:
+    assert tasks.archives(experiment, "esc50") == ["data/archives/esc50/ESC-50-master.zip"]
+    assert len(tasks.archives(experiment, "fsd50k")) == 9
+    assert tasks.task_spec(experiment, "fsd50k") == {"kind": "fsd50k", "path": "data/archives/fsd50k"}
+    # The checksum and size do not change the file, so they are untracked.
     name = "FSD50K.eval_audio.z01"
     address = "https://zenodo.org/records/4060432/files/FSD50K.eval_audio.z01"
-    assert shlex.split(plan.options("download", task="fsd50k", file=name)) == ["--url", address]
-    published = shlex.split(plan.untracked_options("download", task="fsd50k", file=name))
+    assert shlex.split(experiment.options("download", task="fsd50k", file=name)) == ["--url", address]
+    published = shlex.split(experiment.untracked_options("download", task="fsd50k", file=name))
     assert published[:4] == ["--md5", "3090670eaeecc013ca1ff84fe4442aeb", "--size", "3221225472"]
     assert published[-1] == "tasks.fsd50k.path"
 
 
-def test_local_copy_is_never_downloaded(tmp_path: Path) -> None:
+def test_local_copy_is_not_downloaded(tmp_path: Path) -> None:
     config = load_config({"tasks": {"esc50": {"kind": "esc50", "path": "/data/esc"}, "own": OWN}, **ONLY_ESC50})
-    plan = Experiment(config, InputDigests(tmp_path / "cache.json"))
-    assert tasks.archives(plan, "esc50") == tasks.archives(plan, "own") == []
-    assert tasks.task_spec(plan, "esc50") == {"kind": "esc50", "path": "/data/esc"}
+    experiment = Experiment(config, InputDigests(tmp_path / "cache.json"))
+    assert tasks.archives(experiment, "esc50") == tasks.archives(experiment, "own") == []
+    assert tasks.task_spec(experiment, "esc50") == {"kind": "esc50", "path": "/data/esc"}
 
 
 @pytest.mark.parametrize("options", [{}, {"audio": "sounds"}], ids=str)
-def test_of_a_table_the_sound_that_it_lists_is_watched_and_nothing_beside_it(
+def test_digest_of_a_table_covers_the_audio_that_it_lists_and_no_other_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -418,27 +424,29 @@ def test_of_a_table_the_sound_that_it_lists_is_watched_and_nothing_beside_it(
     Path("data/barks.csv").write_text(f"path,label,fold\n{rows}")
     config = load_config({"tasks": {"barks": table}, "table1": {"tasks": ["barks"]}, "table2": None, "fig2": None})
 
-    def watched() -> dict[str, str]:
+    def digests() -> dict[str, str]:
         return dict(Experiment(config, InputDigests(Path("cache.json"))).job("prepare_task", task="barks").content)
 
-    before = watched()
+    before = digests()
     assert set(before) == {"data/barks.csv", str(sound)}
     sound.write_bytes(b"another")
-    assert watched()[str(sound)] != before[str(sound)]
+    assert digests()[str(sound)] != before[str(sound)]
     Path("data/barks.csv").write_text("no table")
-    assert set(watched()) == {"data/barks.csv"}
+    assert set(digests()) == {"data/barks.csv"}
 
 
-def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
+def test_file_names_are_appended_to_the_mirror(tmp_path: Path) -> None:
     task = {"kind": "nsynth", "mirror": "https://mirror.example/nsynth/", "verify": False}
-    plan = Experiment(load_config({"tasks": {"esc50": task}, **ONLY_ESC50}), InputDigests(tmp_path / "cache.json"))
-    options = plan.options("download", task="esc50", file="nsynth-test.jsonwav.tar.gz")
+    experiment = Experiment(
+        load_config({"tasks": {"esc50": task}, **ONLY_ESC50}), InputDigests(tmp_path / "cache.json")
+    )
+    options = experiment.options("download", task="esc50", file="nsynth-test.jsonwav.tar.gz")
     assert shlex.split(options) == ["--url", "https://mirror.example/nsynth/nsynth-test.jsonwav.tar.gz"]
-    assert "--md5" not in plan.untracked_options("download", task="esc50", file="nsynth-test.jsonwav.tar.gz")
+    assert "--md5" not in experiment.untracked_options("download", task="esc50", file="nsynth-test.jsonwav.tar.gz")
 
 
 @pytest.mark.parametrize(
-    ("task", "sentence"),
+    ("task", "message"),
     [
         ({"kind": "table"}, "config: tasks.mine: kind table needs a path: the CSV"),
         ({"kind": "pattern"}, "config: tasks.mine: kind pattern needs a path: the folder"),
@@ -446,22 +454,22 @@ def test_mirror_has_the_files_under_their_own_names(tmp_path: Path) -> None:
         ({"kind": "esc50", "mirror": "mirror.example"}, "config: tasks.mine.mirror: 'mirror.example' is not allowed"),
     ],
 )
-def test_task_that_cannot_have_data_is_named(task: dict, sentence: str) -> None:
+def test_task_without_data_is_rejected(task: dict, message: str) -> None:
     with pytest.raises(SsondoError) as error:
         load_config({"tasks": {**Config().model_dump()["tasks"], "mine": task}})
-    assert str(error.value).startswith(sentence)
+    assert str(error.value).startswith(message)
 
 
-def test_watch_sees_content_and_nothing_else(tmp_path: Path) -> None:
+def test_digest_changes_with_content_and_not_with_modification_time(tmp_path: Path) -> None:
     file = tmp_path / "clips" / "abc.wav"
     file.parent.mkdir()
     file.write_bytes(b"one")
 
     def state() -> dict[str, str]:
-        watch = InputDigests(tmp_path / "cache.json")
-        found = watch.tree(str(file.parent))
-        watch.save()
-        return found
+        digests = InputDigests(tmp_path / "cache.json")
+        tree = digests.tree(str(file.parent))
+        digests.save()
+        return tree
 
     before = state()
     file.touch()
@@ -470,9 +478,7 @@ def test_watch_sees_content_and_nothing_else(tmp_path: Path) -> None:
     assert state() != before
 
 
-def test_folder_that_was_read_is_not_read_again_by_the_jobs_that_follow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_digests_of_a_folder_are_cached_for_later_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "abc.wav").write_bytes(b"one")
     cache = tmp_path / "cache.json"
@@ -481,7 +487,7 @@ def test_folder_that_was_read_is_not_read_again_by_the_jobs_that_follow(
     assert InputDigests(cache).tree(str(tmp_path / "clips")) == before
 
 
-def test_weights_in_a_package_are_taken_anew_from_another_version_of_it(
+def test_weights_in_a_package_are_copied_again_from_another_version_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def content(site: str, weights: bytes) -> str:
@@ -493,33 +499,33 @@ def test_weights_in_a_package_are_taken_anew_from_another_version_of_it(
         config["teachers"]["m2d"]["checkpoint"] = {"package": "weights_package:model.onnx"}
         with monkeypatch.context() as patch:
             patch.syspath_prepend(tmp_path / site)
-            plan = Experiment(load_config(config), InputDigests(tmp_path / "cache.json"))
-            return plan.content("checkpoint", checkpoint="teacher-m2d", file="model.onnx")
+            experiment = Experiment(load_config(config), InputDigests(tmp_path / "cache.json"))
+            return experiment.content("checkpoint", checkpoint="teacher-m2d", file="model.onnx")
 
     assert content("here", b"one") == content("elsewhere", b"one") != content("newer", b"two")
 
 
-def test_watch_names_a_clip_in_its_own_shard(tmp_path: Path) -> None:
+def test_digests_of_a_shard_include_the_files_of_its_clips(tmp_path: Path) -> None:
     from ssondo.storage.segments import shard_of
 
     for name in ("abc.wav", "Ydef.wav", "ghi_30.wav"):
         (tmp_path / name).write_bytes(name.encode())
-    watch = InputDigests(tmp_path / "cache" / "c.json")
+    digests = InputDigests(tmp_path / "cache" / "c.json")
     for clip, name in [("abc", "abc.wav"), ("def", "Ydef.wav"), ("ghi", "ghi_30.wav")]:
-        assert name in watch.shard(str(tmp_path), f"{shard_of(clip, 8):04d}", 8)
+        assert name in digests.shard(str(tmp_path), f"{shard_of(clip, 8):04d}", 8)
 
 
 @pytest.mark.parametrize(
     ("runtime", "on_each_node"),
     [({"gpus": 0}, 1), ({"gpus": 1}, 1), ({"gpus": 4}, 4), ({"gpus": 4, "nodes": 2}, 4), ({"gpus": 0, "nodes": 2}, 1)],
 )
-def test_training_has_a_process_for_each_gpu_that_slurm_gives(
-    plan: Experiment, runtime: dict, on_each_node: int
+def test_training_has_a_process_for_each_gpu_that_slurm_allocates(
+    experiment: Experiment, runtime: dict, on_each_node: int
 ) -> None:
     resources = distill.training_resources(load_config({"runtime": runtime}))
     assert processes_per_node(int(resources["gpu"]), str(resources["gres"])) == on_each_node
     assert resources["nodes"] == runtime.get("nodes", 1)
-    # The key alone makes the plugin start the job without srun, so it is there for several nodes only.
+    # With the key `mpi`, the plugin starts the job without srun, so only jobs on several nodes have it.
     assert ("mpi" in resources) == (resources["nodes"] != 1)
 
 
@@ -531,9 +537,9 @@ def test_training_has_a_process_for_each_gpu_that_slurm_gives(
         ({"cache_mb": 10_000}, 38_000),
         ({"gpus": 4}, 68_000),
         ({"gpus": 8, "cache_mb": 20_000}, 244_000),
-        # SLURM gives mem_mb on each node.
+        # SLURM allocates mem_mb on each node.
         ({"gpus": 4, "nodes": 2}, 68_000),
     ],
 )
-def test_training_asks_for_the_memory_of_all_processes_on_a_node(runtime: dict, mem_mb: int) -> None:
+def test_training_requests_the_memory_of_all_processes_on_a_node(runtime: dict, mem_mb: int) -> None:
     assert distill.training_memory_mb(load_config({"runtime": runtime})) == mem_mb

@@ -1,4 +1,4 @@
-"""The shipped SLURM profile and its example of a partition file, as the executor plugin reads them."""
+"""The SLURM profile and its example of a partition file, as the executor plugin reads them."""
 
 import logging
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "profiles" / "slurm"
 
 
-def test_gpu_rules_are_on_the_gpu_partition_and_trainings_are_warned():
+def test_gpu_rules_use_the_gpu_partition_and_trainings_get_sigterm_before_the_time_limit():
     profile = yaml.safe_load((PROFILE / "config.yaml").read_text())
     rules = profile["set-resources"]
     assert set(rules) == {"embed", "embed_task", "distill", "supervise"}
@@ -23,7 +23,7 @@ def test_gpu_rules_are_on_the_gpu_partition_and_trainings_are_warned():
     assert "groups" not in profile
 
 
-def test_profile_is_found_by_its_name_alone_in_a_fresh_clone():
+def test_profile_is_found_by_its_name_in_a_fresh_clone():
     assert (ROOT / "slurm" / "config.yaml").samefile(PROFILE / "config.yaml")
 
 
@@ -36,8 +36,8 @@ def test_profile_is_found_by_its_name_alone_in_a_fresh_clone():
         ({"runtime": 1440, "mem_mb": 32000, "gpu": 0, "gres": "gpu:4", "nodes": 2, "mpi": "srun"}, 16, "gpu"),
     ],
 )
-def test_example_of_a_partition_file_sends_each_job_where_it_fits(resources, threads, partition):
+def test_partition_file_selects_the_best_partition_for_each_job(resources, threads, partition):
     partitions = pytest.importorskip("snakemake_executor_plugin_slurm.partitions")
-    found = partitions.read_partition_file(PROFILE / "partitions.yaml")
+    limits = partitions.read_partition_file(PROFILE / "partitions.yaml")
     job = SimpleNamespace(resources=resources, threads=threads, name="job")
-    assert partitions.get_best_partition(found, job, logging.getLogger("test")) == partition
+    assert partitions.get_best_partition(limits, job, logging.getLogger("test")) == partition

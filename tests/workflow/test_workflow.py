@@ -1,4 +1,4 @@
-"""The whole workflow on a tiny corpus: every rule by its own shell command."""
+"""The whole workflow on a tiny corpus, in which every rule runs its own shell command."""
 
 import csv
 import json
@@ -12,8 +12,8 @@ import yaml
 from project import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
-# Rules that other data use: test_real_sound.py, test_archives.py and test_import.py here run them.
-ELSEWHERE = {"list_folder", "locate", "download"}
+# Rules for other kinds of data, which test_real_sound.py, test_import.py and test_archives.py run.
+TESTED_ELSEWHERE = {"list_folder", "locate", "download"}
 
 
 def rules(project: Project) -> set[str]:
@@ -22,10 +22,10 @@ def rules(project: Project) -> set[str]:
 
 
 def test_every_rule_ran_its_own_command(project: Project) -> None:
-    assert rules(project) - ELSEWHERE == set(project.modules())
+    assert rules(project) - TESTED_ELSEWHERE == set(project.modules())
 
 
-def test_code_hash_of_each_rule_covers_what_its_command_imported(finished: Project) -> None:
+def test_code_hash_of_each_rule_covers_the_modules_that_its_command_imports(finished: Project) -> None:
     code = f"""
 import json, yaml
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_two_runs_from_scratch_give_identical_tables(finished: Project, tmp_path
         assert (finished.results / path).read_text() == digest, path
 
 
-def test_table_targets_make_only_what_they_need(finished: Project, tmp_path: Path) -> None:
+def test_table_targets_run_only_the_jobs_that_they_need(finished: Project, tmp_path: Path) -> None:
     fresh = Project.make(tmp_path / "fresh")
     assert "table2" not in fresh.planned("table1")
     assert fresh.planned("table1")["distill"] == 1
@@ -97,21 +97,21 @@ def test_table_targets_make_only_what_they_need(finished: Project, tmp_path: Pat
 
 
 def drawn(project: Project, *arguments: str) -> set[tuple[str, str]]:
-    """The edges of the rule graph that Snakemake draws."""
+    """Return the edges of the rule graph that Snakemake draws."""
     text = project.snakemake("--rulegraph", "mermaid-js", "--forceall", *arguments).stdout
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", text))
     edges = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", text)}
     return {edge for edge in edges if "all" not in edge}
 
 
-def test_rule_graph_of_the_report_is_the_workflows(project: Project) -> None:
+def test_rule_graph_of_the_report_equals_that_of_snakemake(project: Project) -> None:
     sources = json.loads((project.folder / ".snakemake/ssondo/rule_graph.json").read_text())
     assert {(source, rule) for rule, names in sources.items() for source in names} == drawn(project)
     page = (project.results / "report.html").read_text()
     assert set(re.findall(r'<text class="name"[^>]*>(\w+)<', page)) == set(sources)
 
 
-def test_rule_graph_is_not_provenance(project: Project) -> None:
+def test_changed_rule_graph_runs_no_job_again(project: Project) -> None:
     graph = project.folder / ".snakemake/ssondo/rule_graph.json"
     before = graph.read_text()
     graph.write_text("{}")
@@ -121,7 +121,7 @@ def test_rule_graph_is_not_provenance(project: Project) -> None:
         graph.write_text(before)
 
 
-def test_a_single_command_line_can_be_repeated_by_hand(project: Project) -> None:
+def test_printed_command_can_be_repeated_by_hand(project: Project) -> None:
     done = project.snakemake("--dry-run", "--printshellcmds", "--force", "results/tiny/data/audio/eval-0000.h5")
     command = re.search(r"^\s*(?:Shell command: )?(ssondo resample .*)$", done.stdout + done.stderr, re.MULTILINE)
     assert command is not None
@@ -131,7 +131,7 @@ def test_a_single_command_line_can_be_repeated_by_hand(project: Project) -> None
     assert again == (project.results / "data" / "audio" / "eval-0000.h5.digest").read_text()
 
 
-def test_snakemake_may_be_called_by_its_path_without_the_environment(tmp_path: Path) -> None:
+def test_snakemake_can_be_called_by_its_path_without_an_activated_environment(tmp_path: Path) -> None:
     project = Project.make(tmp_path / "project")
     project.environment["PATH"] = "/usr/bin:/bin"
     project.snakemake("--quiet=rules", "compose")
@@ -139,7 +139,7 @@ def test_snakemake_may_be_called_by_its_path_without_the_environment(tmp_path: P
 
 
 @pytest.mark.parametrize("profile", ["slurm"])
-def test_full_reproduction_is_planned_from_a_fresh_clone(tmp_path: Path, profile: str) -> None:
+def test_full_experiment_can_be_planned_from_a_fresh_clone(tmp_path: Path, profile: str) -> None:
     fresh = Project.make(tmp_path / "fresh")
     done = subprocess.run(
         [str(Path(sys.executable).parent / "snakemake"), "--profile", profile, "-n", "all", "--quiet=rules"],
@@ -155,8 +155,8 @@ def test_full_reproduction_is_planned_from_a_fresh_clone(tmp_path: Path, profile
     shards = config["audioset"]["n_train_shards"] + config["audioset"]["n_eval_shards"]
     assert counts["fetch"] == counts["resample"] == shards
     assert counts["embed"] == 2 * shards
-    # Table 1: 2 teachers x 3 students; Table 2: five losses at k = 0; Fig. 2: seven counts, of which
-    # 50 stands in Table 1 and 0 in Table 2.
+    # Table 1 has 2 teachers x 3 students, Table 2 five losses at k = 0, and Fig. 2 seven values of k, of which 50 is
+    # also in Table 1 and 0 in Table 2.
     assert counts["distill"] == 6 + 5 + 5
     assert counts["supervise"] == 3
     assert counts["prepare_task"] == 7

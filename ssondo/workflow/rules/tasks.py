@@ -9,7 +9,7 @@ from ssondo.provenance import registered
 from ssondo.tasks.load_task import load_task, remotes
 from ssondo.tasks.task import Remote
 from ssondo.workflow.experiment import Experiment, Job
-from ssondo.workflow.input_digests import MOST_FILES
+from ssondo.workflow.input_digests import MAX_FILES
 
 
 def _remotes(experiment: Experiment, task: str) -> dict[str, Remote]:
@@ -66,4 +66,4 @@ def _own_files(experiment: Experiment, task: str) -> dict[str, str]:
     listed: list[str] = []
     with suppress(SsondoError):  # The job itself reports an invalid table.
         listed = [str(clip.source) for clip in load_task(task, task_spec(experiment, task), section.seed).clips]
-    return experiment.digests.files([section.path, *(listed if len(listed) <= MOST_FILES else [])])
+    return experiment.digests.files([section.path, *(listed if len(listed) <= MAX_FILES else [])])
