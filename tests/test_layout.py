@@ -28,8 +28,7 @@ LEVELS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 STAGES = {"audioset", "teachers", "cluster", "distill", "tasks", "probe", "report"}
-# Students have no rule of their own: distill, supervise and initialise make them.
-PAGES = STAGES | {"students"}
+PAGES = STAGES - {"distill"}
 MAX_LINES = 400
 MAX_ENTRIES = 20
 

@@ -116,5 +116,5 @@ class InputDigests:
     def save(self) -> None:
         """Write the cache if it has changed."""
         if self._changed:
-            write_text(self._cache, json.dumps(self._known))
+            write_text(self._cache, json.dumps(self._cached))
             self._changed = False
