@@ -12,10 +12,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ssondo import students
 from ssondo.errors import SsondoError, TransientError
 from ssondo.registry import did_you_mean
 from ssondo.storage.weights import load_strictly, load_weights
+from ssondo.students.backbone import Backbone
 from ssondo.students.checkpoint import load_student
 from ssondo.students.student import Student
 from ssondo.system.device import resolve_device
@@ -168,7 +168,7 @@ class SsondoWrapper(nn.Module):
         return self.student_model.sample_rate
 
     @property
-    def backbone(self) -> students.Backbone:
+    def backbone(self) -> Backbone:
         """The student without its mapping head."""
         return self.student_model.model
 

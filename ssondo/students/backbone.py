@@ -1,30 +1,25 @@
-"""What the student architectures share: the interface and the rounding of channel numbers."""
+"""The interface of student architectures, and the convolution that they share."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-
-def make_divisible(channels: float, divisor: int = 8) -> int:
-    """Round to the nearest multiple of `divisor`, at least one and never below 90 % of `channels`."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
-
-
-def is_exporting() -> bool:
-    """Whether a graph is being made in which the batch may vary, by torch.export or by tracing."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+from ssondo.errors import SsondoError
+from ssondo.registry import check_options, import_object, look_up, parameters_of, unknown_name
+from ssondo.students import ARCHITECTURES
 
 
 class Backbone(nn.Module):
     """A student without its mapping head.
 
     Attributes:
-        embedding_dim: size of an embedding.
-        hidden_dim: width of the mapping head's hidden layer that belongs to this backbone.
-        min_frames: the fewest frames that a window may have.
-        n_mels: the number of mel bands that it is built for; None if it takes any.
-        prefers_channels_last: whether that memory format is the faster one for inference.
-        trains_channels_last: whether it is for training, where tensor cores want it too.
+        embedding_dim: Size of an embedding.
+        hidden_dim: Width of the hidden layer of the mapping head that is used with this backbone by default.
+        min_frames: Smallest number of frames that a window may have.
+        n_mels: Number of mel bands that the backbone requires; None if it accepts any number.
+        prefers_channels_last: Whether inference is faster in the channels-last memory format.
+        trains_channels_last: Whether training is faster in the channels-last memory format.
     """
 
     embedding_dim: int
@@ -34,26 +29,30 @@ class Backbone(nn.Module):
     prefers_channels_last = False
     trains_channels_last = True
 
+    def __init__(self) -> None:
+        # The signature of `nn.Module` accepts anything, so without this one unknown options would not be detected.
+        super().__init__()
+
     @property
     def emb_size(self) -> int:
-        """The published package's name for `embedding_dim`."""
+        """The published package's name of `embedding_dim`."""
         return self.embedding_dim
 
     def begin_epoch(self, epoch: int) -> None:
-        """Told by the training which epoch its next step belongs to, counted from 0; most do not care."""
+        """Prepare for the next training step; called before each step with its epoch, counted from 0."""
 
     def embed_windows(self, log_mel: Tensor) -> Tensor:
-        """Embed windows, shape (windows, mels, frames), one by one: (windows, embedding_dim)."""
+        """Embed each window separately: (windows, mels, frames) -> (windows, embedding_dim)."""
         raise NotImplementedError
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Embed clips.
 
         Args:
-            log_mel: shape (batch, mels, frames), or (batch, windows, mels, frames).
+            log_mel: Log-mels, shape (batch, mels, frames) or (batch, windows, mels, frames).
 
         Returns:
-            The mean over each clip's windows, shape (batch, embedding_dim).
+            Mean over the windows of each clip, shape (batch, embedding_dim).
         """
         if log_mel.dim() == 3:
             return self.embed_windows(log_mel)
@@ -61,11 +60,38 @@ class Backbone(nn.Module):
         return self.embed_windows(log_mel.flatten(0, 1)).unflatten(0, (-1, n_windows)).mean(1)
 
 
-class Conv2d(nn.Conv2d):
-    """A convolution whose result for a window depends neither on the batch's size nor on the threads.
+def build_backbone(architecture: str, **options: Any) -> Backbone:
+    """Build a backbone with random weights.
 
-    By these torch chooses between two algorithms on a CPU, and ERes2Net makes 4e-4 of the difference
-    in rounding. In inference this takes oneDNN's always, which is also the faster one.
+    Args:
+        architecture: A key of `ssondo.students.ARCHITECTURES`, or "package.module:Class" of a subclass of `Backbone`.
+        options: Options of the architecture, e.g. `width_mult=0.4` or `m_channels=16`.
+
+    Raises:
+        SsondoError: If the architecture or an option does not exist, or an option has an invalid value.
+    """
+    if architecture in ARCHITECTURES:
+        kind = look_up("student", architecture, ARCHITECTURES)
+    elif ":" in architecture:
+        kind = import_object("student", architecture)
+    else:
+        raise SsondoError(unknown_name("student", architecture, [*ARCHITECTURES, "package.module:Class"]))
+    if not (isinstance(kind, type) and issubclass(kind, Backbone)):
+        raise SsondoError(f"student {architecture!r} is not a subclass of ssondo.students.backbone.Backbone")
+    check_options(f"student {architecture!r}", options, parameters_of(kind))
+    return kind(**options)
+
+
+def is_exporting() -> bool:
+    """Return whether torch.export or tracing is recording a graph in which the batch size may vary."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution whose result for a window depends neither on the batch size nor on the number of threads.
+
+    On a CPU torch chooses one of two algorithms by these numbers, and ERes2Net amplifies the difference of their
+    rounding to 4e-4. In inference this layer always uses oneDNN, which is also the faster one.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,29 +112,3 @@ def _has_onednn(x: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
     )
-
-
-class Linear(nn.Linear):
-    """A linear layer whose result for a window does not depend on the batch's size.
-
-    One product for the whole batch sums in another order for another size. The gates that follow
-    are steep enough to make 1e-4 of that, so in evaluation each row has a product of its own.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `x`, shape (batch, features)."""
-        if self.training or is_exporting():
-            return super().forward(x)
-        return torch.baddbmm(self.bias, x[:, None], self.weight.t().expand(len(x), -1, -1))[:, 0]
-
-
-def initialise_weights(backbone: nn.Module) -> None:
-    """Draw weights as MobileNetV3 (Howard et al., 2019) does: He for convolutions, small for linear layers."""
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.01)
-            nn.init.zeros_(module.bias)

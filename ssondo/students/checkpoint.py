@@ -1,7 +1,7 @@
-"""Checkpoints of students, in the layout of the published package: written by either, read by both.
+"""Checkpoints of students, in a layout that this library and the published package can both read.
 
 save_student("student.ckpt", student, {"seed": 0})
-student = load_student("student.ckpt")                   # or a published .ckpt file
+student = load_student("student.ckpt")                   # also loads published .ckpt files
 """
 
 import json
@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from ssondo import students
 from ssondo.audio.log_mel_settings import STUDENT
 from ssondo.errors import SsondoError
 from ssondo.storage import atomic_files
 from ssondo.storage.weights import load_strictly, load_weights
+from ssondo.students import ARCHITECTURES
 from ssondo.students.student import Student
 
 _PREFIX = "student_model."
@@ -23,7 +23,7 @@ _FORMAT = 1
 
 
 def _training_config(student: Student) -> dict[str, Any]:
-    """The student's settings in the layout from which the published package builds a model."""
+    """Return the student's settings in the layout from which the published package builds a model."""
     settings, front_end = student.settings, student.front_end.settings
     config: dict[str, Any] = {"sr": front_end.sample_rate, **_published_settings(student)}
     step_s = settings["window_s"] if settings["step_s"] is None else settings["step_s"]
@@ -51,7 +51,7 @@ def _training_config(student: Student) -> dict[str, Any]:
 
 
 def _published_settings(student: Student) -> dict[str, Any]:
-    """The backbone's part of `training_config`; other people's architectures have a name only."""
+    """Return the section of `training_config` for the backbone; a user-defined one has a name only."""
     backbone = student.settings["backbone"]
     name = student.settings["architecture"]
     width = backbone.get("width_mult", 1.0)
@@ -91,8 +91,8 @@ def _published_settings(student: Student) -> dict[str, Any]:
     return {"model_name": name}
 
 
-# What a published setting must be, because only that is implemented.
-_ONLY = {
+# The implemented values of published settings.
+_IMPLEMENTED = {
     "reduced_tail": (False,),
     "dilated": (False,),
     "relu_only": (False,),
@@ -107,16 +107,16 @@ _ONLY = {
 
 
 def _settings_of(path: str | PathLike[str], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `Student` from a `training_config`."""
+    """Return arguments of `Student` from a `training_config`."""
     try:
         model, head = config["student_model"], config["classification_head"]
         log_mel, slicing = config["preprocess"]["logmelspec"], config["preprocess"]["slice_audio"]
-        for part in (model, head):
-            for key, allowed in _ONLY.items():
-                if key in part and part[key] not in allowed:
-                    raise SsondoError(f"{path}: {key} is {part[key]!r}, only {allowed[0]!r} is implemented")
+        for section in (model, head):
+            for key, implemented in _IMPLEMENTED.items():
+                if key in section and section[key] not in implemented:
+                    raise SsondoError(f"{path}: {key} is {section[key]!r}, but only {implemented[0]!r} is implemented")
         sample_rate = int(model["sr"])
-        architecture, backbone = _backbone_of(model)
+        architecture, backbone = _backbone_of(path, model)
         front_end = {
             "sample_rate": sample_rate,
             "n_fft": round(log_mel["win_len"] * sample_rate),
@@ -134,11 +134,11 @@ def _settings_of(path: str | PathLike[str], config: Mapping[str, Any]) -> dict[s
             "backbone": backbone,
         }
     except (KeyError, TypeError) as error:
-        raise SsondoError(f"{path}: its training_config is not that of a student ({error!r})") from None
+        raise SsondoError(f"{path}: the training_config is not that of a student ({error!r})") from None
 
 
-def _backbone_of(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Architecture and its settings from `training_config.student_model`."""
+def _backbone_of(path: str | PathLike[str], model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the architecture and its options from `training_config.student_model`."""
     name = str(model["model_name"])
     if name.startswith("mn"):
         return "mobilenetv3", {"width_mult": float(model["width_mult"]), "strides": list(model["strides"])}
@@ -146,7 +146,7 @@ def _backbone_of(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         return "dymn", {
             "width_mult": float(model["width_mult"]),
             "strides": list(model["strides"]),
-            # Published training never lowers it, so what it started with is what it is used with.
+            # The published training keeps the initial temperature.
             "temperature": float(model.get("pretrain_final_temp", 1.0)),
         }
     if name == "ERes2Net":
@@ -155,32 +155,32 @@ def _backbone_of(model: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             "feat_dim": int(model["feat_dim"]),
             "num_blocks": [int(n) for n in model["num_blocks"]],
         }
-    raise SsondoError(f"student {name!r} is not known; there are mn.., dymn.. and ERes2Net")
+    raise SsondoError(f"{path}: model_name is {name!r}; it must begin with mn or dymn, or be ERes2Net")
 
 
 def save_student(path: str | PathLike[str], student: Student, provenance: Mapping[str, Any] | None = None) -> str:
-    """Write a student in the layout of the published checkpoints, in one step, with its digest beside it.
+    """Write a student atomically in the layout of the published checkpoints, and its digest to a second file.
 
     Args:
-        path: file to write.
-        student: any mode, any device.
-        provenance: plain values that say how it came about; no part of the digest.
+        path: File that is written.
+        student: A student in any mode on any device.
+        provenance: Plain values that describe the origin of the student; they are not part of the digest.
 
     Returns:
-        The digest: SHA-256 over tensors and settings, the same for the same weights.
+        SHA-256 of tensors and settings; equal students have equal digests.
     """
     settings = dict(student.settings)
     if settings["architecture"] == "dymn":
         settings["backbone"] = {**settings["backbone"], "temperature": float(student.model.temperature)}  # type: ignore[arg-type]
     state = {_PREFIX + key: value.detach().cpu().contiguous() for key, value in student.state_dict().items()}
-    parts = {key: atomic_files.array_digest(value.numpy()) for key, value in state.items()}
-    digest = atomic_files.content_digest({**parts, "settings": json.dumps(settings, sort_keys=True)})
+    tensors = {key: atomic_files.array_digest(value.numpy()) for key, value in state.items()}
+    digest = atomic_files.content_digest({**tensors, "settings": json.dumps(settings, sort_keys=True)})
     checkpoint = {
         "state_dict": state,
         "training_config": _training_config(student),
         "ssondo": {"format": _FORMAT, "settings": settings, "digest": digest, "provenance": dict(provenance or {})},
     }
-    # Through an open file: given a name, torch would write that name into the file.
+    # torch writes the name of a path into the file, so it gets an open file instead.
     with atomic_files.atomic_write(path) as temporary, temporary.open("wb") as file:
         torch.save(checkpoint, file)
     atomic_files.write_digest(path, digest)
@@ -193,19 +193,20 @@ def load_student(
     trust_checkpoint: bool = False,
     architecture: str | None = None,
 ) -> Student:
-    """Load a student: one of `save_student`, or a published S-SONDO checkpoint.
+    """Load a student from a file that `save_student` wrote or from a published S-SONDO checkpoint.
 
     Args:
-        path: the `.ckpt` file.
-        device: where to put it.
-        trust_checkpoint: see `ssondo.storage.weights.load_weights`.
-        architecture: a class of your own, "package.module:Class", that the file may name.
+        path: Path of the `.ckpt` file.
+        device: Device of the student.
+        trust_checkpoint: Whether the file may contain objects or name an architecture of any module, which can run
+            any code; see `ssondo.storage.weights.load_weights`.
+        architecture: A user-defined architecture, "package.module:Class", that the file may name.
 
     Returns:
         The student in evaluation mode.
 
     Raises:
-        SsondoError: if the file cannot be read or is not a student.
+        SsondoError: If the file cannot be read or is not a student.
     """
     checkpoint = load_weights(path, trust_checkpoint)
     if not isinstance(checkpoint, Mapping) or not {"state_dict", "training_config"} <= set(checkpoint):
@@ -213,19 +214,19 @@ def load_student(
     own = checkpoint.get("ssondo")
     settings = _own_settings(path, own) if own else _settings_of(path, checkpoint["training_config"])
     name = settings["architecture"]
-    if name not in (*students.ARCHITECTURES, architecture) and not trust_checkpoint:
+    if name not in (*ARCHITECTURES, architecture) and not trust_checkpoint:
         raise SsondoError(
-            f"{path}: refused, its architecture is code of somebody else ({name}); "
-            f'if it is your own, load it with architecture="{name}", if you trust the file, with trust_checkpoint=True'
+            f"{path}: refused, because its architecture is code outside this library ({name}); if the code is yours, "
+            f'load the file with architecture="{name}"; if you trust the file, with trust_checkpoint=True'
         )
     state = {
         key.removeprefix(_PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(_PREFIX)
     }
-    first = state.get("classification_head.mlp.0.weight")
-    if first is None:
+    hidden_layer = state.get("classification_head.mlp.0.weight")
+    if hidden_layer is None:
         raise SsondoError(f"{path}: not a student checkpoint (no {_PREFIX}classification_head.mlp.0.weight)")
-    # The width of the hidden layer is not always in the published settings.
-    student = Student(**{**settings, "hidden": first.shape[0]})
+    # Published settings do not always include the width of the hidden layer.
+    student = Student(**{**settings, "hidden": hidden_layer.shape[0]})
     load_strictly(path, student, state, f"a {name} student")
     student.provenance = dict(own["provenance"]) if own else {}
     if student.model.prefers_channels_last:
@@ -234,9 +235,9 @@ def load_student(
 
 
 def _own_settings(path: str | PathLike[str], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `Student` from what `save_student` wrote."""
+    """Return arguments of `Student` from the entry that `save_student` added."""
     if own.get("format") != _FORMAT:
         raise SsondoError(
-            f"{path}: student checkpoint of format {own.get('format')}, this version reads {_FORMAT}; update ssondo"
+            f"{path}: student checkpoint of format {own.get('format')}, but this version reads {_FORMAT}; update ssondo"
         )
     return dict(own["settings"])

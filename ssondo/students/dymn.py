@@ -1,7 +1,7 @@
-"""Dynamic MobileNet (DyMN, Schmid et al., 2024): MobileNetV3 whose blocks adapt to what they hear.
+"""Dynamic MobileNet (DyMN, Schmid et al., 2024): MobileNetV3 whose blocks adapt to their input.
 
-Weights pretrained on ImageNet: `dymn10_im.pt` of EfficientAT's release v0.0.1 (MIT) for width
-1.0. They hold a classifier, which is dropped. With width 1.0: 8,643,312 parameters, embedding 960.
+Pretrained weights (see `ssondo.students.mobilenet_blocks`): `dymn10_im.pt` for width 1.0. With width 1.0 it has
+8,643,312 parameters and embeddings of size 960.
 """
 
 import math
@@ -12,64 +12,48 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssondo.errors import SsondoError
-from ssondo.students.backbone import Backbone, Conv2d, Linear, initialise_weights, is_exporting, make_divisible
-
-# Channels in, kernel, expanded channels, channels out, Hardswish (or ReLU).
-_BLOCKS = (
-    (16, 3, 16, 16, False),
-    (16, 3, 64, 24, False),
-    (24, 3, 72, 24, False),
-    (24, 5, 72, 40, False),
-    (40, 5, 120, 40, False),
-    (40, 5, 120, 40, False),
-    (40, 3, 240, 80, True),
-    (80, 3, 200, 80, True),
-    (80, 3, 184, 80, True),
-    (80, 3, 184, 80, True),
-    (80, 3, 480, 112, True),
-    (112, 3, 672, 112, True),
-    (112, 5, 672, 160, True),
-    (160, 5, 960, 160, True),
-    (160, 5, 960, 160, True),
+from ssondo.students.backbone import Backbone, Conv2d, is_exporting
+from ssondo.students.mobilenet_blocks import (
+    Block,
+    Linear,
+    batch_norm,
+    initialise_weights,
+    make_divisible,
+    scaled_blocks,
 )
-# The blocks, counted from 0, that reduce the resolution.
-_STRIDED = (1, 3, 6, 12)
+
 _N_KERNELS = 4
 
 
 def temperature_at(
     epoch: int, t_max: float = 30.0, slope0: float = 1.0, slope1: float = 0.02, t_min: float = 1.0
 ) -> float:
-    """DyMN's schedule of the attention's temperature: a steep descent, then a slow one.
+    """Return the temperature of the attention in an epoch: a fast linear decrease, then a slow one down to `t_min`.
 
-    Published distillation never advances it, so students stay at `t_max`.
+    The published distillation keeps the temperature of the first epoch, `t_max`.
     """
     knee = 1 + slope1 * (t_max - 1) / slope0
     return max(t_max - slope0 * epoch, knee - slope1 * epoch, t_min)
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=0.001, momentum=0.01)
-
-
 class DynamicConv(nn.Module):
-    """A convolution without bias whose kernel is a clip's own mixture of four."""
+    """A convolution without bias whose kernel is a mixture of four kernels; each window has its own mixture."""
 
     def __init__(self, n_in: int, n_out: int, context: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         if groups not in (1, n_in) or (groups == 1) != (kernel == 1):
-            raise ValueError("a dynamic convolution is either 1x1 or depthwise")
+            raise ValueError("a dynamic convolution must be either 1x1 or depthwise")
         self.n_out, self.kernel, self.stride, self.depthwise = n_out, kernel, stride, groups != 1
         self.weight = nn.Parameter(torch.empty(1, 1, _N_KERNELS, n_out * (n_in // groups) * kernel**2))
         self.residuals = nn.Sequential(Linear(context, _N_KERNELS))
-        # He initialisation by the number of outputs that an input reaches.
+        # He initialisation with the number of outputs to which an input contributes.
         nn.init.normal_(self.weight, 0.0, math.sqrt(2.0 / (n_out * kernel**2)))
 
     def forward(self, x: Tensor, context: Tensor, temperature: float) -> Tensor:
-        """Filter `x`, shape (batch, n_in, frequency, time), as `context`, (batch, context), says."""
+        """Filter `x`, (batch, n_in, frequency, time), with the kernels that `context`, (batch, context), selects."""
         attention = F.softmax(self.residuals(context) / temperature, dim=-1)
         if not self.depthwise:
-            # A 1x1 convolution with a kernel for each clip is a batched matrix product.
+            # A 1x1 convolution with one kernel per window is a batched matrix product.
             weight = (attention @ self.weight[0, 0]).unflatten(1, (self.n_out, -1))
             return (weight @ x.flatten(2)).unflatten(2, x.shape[2:])
         if is_exporting():
@@ -77,7 +61,7 @@ class DynamicConv(nn.Module):
         return self._mixed_kernels(x, attention)
 
     def _mixed_kernels(self, x: Tensor, attention: Tensor) -> Tensor:
-        """One convolution for the whole batch, whose clips stand side by side as channels."""
+        """Mix the kernels, then filter the whole batch by one convolution with the windows as groups of channels."""
         batch, channels = x.shape[:2]
         weight = (attention @ self.weight[0, 0]).reshape(batch * channels, 1, self.kernel, self.kernel)
         out = F.conv2d(
@@ -90,18 +74,18 @@ class DynamicConv(nn.Module):
         return out.unflatten(1, (batch, channels))[0]
 
     def _mixed_outputs(self, x: Tensor, attention: Tensor) -> Tensor:
-        """The same from four static convolutions: slower, but a graph in which the batch may vary."""
+        """Filter by each of the four kernels, then mix: slower, but the graph allows any batch size."""
         weights = self.weight[0, 0].unflatten(1, (self.n_out, 1, self.kernel, self.kernel)).unbind(0)
         outputs = [
             F.conv2d(x, weight, stride=self.stride, padding=(self.kernel - 1) // 2, groups=self.n_out)
-            * share[:, None, None, None]
-            for weight, share in zip(weights, attention.unbind(1), strict=True)
+            * attention_weight[:, None, None, None]
+            for weight, attention_weight in zip(weights, attention.unbind(1), strict=True)
         ]
         return outputs[0] + outputs[1] + outputs[2] + outputs[3]
 
 
 class DynamicReLU(nn.Module):
-    """Dy-ReLU-B: the greater of two lines whose slopes and offsets the context sets for each channel."""
+    """Dy-ReLU-B: the maximum of two linear functions whose slopes and offsets depend on channel and context."""
 
     lambdas: Tensor
     init_v: Tensor
@@ -113,23 +97,23 @@ class DynamicReLU(nn.Module):
         self.register_buffer("init_v", torch.tensor([1.0, 0.0, 0.0, 0.0]))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Bend `x`, shape (batch, channels, frequency, time)."""
+        """Apply the activation to `x`, shape (batch, channels, frequency, time)."""
         theta = 2 * self.coef_net(context).sigmoid() - 1
         coefficients = theta.unflatten(1, (-1, 4, 1, 1)) * self.lambdas[:, None, None] + self.init_v[:, None, None]
         slope0, slope1, offset0, offset1 = coefficients.unbind(2)
         if torch.is_grad_enabled() and not is_exporting():
-            # max(a, b) = b + relu(a - b), whose backward pass needs half as many passes over the map.
+            # max(a, b) = b + relu(a - b); the backward pass of this form reads the feature map half as often.
             return torch.addcmul(offset1, x, slope1) + torch.addcmul(offset0 - offset1, x, slope0 - slope1).relu_()
         return torch.maximum(torch.addcmul(offset0, x, slope0), torch.addcmul(offset1, x, slope1))
 
 
 class ContextGenerator(nn.Module):
-    """A clip's context vector, and the gates over frequency and time."""
+    """Computes the context vector of a window, and the gates over frequency and time."""
 
     def __init__(self, n_in: int, expanded: int, context: int, stride: int) -> None:
         super().__init__()
         self.joint_conv = Conv2d(n_in, context, 1, bias=False)
-        self.joint_norm = _norm(context)
+        self.joint_norm = batch_norm(context)
         self.conv_f = Conv2d(context, expanded, 1)
         self.conv_t = Conv2d(context, expanded, 1)
         self.stride = stride
@@ -138,8 +122,8 @@ class ContextGenerator(nn.Module):
         """Summarise `x`, shape (batch, n_in, frequency, time).
 
         Returns:
-            The context (batch, context), the gate over frequency (batch, expanded, frequency / stride, 1)
-            and the gate over time (batch, expanded, 1, time / stride).
+            The context, (batch, context), the gate over frequency, (batch, expanded, frequency / stride, 1),
+            and the gate over time, (batch, expanded, 1, time / stride).
         """
         n_bands = x.shape[2]
         sequence = torch.cat([x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)], dim=2)
@@ -154,22 +138,21 @@ class ContextGenerator(nn.Module):
 class DynamicBlock(nn.Module):
     """An inverted residual block of dynamic convolutions, Dy-ReLU and coordinate attention."""
 
-    def __init__(
-        self, n_in: int, kernel: int, expanded: int, n_out: int, hardswish: bool, stride: int, context: int
-    ) -> None:
+    def __init__(self, block: Block, context: int) -> None:
         super().__init__()
-        self.context_gen = ContextGenerator(n_in, expanded, context, stride)
+        n_in, expanded, n_out = block.n_in, block.expanded, block.n_out
+        self.context_gen = ContextGenerator(n_in, expanded, context, block.stride)
         self.expands = expanded != n_in
         if self.expands:
             self.exp_conv = DynamicConv(n_in, expanded, context)
-            self.exp_norm = _norm(expanded)
-            self.exp_act = nn.Hardswish(inplace=True) if hardswish else nn.ReLU(inplace=True)
-        self.depth_conv = DynamicConv(expanded, expanded, context, kernel, stride, groups=expanded)
-        self.depth_norm = _norm(expanded)
+            self.exp_norm = batch_norm(expanded)
+            self.exp_act = nn.Hardswish(inplace=True) if block.hardswish else nn.ReLU(inplace=True)
+        self.depth_conv = DynamicConv(expanded, expanded, context, block.kernel, block.stride, groups=expanded)
+        self.depth_norm = batch_norm(expanded)
         self.depth_act = DynamicReLU(expanded, context)
         self.proj_conv = DynamicConv(expanded, n_out, context)
-        self.proj_norm = _norm(n_out)
-        self.residual = stride == 1 and n_in == n_out
+        self.proj_norm = batch_norm(n_out)
+        self.residual = block.stride == 1 and n_in == n_out
 
     def forward(self, x: Tensor, temperature: float) -> Tensor:
         """Filter `x`, shape (batch, n_in, frequency, time)."""
@@ -182,20 +165,24 @@ class DynamicBlock(nn.Module):
         return out + x if self.residual else out
 
 
+def _conv_norm(n_in: int, n_out: int, kernel: int, stride: int) -> nn.Sequential:
+    conv = Conv2d(n_in, n_out, kernel, stride, (kernel - 1) // 2, bias=False)
+    return nn.Sequential(conv, batch_norm(n_out), nn.Hardswish(inplace=True))
+
+
 class DyMN(Backbone):
     """DyMN-Large up to its global pooling.
 
     Args:
-        width_mult: factor on all channel numbers, which are rounded to multiples of 8.
-        strides: of the four blocks that reduce the resolution, each 1 or 2.
-        temperature: of the attention over kernels; also an attribute, so that training may lower it
-            (see `temperature_at`). Published students were trained and are used at 30.
-        anneal: lower the temperature epoch by epoch in training, from `temperature` on, as EfficientAT
-            does; published distillation does not.
+        width_mult: Factor of all numbers of channels, which are rounded to multiples of 8.
+        strides: Strides of the four blocks that reduce the resolution, each 1 or 2.
+        temperature: Temperature of the attention over kernels; an attribute too. The published students were
+            trained with 30 and are used with it.
+        anneal: Whether training lowers the temperature epoch by epoch, from `temperature` on, as EfficientAT
+            does and the published distillation does not (see `temperature_at`).
     """
 
-    # Its products and its depthwise convolutions, whose clips stand side by side as channels, make NCHW maps:
-    # each block would copy them there and back.
+    # Its matrix products and grouped convolutions have outputs in NCHW format, so each block would convert twice.
     trains_channels_last = False
 
     def __init__(
@@ -206,45 +193,31 @@ class DyMN(Backbone):
         anneal: bool = False,
     ) -> None:
         super().__init__()
-        if not width_mult > 0:
-            raise SsondoError(f"width_mult is {width_mult}; it must be above 0")
-        if len(strides) != len(_STRIDED) or not set(strides) <= {1, 2}:
-            raise SsondoError(f"strides is {list(strides)}; it must be four numbers, each 1 or 2")
         if not temperature > 0:
             raise SsondoError(f"temperature is {temperature}; it must be above 0")
+        blocks = scaled_blocks(width_mult, strides)
         self.temperature = temperature
         self._first_temperature = temperature if anneal else None
-
-        def scaled(channels: int) -> int:
-            return make_divisible(channels * width_mult)
-
-        def conv_norm(n_in: int, n_out: int, kernel: int, stride: int) -> nn.Sequential:
-            conv = Conv2d(n_in, n_out, kernel, stride, (kernel - 1) // 2, bias=False)
-            return nn.Sequential(conv, _norm(n_out), nn.Hardswish(inplace=True))
-
-        stride_of = dict(zip(_STRIDED, strides, strict=True))
-        blocks = []
-        for i, (n_in, kernel, expanded, n_out, hardswish) in enumerate(_BLOCKS):
-            context = min(max(make_divisible(scaled(expanded) // 4), scaled(32)), scaled(128))
-            blocks.append(
-                DynamicBlock(
-                    scaled(n_in), kernel, scaled(expanded), scaled(n_out), hardswish, stride_of.get(i, 1), context
-                )
-            )
-        self.embedding_dim = 6 * scaled(160)
-        self.hidden_dim = scaled(1280)
-        self.in_c = conv_norm(1, scaled(16), 3, 2)
-        self.layers = nn.ModuleList(blocks)
-        self.out_c = conv_norm(scaled(160), self.embedding_dim, 1, 1)
+        n_out = blocks[-1].n_out
+        self.embedding_dim = 6 * n_out
+        self.hidden_dim = make_divisible(1280 * width_mult)
+        smallest, largest = make_divisible(32 * width_mult), make_divisible(128 * width_mult)
+        # The order of these lines determines the random weights of a seed.
+        layers = [
+            DynamicBlock(block, min(max(make_divisible(block.expanded // 4), smallest), largest)) for block in blocks
+        ]
+        self.in_c = _conv_norm(1, blocks[0].n_in, 3, 2)
+        self.layers = nn.ModuleList(layers)
+        self.out_c = _conv_norm(n_out, self.embedding_dim, 1, 1)
         initialise_weights(self)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Lower the temperature, if it is to be."""
+        """Set the temperature of the epoch, if the option `anneal` is set."""
         if self._first_temperature is not None:
             self.temperature = temperature_at(epoch, t_max=self._first_temperature)
 
     def embed_windows(self, log_mel: Tensor) -> Tensor:
-        """Embed windows, shape (windows, mels, frames): (windows, embedding_dim)."""
+        """Embed each window separately: (windows, mels, frames) -> (windows, embedding_dim)."""
         x = self.in_c(log_mel[:, None])
         for block in self.layers:
             x = block(x, self.temperature)

@@ -1,6 +1,6 @@
 """ERes2Net (Chen et al., 2023) on log-mels: local and global fusion of features, statistics pooling.
 
-There are no pretrained weights for this input. With the defaults: 1,368,068 parameters, embedding 1024.
+There are no pretrained weights for this input. By default it has 1,368,068 parameters and embeddings of size 1024.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from torch.nn import functional as F
 from ssondo.errors import SsondoError
 from ssondo.students.backbone import Backbone, Conv2d
 
-# Planes of the five layers over the channels of the first convolution; output of a layer is twice that.
+# Planes of the five layers, relative to the channels of the first convolution. A layer has twice as many outputs.
 _PLANES = (1, 2, 4, 8, 2)
 _STRIDES = (1, 2, 2, 2, 2)
-# From this layer on, counted from 0, halves are fused by attention instead of by addition.
+# From this layer on, counted from 0, attention instead of addition fuses the halves of a block.
 _FIRST_FUSED = 2
 
 
 def _relu20(x: Tensor) -> Tensor:
-    # In place: nothing before it keeps its output for the backward pass.
+    # In place, because no operation before it needs its output in the backward pass.
     return F.hardtanh_(x, 0.0, 20.0)
 
 
 class AttentionalFusion(nn.Module):
-    """Weigh two maps against each other by attention from both (AFF, Dai et al., 2021)."""
+    """Weighted sum of two feature maps, with weights that depend on both (AFF, Dai et al., 2021)."""
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__()
@@ -40,12 +40,12 @@ class AttentionalFusion(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Fuse `x` and `y`, both of shape (batch, channels, frequency, time)."""
         weight = self.local_att(torch.cat([x, y], dim=1)).tanh() + 1
-        # Another order of these sums saves a pass, but the layers make 1e-4 of the difference in rounding.
+        # Another order of these sums would be faster, but the layers amplify its difference in rounding to 1e-4.
         return x * weight + y * (2 - weight)
 
 
 class Res2Block(nn.Module):
-    """Bottleneck whose two halves are filtered one after the other, the second with the first's result."""
+    """Bottleneck with two halves of the channels; the filtered first half is fused into the second."""
 
     def __init__(self, n_in: int, planes: int, stride: int, fused: bool) -> None:
         super().__init__()
@@ -75,12 +75,12 @@ class ERes2Net(Backbone):
     """ERes2Net with a fifth layer, up to its statistics pooling.
 
     Args:
-        m_channels: channels of the first convolution, a multiple of 8; all others scale with it.
-        feat_dim: number of mel bands.
-        num_blocks: blocks of the five layers.
+        m_channels: Number of channels of the first convolution, a multiple of 8, which scales all others.
+        feat_dim: Number of mel bands.
+        num_blocks: Numbers of blocks of the five layers.
     """
 
-    # The standard deviation over time needs two columns after four halvings.
+    # The standard deviation over time needs two frames after the resolution has been halved four times.
     min_frames = 17
 
     def __init__(self, m_channels: int = 16, feat_dim: int = 128, num_blocks: Sequence[int] = (3, 4, 6, 3, 3)) -> None:
@@ -110,12 +110,12 @@ class ERes2Net(Backbone):
         self.fuse_mode12, self.fuse_mode123 = AttentionalFusion(widths[1]), AttentionalFusion(widths[2])
         self.fuse_mode1234, self.fuse_mode12345 = AttentionalFusion(widths[3]), AttentionalFusion(widths[4])
         self.n_mels = feat_dim
-        # Rounded up at each of the four halvings.
+        # Each of the four halvings of the bands rounds up.
         self.embedding_dim = 2 * widths[4] * -(-feat_dim // 16)
         self.hidden_dim = 1280
 
     def embed_windows(self, log_mel: Tensor) -> Tensor:
-        """Embed windows, shape (windows, mels, frames), of at least 17 frames: (windows, embedding_dim)."""
+        """Embed each window, of at least 17 frames: (windows, mels, frames) -> (windows, embedding_dim)."""
         layer1 = self.layer1(self.bn1(self.conv1(log_mel[:, None])).relu_())
         layer2 = self.layer2(layer1)
         layer3 = self.layer3(layer2)

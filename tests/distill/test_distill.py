@@ -193,7 +193,7 @@ def test_clips_without_an_embedding_are_counted_and_not_used(corpus, tmp_path, c
         ({"precision": "half"}, "precision 'half' is unknown; use one of auto, float32, bf16, fp16"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
-        ({"student": {"window_s": 1.0}}, "student: architecture is missing"),
+        ({"student": {"window_s": 1.0}}, "student requires the option 'architecture'"),
         ({"student": STUDENT | {"widht_mult": 1.0}}, "has no setting 'widht_mult'"),
         ({"student": STUDENT | {"front_end": {"sample_rate": 44100}}}, "have 32000 Hz and the student takes 44100"),
     ],

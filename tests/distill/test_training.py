@@ -3,6 +3,7 @@
 import logging
 import shutil
 from functools import partial
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from ssondo.distill.prepare_model import to_device
 from ssondo.distill.step_metrics import StepResult
 from ssondo.distill.training_state import TrainingState
 from ssondo.errors import SsondoError
-from ssondo.students import mobilenetv3
+from ssondo.students import mobilenet_blocks
 from ssondo.students.checkpoint import load_student
 from ssondo.students.student import build_student
 
@@ -235,8 +236,9 @@ def test_loss_that_is_not_finite_stops_the_training_and_names_the_clips(corpus, 
 def test_compiled_training_computes_the_same_loss(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     # One block of each kind, because compilation takes long.
-    kinds = [(16, 3, 16, 16, False, False), (16, 5, 64, 80, True, False), (80, 3, 200, 160, False, True)]
-    monkeypatch.setattr(mobilenetv3, "_BLOCKS", (*kinds, (160, 5, 960, 160, True, True)))
+    kinds = [mobilenet_blocks.BLOCKS[number] for number in (0, 3, 7, 14)]
+    blocks = [first._replace(n_out=second.n_in) for first, second in pairwise(kinds)]
+    monkeypatch.setattr(mobilenet_blocks, "BLOCKS", (*blocks, kinds[-1]))
     # With dropout, which the compiler would by default draw from another generator.
     plain = {"student": {**STUDENT, "dropout": 0.5}, "epochs": 1}
     for name, compiled in (("plain", False), ("compiled", True)):

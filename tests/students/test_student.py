@@ -1,4 +1,4 @@
-"""Students: windows, batches, settings, pretrained weights."""
+"""Students: windows, batches, settings and pretrained weights."""
 
 import sys
 from collections import OrderedDict
@@ -22,7 +22,7 @@ def student(request):
 
 
 @pytest.mark.parametrize(
-    ("n_samples", "parts"),
+    ("n_samples", "slices"),
     [
         (3200, [(0, 3200)]),
         (WINDOW, [(0, WINDOW)]),
@@ -31,19 +31,19 @@ def student(request):
         (2 * WINDOW + 500, [(0, WINDOW), (WINDOW, 2 * WINDOW), (2 * WINDOW, 2 * WINDOW + 500)]),
     ],
 )
-def test_embedding_is_the_mean_over_windows_of_which_the_last_is_padded(student, n_samples, parts):
+def test_embedding_is_the_mean_over_windows_and_the_last_window_is_padded(student, n_samples, slices):
     clip = noise(n_samples)
-    windows = torch.zeros(len(parts), WINDOW)
-    for window, (start, stop) in zip(windows, parts, strict=True):
+    windows = torch.zeros(len(slices), WINDOW)
+    for window, (start, stop) in zip(windows, slices, strict=True):
         window[: stop - start] = clip[start:stop]
     with torch.no_grad():
         expected = student.model(student.front_end(windows)).mean(0)
     torch.testing.assert_close(student.embed(clip[None])[0], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_batching_clips_of_different_lengths_changes_no_embedding(student):
+def test_embedding_does_not_depend_on_clips_of_other_lengths_in_the_batch(student):
     lengths = [3200, WINDOW, 5 * WINDOW + 7, 100, 2 * WINDOW, 3 * WINDOW - 1]
-    # What lies behind a clip's end must not matter.
+    # The padding of a clip is not zero, and must not influence its embedding.
     batch = noise(len(lengths), max(lengths))
     together = student.embed(batch, torch.tensor(lengths))
     for row, length, found in zip(batch, lengths, together, strict=True):
@@ -51,7 +51,7 @@ def test_batching_clips_of_different_lengths_changes_no_embedding(student):
         assert_same_embedding(found, alone)
 
 
-def test_ten_minutes_go_through_the_backbone_in_bounded_chunks():
+def test_backbone_embeds_a_clip_of_ten_minutes_in_chunks_of_16_windows():
     student = small()
     sizes = []
     embed_windows = student.model.embed_windows
@@ -64,7 +64,7 @@ def test_ten_minutes_go_through_the_backbone_in_bounded_chunks():
 
 
 @pytest.mark.slow
-def test_ten_minutes_have_the_same_embedding_beside_a_tenth_of_a_second(student):
+def test_clips_of_ten_minutes_and_of_a_tenth_of_a_second_can_share_a_batch(student):
     lengths = [600 * RATE, RATE // 10]
     clips = noise(2, 600 * RATE)
     together = student.embed(clips, lengths)
@@ -72,13 +72,15 @@ def test_ten_minutes_have_the_same_embedding_beside_a_tenth_of_a_second(student)
         assert_same_embedding(together[row], student.embed(clips[row : row + 1, :length])[0])
 
 
-def test_what_is_left_over_is_dropped_on_request_as_by_the_published_slicer(tmp_path):
+def test_remainder_of_a_clip_is_dropped_if_add_last_is_false(tmp_path):
     student = small(add_last=False)
     clip = noise(1, 2 * WINDOW + 500)
     assert_same_embedding(student.embed(clip), student.embed(clip[:, : 2 * WINDOW]))
     assert student.log_mel(clip).shape[1] == 2
     for call in (student.embed, student.log_mel):
-        with pytest.raises(SsondoError, match=r"clip of 0.64 s has no window of 1.28 s; set add_last to true"):
+        with pytest.raises(
+            SsondoError, match=r"clip of 0.64 s is shorter than a window of 1.28 s; set add_last to true"
+        ):
             call(noise(1, WINDOW // 2))
     save_student(tmp_path / "student.ckpt", student)
     assert load_student(tmp_path / "student.ckpt").add_last is False
@@ -98,7 +100,7 @@ def test_no_clips_give_no_embeddings():
         (torch.zeros(1, 100), [0], "in 1..100"),
     ],
 )
-def test_impossible_waveforms_are_refused(waveforms, lengths, text):
+def test_invalid_waveforms_or_lengths_are_refused(waveforms, lengths, text):
     with pytest.raises(ValueError) as error:
         small().embed(waveforms, lengths)
     assert text in str(error.value)
@@ -124,17 +126,21 @@ def test_windows_may_overlap():
 @pytest.mark.parametrize(
     ("name", "settings", "text"),
     [
-        ("eres2net", {"window_s": 0.2}, "window_s is 0.2: 11 frames, but eres2net needs 17"),
+        ("eres2net", {"window_s": 0.2}, "window_s is 0.2, which gives 11 frames; eres2net needs at least 17"),
         ("mobilenetv3", {"step_s": 2.0}, "step_s is 2; it must be above 0 and at most window_s (1.28)"),
         (
             "eres2net",
             {"front_end": {"n_mels": 64}},
-            "is built for 128 mel bands and the front-end has 64; set its number of bands to 64",
+            "eres2net is built for 128 mel bands, but the front-end has 64; set the option",
         ),
-        ("mobilenetv3", {"front_end": {"mels": 64}}, "unexpected keyword argument 'mels'"),
+        (
+            "mobilenetv3",
+            {"front_end": {"mels": 64}},
+            "front_end of the student has no option 'mels'; its options are sample_rate, n_fft",
+        ),
     ],
 )
-def test_impossible_setting_is_named(name, settings, text):
+def test_invalid_setting_is_named(name, settings, text):
     with pytest.raises(SsondoError) as error:
         small(name, **settings)
     assert text in str(error.value)
@@ -142,13 +148,13 @@ def test_impossible_setting_is_named(name, settings, text):
 
 def test_parameters_are_counted_with_and_without_the_head():
     student = Student("mobilenetv3", n_outputs=527)
-    # Linear layers 960 -> 1280 -> 527, by hand.
+    # The mapping head has the linear layers 960 -> 1280 -> 527.
     assert student.n_parameters == 2_971_664
     assert student.n_parameters_with_head == 2_971_664 + 961 * 1280 + 1281 * 527
 
 
 @pytest.mark.parametrize(("name", "wrong_key"), [("mobilenetv3", "features.0.0.weight"), ("dymn", "in_c.0.weight")])
-def test_student_starts_from_imagenet_weights_without_their_classifier(name, wrong_key, tmp_path):
+def test_classifier_of_pretrained_weights_is_ignored(name, wrong_key, tmp_path):
     weights = {
         key.removeprefix("model."): value for key, value in fill.state_dict(name).items() if key.startswith("model.")
     }
@@ -163,7 +169,7 @@ def test_student_starts_from_imagenet_weights_without_their_classifier(name, wro
         initialise_backbone(narrow.model, tmp_path / "pretrained.pt")
 
 
-def test_file_that_is_no_state_dict_is_refused_as_pretrained_weights(tmp_path):
+def test_pretrained_weights_that_are_not_a_state_dict_are_refused(tmp_path):
     torch.save({"model": {}}, tmp_path / "other.pt")
     with pytest.raises(SsondoError, match="not a state dict"):
         initialise_backbone(small().model, tmp_path / "other.pt")

@@ -1,4 +1,4 @@
-"""Small students, and the settings with which the published ones were trained."""
+"""Small students, and the settings in published checkpoints."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ SMALL = {
     "dymn": {"width_mult": 0.2},
     "eres2net": {"m_channels": 8, "num_blocks": [1, 1, 1, 1, 1]},
 }
-# What the published training writes, by architecture (SPEC of the published package).
+# `training_config.student_model` of published checkpoints, by architecture.
 PUBLISHED = {
     "mobilenetv3": {
         "model_name": "mn10_im",
@@ -68,12 +68,12 @@ def assert_same_embedding(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 def filled(name: str) -> Student:
-    """A small student with the fill's numbers: with those of a new one activations vanish, and what tests compare."""
-    built = small(name)
-    built.load_state_dict(
+    """A small student with the weights of `fill`, because the activations of a new student almost vanish."""
+    student = small(name)
+    student.load_state_dict(
         {
             key: fill.tensor(key, tuple(value.shape)) if key.endswith(("weight", "bias", "_mean", "_var")) else value
-            for key, value in built.state_dict().items()
+            for key, value in student.state_dict().items()
         }
     )
-    return built
+    return student
