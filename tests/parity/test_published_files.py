@@ -1,4 +1,4 @@
-"""Files as they are published load as they are, through the public way in. Built here from the published key lists."""
+"""Published files can be loaded by the public functions. The tests build them from the lists of their keys."""
 
 import zipfile
 from collections import OrderedDict
@@ -12,7 +12,7 @@ from ssondo import get_ssondo, load_teacher
 from ssondo.errors import SsondoError
 from ssondo.students.student import Student, initialise_backbone
 
-# Class counts of the published heads, by their file's name.
+# Numbers of classes of the published heads, by file name.
 HEADS = {"gtzan": 10, "openmic": 20, "nsynth": 11, "esc50": 50, "us8k": 10, "magna-tag-a-tune": 50, "fsd50k": 200}
 M2D = "m2d_vit_base-80x608p16x16-221006-mr7_enconly"
 SETTINGS = {
@@ -96,11 +96,11 @@ def test_every_published_head_loads_by_the_path_of_its_file(tmp_path):
 
 
 class Recipe:
-    """What a training script may leave in a checkpoint beside the weights."""
+    """An object that a training script may save in a checkpoint together with the weights."""
 
 
 @pytest.mark.parametrize("load", [lambda path: load_teacher("matpac", path), get_ssondo], ids=["teacher", "student"])
-def test_file_that_needs_more_than_tensors_is_refused_with_the_name_of_the_opt_in(load, tmp_path):
+def test_file_with_other_objects_than_tensors_is_refused_and_the_message_names_trust_checkpoint(load, tmp_path):
     torch.save({"model": {}, "state_dict": {}, "recipe": Recipe()}, tmp_path / "objects.pt")
     with pytest.raises(SsondoError, match=r"objects.pt: refused, .*Recipe.*load it with trust_checkpoint=True"):
         load(tmp_path / "objects.pt")

@@ -1,4 +1,4 @@
-"""The students compute what the published ones compute."""
+"""Students against values of the published code."""
 
 import fill
 import numpy as np
@@ -34,17 +34,17 @@ def relative_error(found: torch.Tensor, expected: np.ndarray) -> float:
     return float(np.abs(found.numpy() - expected).max() / np.abs(expected).max())
 
 
-# ERes2Net magnifies rounding with these weights: kernels of a processor other than the golden values' own were seen to
-# differ from them by 1.6e-4 of the largest value and by 3e-3 in the norm of the gradient.
+# With these weights ERes2Net amplifies rounding: on another processor than that of the golden values, embeddings
+# differed by 1.6e-4 of the largest value and the norm of the gradient by 3e-3.
 def tolerance(name: str) -> float:
     return 1e-3 if name == "eres2net" else 2e-5
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def student(request) -> Student:
-    built = Student(request.param)
-    built.load_state_dict(fill.state_dict(request.param), strict=True)
-    return built.eval()
+    student = Student(request.param)
+    student.load_state_dict(fill.state_dict(request.param), strict=True)
+    return student.eval()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_state_dict_has_exactly_the_published_keys_shapes_and_types(student, nam
         assert (list(state[key].shape), str(state[key].dtype)) == (entry["shape"], f"torch.{entry['dtype']}"), key
 
 
-def test_constants_of_the_published_checkpoint_are_those_of_a_new_student(name):
+def test_new_student_has_the_constants_of_the_published_checkpoint(name):
     state = Student(name).state_dict()
     constants = {
         key: entry["value"]
@@ -100,12 +100,12 @@ def test_mapped_output_is_the_published_one(student, name, log_mel):
 @torch.inference_mode()
 def test_every_stage_gives_the_published_statistics(student, name, log_mel, golden_values):
     expected = dict(golden_values[f"{name}_stages"])
-    expected.pop("pool", None)  # what pools is no module here; the embedding covers it
+    expected.pop("pool", None)  # pooling is not a module here; the test of the embedding covers it
     assert set(expected) == set(STAGES[name])
     found: dict[str, torch.Tensor] = {}
     hooks = [
         student.model.get_submodule(module).register_forward_hook(
-            # A copy: an activation may follow in place.
+            # A copy, because an activation may follow in place.
             lambda _module, _args, out, stage=stage: found.__setitem__(stage, out.clone())
         )
         for stage, module in STAGES[name].items()
@@ -139,7 +139,7 @@ def test_embedding_and_output_on_a_gpu_in_half_precision_are_near_the_published_
         found = student.embed_windows(log_mel.cuda()), student(log_mel.cuda())
     for ours, published in zip(found, ("embedding", "mapped"), strict=True):
         expected = torch.from_numpy(golden(f"{name}_{published}"))
-        # The attentions of ERes2Net multiply what 16 bit round away: 0.9981 was seen.
+        # The attentions of ERes2Net amplify the rounding of 16 bit; 0.9981 was measured.
         least = 0.995 if name == "eres2net" else 0.999
         assert torch.cosine_similarity(ours.float().cpu(), expected, dim=-1).min() > least
 

@@ -1,4 +1,4 @@
-"""MATPAC++ and M2D against embeddings and stages of the published code."""
+"""MATPAC++ and M2D against values of the published code."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def relative_error(ours: torch.Tensor, published: np.ndarray) -> float:
 
 
 def golden(name: str, seconds: int) -> np.ndarray:
-    """The published embedding; MATPAC's is given a window."""
+    """The published embedding; the golden file of MATPAC++ has one for each window."""
     values = np.load(GOLDEN / f"{name}_{seconds}s.npy")
     return values.mean(axis=1) if values.ndim == 3 else values
 
