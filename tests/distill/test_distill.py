@@ -194,7 +194,7 @@ def test_clips_without_an_embedding_are_counted_and_not_used(corpus, tmp_path, c
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
         ({"student": {"window_s": 1.0}}, "student requires the option 'architecture'"),
-        ({"student": STUDENT | {"widht_mult": 1.0}}, "has no setting 'widht_mult'"),
+        ({"student": STUDENT | {"widht_mult": 1.0}}, "has no option 'widht_mult'; its options are width_mult, strides"),
         ({"student": STUDENT | {"front_end": {"sample_rate": 44100}}}, "have 32000 Hz and the student takes 44100"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
