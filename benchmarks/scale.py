@@ -1,10 +1,11 @@
-"""How long snakemake takes for the whole plan of config.yaml: 512 shards, 2,400 jobs, before and after they have run.
+"""Measure how long snakemake plans the whole workflow of config.yaml: 512 shards, 2,400 jobs, before and after a run.
 
     python benchmarks/scale.py
 
-In a copy of the project each output of the plan is made, a file of one byte, and marked as finished, so that every
-job has its parameters, code and inputs on record; then nothing may be left to do. The same is asked again after the
-sound of one shard changed. Takes six minutes, most of it snakemake's wait of 0.1 s for each job that it marks.
+In a copy of the project, each output is created as a file of one byte and marked as finished, so that Snakemake has a
+record of the parameters, code and inputs of every job; then no job may be left to run. The measurement is repeated
+after the audio of one shard has changed. It takes six minutes, mostly because snakemake waits 0.1 s for each job that
+it marks.
 """
 
 import csv
@@ -23,7 +24,7 @@ CHANGED = Path("data/audio/train-0100.h5.digest")
 
 
 def copy_project(folder: Path) -> None:
-    """The files that git knows, as they are now."""
+    """Copy the files that git tracks, with their present content."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +32,7 @@ def copy_project(folder: Path) -> None:
 
 
 def snakemake(folder: Path, *arguments: str) -> tuple[float, str, str]:
-    """Seconds, standard output and standard error."""
+    """Run snakemake and return the seconds, standard output and standard error."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     began = time.perf_counter()
@@ -45,9 +46,10 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, str, str]:
 
 
 def n_jobs(printed: str) -> int:
-    """How many jobs a dry run would start; 0 where it says that nothing is to be done.
+    """Return the number of jobs that a dry run would start; 0 if it says that nothing is to be done.
 
-    Raises AssertionError where it says neither, or that of some jobs nothing is on record.
+    Raises:
+        AssertionError: if the output states neither, or says that Snakemake has no record of some jobs.
     """
     assert "missing provenance" not in printed, printed
     total = re.search(r"^total +(\d+)$", printed, flags=re.MULTILINE)
@@ -56,17 +58,17 @@ def n_jobs(printed: str) -> int:
 
 
 def main() -> None:
-    """Make the copy, run, print lines."""
+    """Create the copy, run the measurements and print the results."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_project(folder)
         lines = []
 
-        def measure(what: str, *arguments: str) -> None:
+        def measure(description: str, *arguments: str) -> None:
             seconds, out, err = snakemake(folder, *arguments)
-            lines.append(f"{seconds:6.1f} s, {n_jobs(out + err):5,} jobs to do: {what}")
+            lines.append(f"{seconds:6.1f} s, {n_jobs(out + err):5,} jobs to do: {description}")
 
-        measure("dry run, nothing made", "--profile", "slurm", "--dry-run", "--quiet=rules", "all")
+        measure("dry run before any job", "--profile", "slurm", "--dry-run", "--quiet=rules", "all")
         _, summary, _ = snakemake(folder, "--cores", "1", "--summary", "all")
         outputs = [folder / row["output_file"] for row in csv.DictReader(io.StringIO(summary), delimiter="\t")]
         for path in outputs:
@@ -74,10 +76,10 @@ def main() -> None:
             path.write_text("x")
         seconds, *_ = snakemake(folder, "--cores", "1", "--touch", "--forceall", "--quiet=all", "all")
         lines.append(f"{seconds:6.1f} s to mark {len(outputs):,} files as finished")
-        measure("dry run, all made", "--profile", "slurm", "--dry-run", "--quiet=rules", "all")
-        measure("run, all made", "--profile", "slurm", "all")
+        measure("dry run after all jobs", "--profile", "slurm", "--dry-run", "--quiet=rules", "all")
+        measure("run after all jobs", "--profile", "slurm", "all")
         (folder / CHANGED).write_text("y")
-        measure("dry run, one shard changed", "--profile", "slurm", "--dry-run", "--quiet=rules", "all")
+        measure("dry run after a change of one shard", "--profile", "slurm", "--dry-run", "--quiet=rules", "all")
     import torch
     from models import machine
 
