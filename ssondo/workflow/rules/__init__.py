@@ -1,4 +1,4 @@
-"""What each rule of the workflow gets from the configuration: one function a rule, one module a file of rules/.
+"""The jobs of each rule of the workflow: one function for each rule, and one module for each file in rules/.
 
 A function takes the experiment and the wildcards of its rule and returns a `Job`.
 """

@@ -9,7 +9,7 @@ from ssondo.config.audioset import FolderSource, LocalSource, RendererSource, Yo
 from ssondo.errors import SsondoError
 from ssondo.workflow.experiment import Experiment, Job
 
-# How clips are fetched and with which credentials: settings of a source that change no clip.
+# Settings of a source that change no clip: the rate, retries and credentials of fetching.
 _FETCH_POLICY = set(YoutubeSource.model_fields) - {"kind", "url_template"}
 _NOT_FOR_FETCH = {"watch", "n_train", "n_eval", "pattern", "eval_share"}
 

@@ -8,8 +8,8 @@ from ssondo.provenance import registered
 from ssondo.workflow.experiment import Experiment, Job
 from ssondo.workflow.rules.teachers import checkpoint_files, own_code
 
-# Host memory in MB of a training on each node, and of each of its processes: torch with its CUDA libraries, the clip
-# lists of AudioSet and batches in flight. One process with the default cache gets 32,000.
+# Host memory in MB of a training on each node and of each of its processes, for torch with its CUDA libraries, the clip
+# lists of AudioSet and prefetched batches. One process with the default cache gets 32,000.
 _NODE_MB = 20_000
 _PROCESS_MB = 8_000
 _MIN_MB = 32_000
@@ -20,7 +20,8 @@ def student_spec(config: Config, student: str) -> dict[str, Any]:
     section = config.students[student]
     settings = dict(section.settings)
     windows = {key: settings.pop(key) for key in ("add_last",) if key in settings}
-    # In a mapping of their own: a user's class may have a setting named like one of the mapping head, e.g. hidden.
+    # The settings are a separate mapping, because a user's class may have a setting that is named like one of the mapping
+    # head, e.g. hidden.
     return {"architecture": section.architecture, "window_s": section.window_s, **windows, "backbone": settings}
 
 

@@ -6,14 +6,15 @@ from typing import Any
 from ssondo.errors import SsondoError
 from ssondo.workflow.experiment import Experiment, Job
 
-# The use of the machine changes no result and must not make the page again. Cookies and proxies are secrets.
+# The runtime section changes no result, so a change of it must not run the report again. Cookies and proxies are
+# secrets.
 _NOT_SHOWN: Any = {"runtime": True, "audioset": {"source": {"cookies", "proxies"}}}
 PUBLISHED = Path(__file__).parents[2] / "report" / "published"
 TEMPLATES = PUBLISHED.with_name("templates")
 
 
 def _published(experiment: Experiment) -> dict[str, str]:
-    """Return digests of the published numbers, which stand next to the measured ones."""
+    """Return the digests of the published numbers, which the tables show next to the measured ones."""
     return experiment.digests.by_name([str(path) for path in sorted(PUBLISHED.glob("*.csv"))])
 
 

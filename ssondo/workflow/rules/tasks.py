@@ -20,7 +20,8 @@ def _remotes(experiment: Experiment, task: str) -> dict[str, Remote]:
     official = remotes(section.kind)[0]
     if section.mirror is None:
         return official
-    return {name: replace(it, url=f"{section.mirror.rstrip('/')}/{name}") for name, it in official.items()}
+    mirror = section.mirror.rstrip("/")
+    return {name: replace(remote, url=f"{mirror}/{name}") for name, remote in official.items()}
 
 
 def archives(experiment: Experiment, task: str) -> list[str]:
@@ -56,7 +57,7 @@ def prepare_task(experiment: Experiment, task: str) -> Job:
 
 
 def _own_files(experiment: Experiment, task: str) -> dict[str, str]:
-    """Return digests of the user's copy of a task; of a table, the table and the audio files that it lists."""
+    """Return the digests of the user's copy of a task: of a table, only the table and the audio files that it lists."""
     section = experiment.config.tasks[task]
     if section.path is None:
         return {}
