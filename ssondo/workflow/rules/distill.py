@@ -20,8 +20,8 @@ def student_spec(config: Config, student: str) -> dict[str, Any]:
     section = config.students[student]
     settings = dict(section.settings)
     windows = {key: settings.pop(key) for key in ("add_last",) if key in settings}
-    # The settings are a separate mapping, because a user's class may have a setting that is named like one of the mapping
-    # head, e.g. hidden.
+    # The settings are a separate mapping, because a user's class may have a setting with the name of one of the
+    # mapping head, e.g. hidden.
     return {"architecture": section.architecture, "window_s": section.window_s, **windows, "backbone": settings}
 
 
