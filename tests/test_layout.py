@@ -28,7 +28,8 @@ LEVELS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 STAGES = {"audioset", "teachers", "cluster", "distill", "tasks", "probe", "report"}
-PAGES = STAGES - {"distill"}
+# Students have no rule of their own: distill, supervise and initialise make them.
+PAGES = STAGES | {"students"}
 MAX_LINES = 400
 MAX_ENTRIES = 20
 
