@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from models import TITLES, Bench, machine
-from probe import made_up, whole_command
+from probe import measure_verb, synthetic
 
-from ssondo.audio.codec import decode_flac_mono, encode, encode_flac
+from ssondo.audio.codec import decode_mono, encode, encode_flac
 from ssondo.audio.decoding import decode
 from ssondo.audio.waveform import fit_end, resample_to, to_mono
 from ssondo.cluster.kmeans import fit_centroids
@@ -106,7 +106,7 @@ def sound() -> list[Row]:
     how = "measured: Opus at 48 kHz to FLAC at 32 kHz"
     rows = [
         ("resample", speed(resample), "clips/s per core", how),
-        ("decode", speed(lambda: decode_flac_mono(kept)), "clips/s per core", "measured: FLAC at 32 kHz"),
+        ("decode", speed(lambda: decode_mono(kept, RATE)), "clips/s per core", "measured: FLAC at 32 kHz"),
     ]
     try:
         from ssondo.audioset.renderer import render_clip, ytid
@@ -156,7 +156,7 @@ def kmeans() -> Row:
 
 def probe() -> Row:
     """Return the processor time of a probe with the settings of config.yaml."""
-    _, cpu, _ = whole_command(*made_up(33_334, 960, 11))
+    _, cpu, _ = measure_verb(*synthetic(33_334, 960, 11))
     return "probe_core_s", cpu, "core seconds", "measured: 20,000 clips x 960 into 11 classes, 5 seeds x 12 grid points"
 
 

@@ -118,19 +118,3 @@ def decode_pcm16(blob: bytes, sample_rate: int) -> np.ndarray:
         if rate == sample_rate:
             return samples
     return _to_pcm16(decode_mono(blob, sample_rate))
-
-
-def decode_flac_mono(blob: bytes) -> np.ndarray:
-    """Decode a mono FLAC or WAV clip of an audio shard at its own sample rate.
-
-    Use `decode_mono` for a shard whose codec may be Opus, because it resamples to the rate of the shard.
-
-    Returns:
-        Float32, shape (samples,), in [-1, 1].
-
-    Raises:
-        SsondoError: If the clip cannot be decoded, has several channels, or is Opus.
-    """
-    if blob[:4] == b"OggS":
-        raise SsondoError("an Opus clip, which is not stored at the rate of its shard; decode it with decode_mono")
-    return _read_clip(blob)[0]

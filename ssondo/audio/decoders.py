@@ -189,10 +189,7 @@ def read_with_av(file: "File", start_s: float = 0.0, end_s: float = math.inf) ->
     n_bad = n_good = 0
     declared_s = math.inf
     file.seek(0)
-    with (
-        suppress(av.FFmpegError, ValueError),
-        av.open(file, mode="r", metadata_errors="ignore") as container,
-    ):
+    with suppress(av.FFmpegError, ValueError), av.open(file, mode="r", metadata_errors="ignore") as container:
         # A stream with an unknown codec has no context.
         if not container.streams.audio or container.streams.audio[0].codec_context is None:
             return None
@@ -289,10 +286,7 @@ def declared_length_s(file: "File") -> float:
     except ImportError:
         return 0.0
     file.seek(0)
-    with (
-        suppress(av.FFmpegError, ValueError),
-        av.open(file, mode="r", metadata_errors="ignore") as container,
-    ):
+    with suppress(av.FFmpegError, ValueError), av.open(file, mode="r", metadata_errors="ignore") as container:
         return _declared_by_container_s(container, container.streams.audio[0]) if container.streams.audio else 0.0
     return 0.0
 

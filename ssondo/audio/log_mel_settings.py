@@ -1,6 +1,6 @@
 """Constants of the log-mel front-ends of all students and teachers; importing them does not import torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ssondo.errors import SsondoError
@@ -97,18 +97,7 @@ MATPAC = LogMelSettings(
     std=4.193,
 )
 # A checkpoint that has its own mean and std (`norm_stats`) replaces these.
-M2D = LogMelSettings(
-    sample_rate=16000,
-    n_fft=400,
-    hop_length=160,
-    n_mels=80,
-    f_min=50.0,
-    f_max=8000.0,
-    center=True,
-    log_offset=_FLOAT32_EPS,
-    mean=-7.1,
-    std=4.2,
-)
+M2D = replace(MATPAC, center=True, mean=-7.1, std=4.2)
 YAMNET = LogMelSettings(
     sample_rate=16000,
     n_fft=512,

@@ -10,9 +10,8 @@ class SpecAugment(nn.Module):
     """Random masks over time and frequency of log-mel spectrograms, in training mode only.
 
     Park et al., SpecAugment (2019), without time warping. Each clip of a batch gets its own masks.
-    `torchaudio.functional.mask_along_axis_iid` is not used: it takes no generator, so a resumed training
-    would not be bit-identical, it cannot draw the masks of one part of a larger batch, and it fills with
-    one value for all clips.
+    `torchaudio.functional.mask_along_axis_iid` is not used: it takes no generator, so a resumed training would not be
+    bit-identical, it cannot draw the masks of one part of a larger batch, and it fills with one value for all clips.
 
     Args:
         n_time_masks: Number of masks over time.

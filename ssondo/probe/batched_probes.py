@@ -97,20 +97,12 @@ class AdamW:
         weights: Tensors of shape (n_seeds, n_inputs, n_points, n_outputs), which are changed in place.
         learning_rates: Learning rate of each grid point, in the order of the third axis of the weights.
         weight_decays: Weight decay of each grid point.
-        beta1: Decay rate of the running mean of the gradient.
-        beta2: Decay rate of the running mean of the squared gradient.
     """
 
-    def __init__(
-        self,
-        weights: list[torch.Tensor],
-        learning_rates: list[float],
-        weight_decays: list[float],
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-    ) -> None:
-        self.weights = weights
-        self.beta1, self.beta2, self.epsilon, self.n_steps = beta1, beta2, 1e-8, 0
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+
+    def __init__(self, weights: list[torch.Tensor], learning_rates: list[float], weight_decays: list[float]) -> None:
+        self.weights, self.n_steps = weights, 0
         self._first_moments = [torch.zeros_like(weight) for weight in weights]
         self._second_moments = [torch.zeros_like(weight) for weight in weights]
         self._learning_rates = [self._per_point(weight, learning_rates) for weight in weights]

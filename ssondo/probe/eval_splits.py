@@ -59,17 +59,8 @@ def fold_splits(folds: np.ndarray, n_seeds: int) -> list[EvalSplit]:
     splits = []
     for i, test_fold in enumerate(names):
         development = np.flatnonzero(folds != test_fold)
-        is_valid = folds[development] == names[(i + 1) % len(names)]
-        train, valid = np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
-        splits.append(
-            EvalSplit(
-                f"fold {test_fold}",
-                development,
-                np.tile(train, (n_seeds, 1)),
-                np.tile(valid, (n_seeds, 1)),
-                np.flatnonzero(folds == test_fold),
-            )
-        )
+        rows = _same_for_all(folds[development] == names[(i + 1) % len(names)], n_seeds)
+        splits.append(EvalSplit(f"fold {test_fold}", development, *rows, np.flatnonzero(folds == test_fold)))
     return splits
 
 
@@ -87,10 +78,14 @@ def official_split(split: np.ndarray, classes: np.ndarray, seeds: list[int]) -> 
     test = np.flatnonzero(split == b"test")
     is_valid = split[development] == b"valid"
     if is_valid.any():
-        train, valid = np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
-        return EvalSplit("test", development, np.tile(train, (len(seeds), 1)), np.tile(valid, (len(seeds), 1)), test)
+        return EvalSplit("test", development, *_same_for_all(is_valid, len(seeds)), test)
     draws = [_draw(classes, np.random.default_rng([seed, len(classes)])) for seed in seeds]
     return EvalSplit("test", development, np.stack([d[0] for d in draws]), np.stack([d[1] for d in draws]), test)
+
+
+def _same_for_all(is_valid: np.ndarray, n_seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training and validation rows of every seed, all with the same division."""
+    return np.tile(np.flatnonzero(~is_valid), (n_seeds, 1)), np.tile(np.flatnonzero(is_valid), (n_seeds, 1))
 
 
 def _draw(classes: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

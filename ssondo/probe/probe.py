@@ -9,7 +9,7 @@ training nor for validation.
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -100,20 +100,10 @@ class _TaskEmbeddings:
         return self._clips(split.test_rows)
 
 
-@dataclass(frozen=True)
-class _ProbeConfig:
-    """What `select` trains and selects from."""
-
-    head: Head
-    grid: list[GridPoint]
-    schedule: EarlyStopping
-
-
-def _notebook_config(n_train: int) -> _ProbeConfig:
-    """The configuration of the published notebook, which validates after every epoch and never stops early."""
+def _notebook_schedule(n_train: int) -> EarlyStopping:
+    """The schedule of the published notebook, which validates after every epoch and never stops early."""
     epoch = -(-n_train // _NOTEBOOK.batch_size)
-    steps = _NOTEBOOK_EPOCHS * epoch
-    return _ProbeConfig(Head(0, init_scale=1.0, standardise=False), [_NOTEBOOK], EarlyStopping(steps, steps, epoch))
+    return EarlyStopping(_NOTEBOOK_EPOCHS * epoch, _NOTEBOOK_EPOCHS * epoch, epoch)
 
 
 def _notebook_data(data: TrainValid, test: LabelledEmbeddings) -> TrainValid:
@@ -195,11 +185,8 @@ def probe(
         SsondoError: If a setting is invalid, the embeddings are not those of a task, or all probes diverged.
     """
     started = time.monotonic()
-    grids: dict[str, Any] = {
-        "learning_rates": learning_rates,
-        "weight_decays": weight_decays,
-        "batch_sizes": batch_sizes,
-    }
+    grids: dict[str, Any]
+    grids = {"learning_rates": learning_rates, "weight_decays": weight_decays, "batch_sizes": batch_sizes}
     _check(model.get("row_kind"), head, hidden, protocol, {**grids, "seeds": seeds})
     if patience < validate_every:
         raise SsondoError(
@@ -220,17 +207,18 @@ def probe(
             if protocol == "published_notebook":
                 test = task.test(split)
                 data = _notebook_data(data, test)
-                config = _notebook_config(data.train_rows.shape[1])
+                schedule = _notebook_schedule(data.train_rows.shape[1])
+                probe_head, grid = Head(0, init_scale=1.0, standardise=False), [_NOTEBOOK]
             else:
                 grid = _grid(learning_rates, weight_decays, batch_sizes, data.train_rows.shape[1])
                 schedule = EarlyStopping(steps, patience, validate_every)
-                config = _ProbeConfig(Head(hidden if head == "mlp" else 0), grid, schedule)
+                probe_head = Head(hidden if head == "mlp" else 0)
             fitted = select(
                 data,
                 metric=task.metric,
-                head=config.head,
-                grid=config.grid,
-                schedule=config.schedule,
+                head=probe_head,
+                grid=grid,
+                schedule=schedule,
                 seeds=seeds,
                 name=f"probe {task.name} {split.name}",
             )

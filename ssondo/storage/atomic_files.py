@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Dates and program versions would make the files of equal figures differ.
-_FIGURE_METADATA: dict[str, dict[str, None]] = {
-    ".png": {"Software": None},
-    ".svg": {"Creator": None, "Date": None},
-}
+_FIGURE_METADATA: dict[str, dict[str, None]] = {".png": {"Software": None}, ".svg": {"Creator": None, "Date": None}}
 
 
 def digest_path(path: str | os.PathLike[str]) -> Path:

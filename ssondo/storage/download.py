@@ -120,21 +120,14 @@ class _PartialFile:
 
 
 def retrieve(
-    url: str,
-    out: Path,
-    *,
-    by_hand: str,
-    md5: str | None = None,
-    sha256: str | None = None,
-    size: int | None = None,
+    url: str, out: Path, *, by_hand: str, md5: str | None = None, sha256: str | None = None, size: int | None = None
 ) -> Digests:
     """Download a file, or continue an interrupted download of it.
 
     Args:
         url: Address of the file, http or https.
         out: Final name of the file. An existing file is replaced when the new one is complete.
-        by_hand: How to get the file without the network: a clause that begins with "or" and ends
-            the error messages.
+        by_hand: How to get the file without the network: a clause that begins with "or" and ends the error messages.
         md5: Expected MD5 in hexadecimal.
         sha256: Expected SHA-256 in hexadecimal.
         size: Expected size in bytes.

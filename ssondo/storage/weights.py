@@ -44,7 +44,13 @@ def load_weights(path: str | os.PathLike[str], trust_checkpoint: bool = False) -
         start = file.read(9)
     # A safetensors file begins with eight bytes of header length, then JSON.
     if start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
-        return _load_safetensors(path)
+        import safetensors
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except safetensors.SafetensorError as error:
+            raise _not_a_checkpoint(path, error) from None
     if not start.startswith((b"PK", b"\x80")):
         raise _not_a_checkpoint(path, ValueError(f"it begins with {start!r}"))
     try:
@@ -60,16 +66,6 @@ def load_weights(path: str | os.PathLike[str], trust_checkpoint: bool = False) -
     except (ImportError, AttributeError) as error:
         raise SsondoError(f"{path}: holds Python objects whose code is not installed ({error})") from None
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise _not_a_checkpoint(path, error) from None
-
-
-def _load_safetensors(path: Path) -> Any:
-    import safetensors
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except safetensors.SafetensorError as error:
         raise _not_a_checkpoint(path, error) from None
 
 
@@ -94,29 +90,6 @@ def _not_a_checkpoint(path: Path, error: Exception) -> SsondoError:
     )
 
 
-def _explain_mismatch(
-    path: str | os.PathLike[str], model: "nn.Module", state: Mapping[str, "Tensor"], what: str
-) -> str | None:
-    """The reason why `state` does not fit `model`, as one line; None if it fits."""
-    expected = model.state_dict()
-    missing = [key for key in expected if key not in state]
-    surplus = [key for key in state if key not in expected]
-    if missing or surplus:
-        counts = [
-            f"{len(keys)} {kind} (e.g. {keys[0]})"
-            for keys, kind in ((missing, "missing"), (surplus, "unknown"))
-            if keys
-        ]
-        return f"{path}: not the weights of {what}: {' and '.join(counts)} keys"
-    for key, value in expected.items():
-        if value.shape != state[key].shape:
-            return (
-                f"{path}: {key} has shape {list(state[key].shape)}, {what} has {list(value.shape)}; "
-                "the checkpoint was made with other settings (for example width_mult, m_channels or n_outputs)"
-            )
-    return None
-
-
 def load_strictly(path: str | os.PathLike[str], model: "nn.Module", state: Mapping[str, "Tensor"], what: str) -> None:
     """Load a state dict whose keys and shapes must be exactly those of the model.
 
@@ -129,9 +102,19 @@ def load_strictly(path: str | os.PathLike[str], model: "nn.Module", state: Mappi
     Raises:
         SsondoError: If a key is missing or unknown, or if a shape differs.
     """
-    mismatch = _explain_mismatch(path, model, state, what)
-    if mismatch is not None:
-        raise SsondoError(mismatch)
+    expected = model.state_dict()
+    keys = {
+        "missing": [key for key in expected if key not in state],
+        "unknown": [k for k in state if k not in expected],
+    }
+    if counts := [f"{len(names)} {kind} (e.g. {names[0]})" for kind, names in keys.items() if names]:
+        raise SsondoError(f"{path}: not the weights of {what}: {' and '.join(counts)} keys")
+    for key, value in expected.items():
+        if value.shape != state[key].shape:
+            raise SsondoError(
+                f"{path}: {key} has shape {list(state[key].shape)}, {what} has {list(value.shape)}; "
+                "the checkpoint was made with other settings (for example width_mult, m_channels or n_outputs)"
+            )
     model.load_state_dict(dict(state), strict=True)
 
 

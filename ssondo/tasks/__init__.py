@@ -1,8 +1,9 @@
 """Downstream tasks: data sets, their archives, and the task shards that embed_task and probe read.
 
 To add a data set, write one module with a function `load(...) -> Task` and register it in `READERS`; docs/extend.md
-describes how. A module is imported only when its kind is used, so that a change in one does not prepare other tasks
-again.
+describes how. `load` takes as keywords, where it declares them, `path` (the folder of the unpacked data set or of its
+archives), `task` (its name in the configuration), `seed` (of random draws), and the options of its kind. A module is
+imported only when its kind is used, so that a change in one does not prepare other tasks again.
 """
 
 READERS = {

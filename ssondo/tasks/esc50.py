@@ -16,12 +16,7 @@ _LIST = "meta/esc50.csv"
 
 
 def load(*, path: Path, task: str) -> Task:
-    """Read `meta/esc50.csv`.
-
-    Args:
-        path: Folder of the unpacked data set or of its archive.
-        task: Name of the task in the configuration.
-    """
+    """Read `meta/esc50.csv`."""
     files = Files.find(path, task, lists=(_LIST,), folders=("audio",))
     rows = files.rows(_LIST, ("filename", "fold", "target", "category"))
     names = {int(row["target"]): row["category"] for row in rows}

@@ -87,14 +87,17 @@ class Files:
                 return cls(root)
         archives = find_archives(path)
         packed = {name: content for parts in archives for name, content in list_archive(parts, lists).items()}
-        tree = _Tree(packed)
-        prefixes = list(tree.prefixes())
-        absent = {prefix: _missing(path / prefix, [n for n in needed if prefix + n not in tree]) for prefix in prefixes}
+        packed_folders = _folders_of(packed)
+        names = packed.keys() | packed_folders
+        prefixes = ["", *(f"{folder}/" for folder in sorted(packed_folders) if folder.count("/") < _DEPTH)]
+        absent = {
+            prefix: _missing(path / prefix, [n for n in needed if prefix + n not in names]) for prefix in prefixes
+        }
         prefix = min(absent, key=lambda prefix: len(absent[prefix]))
         if absent[prefix]:
             lacking = min([absent[prefix], *(_missing(root, needed) for root in _folders_below(path))], key=len)
-            names = ", ".join(parts[-1].name for parts in archives)
-            where = f"is neither unpacked nor in {names}" if archives else "does not exist in this folder"
+            searched = ", ".join(parts[-1].name for parts in archives)
+            where = f"is neither unpacked nor in {searched}" if archives else "does not exist in this folder"
             raise SsondoError(
                 f"{path}: {lacking[0]} of the data set of task {task} {where}; "
                 f"set tasks.{task}.path to the folder of the data set or of all its archives"
@@ -154,25 +157,13 @@ class Files:
             raise SsondoError(f"{self.root / name}: this is not JSON ({error}); download the file again") from None
 
 
-class _Tree:
-    """Names of packed files and of their folders."""
-
-    def __init__(self, files: Iterable[str]) -> None:
-        self._files = frozenset(files)
-        self._folders: set[str] = set()
-        for name in self._files:
-            parent = name.rpartition("/")[0]
-            while parent and parent not in self._folders:
-                self._folders.add(parent)
-                parent = parent.rpartition("/")[0]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._files or name in self._folders
-
-    def prefixes(self) -> Iterator[str]:
-        """Yield the possible prefixes of the names of a data set: an empty one, and folders with a final slash."""
-        yield ""
-        yield from (f"{folder}/" for folder in sorted(self._folders) if folder.count("/") < _DEPTH)
+def _folders_of(names: Iterable[str]) -> set[str]:
+    """Return the folders of packed files, and the folders of these."""
+    folders: set[str] = set()
+    for name in names:
+        while (name := name.rpartition("/")[0]) and name not in folders:
+            folders.add(name)
+    return folders
 
 
 def _folders_below(path: Path) -> Iterator[Path]:

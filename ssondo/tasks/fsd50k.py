@@ -44,12 +44,7 @@ def _vocabulary(files: Files) -> list[str]:
 
 
 def load(*, path: Path, task: str) -> Task:
-    """Read the ground truth of the development and evaluation sets.
-
-    Args:
-        path: Folder of the unpacked data set or of its archives.
-        task: Name of the task in the configuration.
-    """
+    """Read the ground truth of the development and evaluation sets."""
     files = Files.find(path, task, lists=_LISTS, folders=("FSD50K.dev_audio", "FSD50K.eval_audio"))
     classes = _vocabulary(files)
     dev = files.rows(_LISTS[1], ("fname", "labels", "split"))

@@ -13,9 +13,7 @@ from ssondo.tasks.task import Clip, DatasetSize, Remote, Task, encode_labels
 LICENCE = "none stated; for research"
 # The authors' server (opihi.cs.uvic.ca) no longer responds; this copy is published under the name of their project.
 # The MD5 of the original is 5b3d6dddb579ab49814ab86dba69e7c7; it is not documented whether the copy has the same one.
-REMOTES = {
-    "genres.tar.gz": Remote("https://huggingface.co/datasets/marsyas/gtzan/resolve/main/data/genres.tar.gz"),
-}
+REMOTES = {"genres.tar.gz": Remote("https://huggingface.co/datasets/marsyas/gtzan/resolve/main/data/genres.tar.gz")}
 SIZE = DatasetSize(n_classes=10, clips={"train": 443, "valid": 197, "test": 290}, clip_s=30.0, download_gb=1.2)
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 
@@ -69,12 +67,7 @@ def _tracks(listing: str) -> list[tuple[str, str]]:
 
 
 def load(*, path: Path, task: str) -> Task:
-    """Return the 930 tracks of the fault-filtered split.
-
-    Args:
-        path: Folder of the unpacked data set or of its archive.
-        task: Name of the task in the configuration.
-    """
+    """Return the 930 tracks of the fault-filtered split."""
     files = Files.find(path, task, lists=(), folders=GENRES)
     clips = []
     for split, listing in {"train": _TRAIN, "valid": _VALID, "test": _TEST}.items():

@@ -27,12 +27,7 @@ FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "
 
 
 def load(*, path: Path, task: str) -> Task:
-    """Read the three `examples.json`.
-
-    Args:
-        path: Folder of the unpacked data set or of its three archives.
-        task: Name of the task in the configuration.
-    """
+    """Read the three `examples.json`."""
     lists = {split: f"nsynth-{split}/examples.json" for split in SPLITS}
     files = Files.find(path, task, lists=tuple(lists.values()), folders=[f"nsynth-{split}/audio" for split in SPLITS])
     clips = []

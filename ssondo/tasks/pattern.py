@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ssondo.errors import SsondoError
 from ssondo.tasks.files import AUDIO_SUFFIXES
-from ssondo.tasks.table import build
+from ssondo.tasks.table import Row, build
 from ssondo.tasks.task import Task
 
 
@@ -55,23 +55,20 @@ def load(
         raise SsondoError(f"{key}: it matches none of the {len(files)} audio files in {path}{example}")
     if unlabelled := next((match.string for match in matches.values() if not match["label"]), None):
         raise SsondoError(f"{key}: the group label is empty for {unlabelled}; it must match a text in every file name")
-    splits: list[str | int] | None = None
+    if "fold" in groups and not all((match["fold"] or "").isdigit() for match in matches.values()):
+        raise SsondoError(f"{key}: the group fold must match a number in every file name")
+    rows = [
+        Row(match.string, file, [match["label"]], match.groupdict().get("group") or match.string, _split(match))
+        for file, match in matches.items()
+    ]
+    return build(rows, folds=folds, valid_share=valid_share, seed=seed, task=task)
+
+
+def _split(match: re.Match[str]) -> str | int | None:
+    """Return the split or fold of a file, or None if the pattern has no group for it."""
+    groups = match.groupdict()
     if "fold" in groups:
-        if not all((match["fold"] or "").isdigit() for match in matches.values()):
-            raise SsondoError(f"{key}: the group fold must match a number in every file name")
-        splits = [int(match["fold"]) for match in matches.values()]
-    elif "test" in groups or "valid" in groups:
-        texts = [match.groupdict() for match in matches.values()]
-        splits = ["test" if text.get("test") else "valid" if text.get("valid") else "train" for text in texts]
-    return build(
-        [match.string for match in matches.values()],
-        list(matches),
-        [[match["label"]] for match in matches.values()],
-        splits,
-        groups=[match["group"] or match.string for match in matches.values()] if "group" in groups else None,
-        folds=folds,
-        valid_share=valid_share,
-        metric=None,
-        seed=seed,
-        task=task,
-    )
+        return int(groups["fold"])
+    if "test" not in groups and "valid" not in groups:
+        return None
+    return "test" if groups.get("test") else "valid" if groups.get("valid") else "train"

@@ -11,10 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,8 +39,7 @@ _N_SHOWN_REASONS = 3
 _NO_FILE = "no such file"
 
 
-@dataclass(frozen=True)
-class _EncodedClip:
+class _EncodedClip(NamedTuple):
     """An encoded clip, or the reason why there is none."""
 
     blob: bytes = b""
@@ -76,7 +74,9 @@ def _refuse_if_missing(task: str, unusable: dict[str, str], clips: Sequence[Clip
     if len(unusable) <= max_missing * n_clips:
         return
     counts = format_counts(Counter(unusable.values()), _N_SHOWN_REASONS)
-    first = ", ".join(list(unusable)[:3]) + _expected_file(unusable, clips)
+    example = next(clip for clip in clips if clip.clip_id in unusable)
+    expected = f" (expected at {example.source})" if unusable[example.clip_id] == _NO_FILE else ""
+    first = ", ".join(list(unusable)[:3]) + expected
     raise SsondoError(
         f"task {task}: {len(unusable)} of {n_clips} clips cannot be used ({counts}), first {first}; "
         f"complete tasks.{task}.path, or allow a larger share of them with "
@@ -84,30 +84,20 @@ def _refuse_if_missing(task: str, unusable: dict[str, str], clips: Sequence[Clip
     )
 
 
-def _expected_file(unusable: dict[str, str], clips: Sequence[Clip]) -> str:
-    first = next(clip for clip in clips if clip.clip_id in unusable)
-    return f" (expected at {first.source})" if unusable[first.clip_id] == _NO_FILE else ""
-
-
 def _in_reading_order(clips: Sequence[Clip]) -> list[Clip]:
     """Order clips as listed, then those in tar archives in the order of the archive, which is read only once."""
-    packed = [clip for clip in clips if isinstance(clip.source, TarMember)]
-    return [clip for clip in clips if not isinstance(clip.source, TarMember)] + sorted(packed, key=_position_in_tar)
 
+    def position(clip: Clip) -> tuple[str, int]:
+        source = clip.source
+        return (str(source.archive), source.position) if isinstance(source, TarMember) else ("", 0)
 
-def _position_in_tar(clip: Clip) -> tuple[Path, int]:
-    assert isinstance(clip.source, TarMember)
-    return clip.source.archive, clip.source.position
+    return sorted(clips, key=position)
 
 
 def _sources(clips: Sequence[Clip]) -> Iterator[Path | ZipMember | bytes | Playable]:
     """Yield the source of each clip; for clips in tar archives, their content."""
-    packed = []
-    for clip in clips:
-        if isinstance(clip.source, TarMember):
-            packed.append(clip.source)
-        else:
-            yield clip.source
+    yield from (clip.source for clip in clips if not isinstance(clip.source, TarMember))
+    packed = [clip.source for clip in clips if isinstance(clip.source, TarMember)]
     for archive, members in groupby(packed, key=lambda member: member.archive):
         yield from read_tar(archive, [member.position for member in members])
 
@@ -146,12 +136,8 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
             log.warning(
                 "task %s: not the official data set: %s; do not compare its scores", task, ", ".join(differences)
             )
-    settings = {
-        "task": task,
-        "metric": content.metric,
-        "classes": list(content.classes),
-        "split_kind": content.split_kind,
-    }
+    settings = {"task": task, "metric": content.metric, "classes": list(content.classes)}
+    settings["split_kind"] = content.split_kind
     with ExitStack() as stack:
         shard = stack.enter_context(
             AudioShardWriter(out, sample_rate=SAMPLE_RATE, settings=settings, producer="prepare_task")
@@ -160,13 +146,7 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
             ordered_map(_read_clip, _sources(clips), n_workers), f"prepare {task}", total=len(clips)
         )
         for clip, encoded in zip(clips, encoded_clips, strict=True):
-            shard.add(
-                clip.clip_id,
-                encoded.blob,
-                status=encoded.status,
-                reason=encoded.reason,
-                duration_s=encoded.duration_s,
-            )
+            shard.add(clip.clip_id, **encoded._asdict())
             if encoded.status is not Status.OK:
                 unusable[clip.clip_id] = encoded.reason
         counted = {clip_id: reason for clip_id, reason in unusable.items() if clip_id not in content.known_damaged}

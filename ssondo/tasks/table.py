@@ -12,19 +12,11 @@ Configuration:
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 from ssondo.errors import SsondoError
 from ssondo.tasks.files import find_audio, read_rows
-from ssondo.tasks.task import (
-    SPLITS,
-    Clip,
-    Task,
-    ascii_id,
-    draw_valid,
-    encode_labels,
-    stratified_folds,
-)
+from ssondo.tasks.task import SPLITS, Clip, Task, ascii_id, draw_valid, encode_labels, stratified_folds
 
 _SPLIT_NAMES = {"val": "valid", "validation": "valid", "dev": "valid", "training": "train", "testing": "test"}
 
@@ -45,27 +37,31 @@ def _parse_split(text: str, where: str) -> str | int:
     return split
 
 
+class Row(NamedTuple):
+    """A clip of a table.
+
+    Attributes:
+        name: Name of the clip, from which its id is derived.
+        source: Path of the audio file.
+        labels: Classes of the clip.
+        group: A draw keeps the clips of a group together.
+        split: Split or fold of the clip; None in all rows to draw folds.
+    """
+
+    name: str
+    source: Path
+    labels: list[str]
+    group: str
+    split: str | int | None
+
+
 def build(
-    names: list[str],
-    sources: list[Path],
-    labels: list[list[str]],
-    splits: list[str | int] | None,
-    *,
-    groups: list[str] | None,
-    folds: int | None,
-    valid_share: float,
-    metric: str | None,
-    seed: int,
-    task: str,
+    rows: list[Row], *, folds: int | None, valid_share: float, metric: str | None = None, seed: int, task: str
 ) -> Task:
-    """Create a task from columns; folds, or a validation split, are drawn if there are none.
+    """Create a task from rows; folds, or a validation split, are drawn if there are none.
 
     Args:
-        names: Name of each clip, from which its id is derived.
-        sources: Audio file of each clip.
-        labels: Classes of each clip.
-        splits: Split or fold of each clip, or None to draw folds.
-        groups: Group of each clip; a draw keeps the clips of a group together. None makes each clip its own group.
+        rows: The clips, at least one.
         folds: Number of folds to draw; None is 5.
         valid_share: Share of the training clips that become validation clips if there are none.
         metric: "accuracy" or "map"; None selects "accuracy" if every clip has one class, else "map".
@@ -75,8 +71,9 @@ def build(
     Raises:
         SsondoError: If the folds or the validation split cannot be drawn.
     """
-    groups = groups or names
-    if splits is None:
+    labels, groups = [row.labels for row in rows], [row.group for row in rows]
+    splits = [row.split for row in rows if row.split is not None]
+    if not splits:
         folds = 5 if folds is None else folds
         if folds < 3:
             raise SsondoError(
@@ -84,16 +81,15 @@ def build(
             )
         splits = list(stratified_folds(labels, groups, folds, seed, task))
     elif "train" in splits and "valid" not in splits:
-        train = [row for row, split in enumerate(splits) if split == "train"]
-        drawn = draw_valid([labels[row] for row in train], [groups[row] for row in train], valid_share, seed, task)
-        splits = list(splits)
-        for row, split in zip(train, drawn, strict=True):
-            splits[row] = split
+        train = [index for index, split in enumerate(splits) if split == "train"]
+        drawn = draw_valid([labels[i] for i in train], [groups[i] for i in train], valid_share, seed, task)
+        for index, split in zip(train, drawn, strict=True):
+            splits[index] = split
     classes = sorted({label for present in labels for label in present})
     single = all(len(set(present)) == 1 for present in labels)
     clips = [
-        Clip(ascii_id(name), source, encode_labels(present, classes), split)
-        for name, source, present, split in zip(names, sources, labels, splits, strict=True)
+        Clip(ascii_id(row.name), row.source, encode_labels(row.labels, classes), split)
+        for row, split in zip(rows, splits, strict=True)
     ]
     return Task(metric or ("accuracy" if single else "map"), classes, clips)
 
@@ -166,32 +162,20 @@ def load(
     assert label is not None
     rows = read_rows(path, [name for name in (file_name, label, split, group_column) if name], delimiter)
     folder = path.parent / audio if audio else path.parent
-    columns: dict[str, list[Any]] = {"names": [], "sources": [], "labels": [], "groups": [], "splits": []}
+    clips = []
     for number, row in enumerate(rows, start=2):
-        if not row[file_name].strip():
+        name = row[file_name]
+        if not name.strip():
             raise SsondoError(f"{path}, line {number}: it has no file")
-        source = find_audio(folder / row[file_name])
+        source = find_audio(folder / name)
         if source is None and missing == "skip":
             continue
         present = [text.strip() for text in row[label].split(separator) if text.strip()]
         if not present:
             raise SsondoError(f"{path}, line {number}: it has no label")
-        columns["names"].append(row[file_name])
-        columns["sources"].append(source or folder / row[file_name])
-        columns["labels"].append(present)
-        columns["groups"].append((row[group_column] if group_column else "") or row[file_name])
-        columns["splits"].append(_parse_split(row[split], f"{path}, line {number}") if split else None)
-    if not columns["names"]:
+        group = (row[group_column] if group_column else "") or name
+        clip_split = _parse_split(row[split], f"{path}, line {number}") if split else None
+        clips.append(Row(name, source or folder / name, present, group, clip_split))
+    if not clips:
         raise SsondoError(f"{path}: none of its {len(rows)} files is in {folder}; set tasks.{task}.options.audio")
-    return build(
-        columns["names"],
-        columns["sources"],
-        columns["labels"],
-        columns["splits"] if split else None,
-        groups=columns["groups"],
-        folds=folds,
-        valid_share=valid_share,
-        metric=metric,
-        seed=seed,
-        task=task,
-    )
+    return build(clips, folds=folds, valid_share=valid_share, metric=metric, seed=seed, task=task)

@@ -18,20 +18,13 @@ REMOTES = {
     )
 }
 SIZE = DatasetSize(
-    n_classes=10,
-    clips=dict(enumerate((873, 888, 925, 990, 936, 823, 838, 806, 816, 837), start=1)),
-    clip_s=3.6,
+    n_classes=10, clips=dict(enumerate((873, 888, 925, 990, 936, 823, 838, 806, 816, 837), start=1)), clip_s=3.6
 )
 _LIST = "metadata/UrbanSound8K.csv"
 
 
 def load(*, path: Path, task: str) -> Task:
-    """Read `metadata/UrbanSound8K.csv`.
-
-    Args:
-        path: Folder of the unpacked data set or of its archive.
-        task: Name of the task in the configuration.
-    """
+    """Read `metadata/UrbanSound8K.csv`."""
     files = Files.find(path, task, lists=(_LIST,), folders=("audio",))
     rows = files.rows(_LIST, ("slice_file_name", "fold", "classID", "class"))
     names = {int(row["classID"]): row["class"] for row in rows}

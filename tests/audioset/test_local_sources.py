@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ssondo.audio.codec import decode_flac_mono
+from ssondo.audio.codec import decode_mono
 from ssondo.audio.decoders import ffmpeg_binary
 from ssondo.audioset.fetch import fetch
 from ssondo.audioset.index import index
@@ -92,7 +92,7 @@ def imported(
         resample(audio=fetched, out=out, sample_rate=RATE, clip_s=1.0)
         with AudioShard(out) as shard:
             for row, clip in enumerate(shard.clip_ids):
-                sound = decode_flac_mono(shard.blob(row)) if shard.status[row] == Status.OK else np.zeros(RATE)
+                sound = decode_mono(shard.blob(row), RATE) if shard.status[row] == Status.OK else np.zeros(RATE)
                 pitch = float(np.abs(np.fft.rfft(sound)).argmax())
                 clip_results[clip] = (Status(shard.status[row]).name, shard.reasons[row], pitch)
     return clip_results

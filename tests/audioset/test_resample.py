@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 import ssondo.audio.decoders
-from ssondo.audio.codec import decode_flac_mono, decode_mono
+from ssondo.audio.codec import decode_mono
 from ssondo.audio.waveform import resample_to
 from ssondo.audioset.resample import resample
 from ssondo.errors import SsondoError
@@ -81,7 +81,7 @@ def test_every_clip_is_mono_of_fixed_length_and_its_true_duration_is_stored(tmp_
     resample(audio=faulty, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=1.0)
     with AudioShard(tmp_path / "out.h5") as shard:
         assert shard.sample_rate == 32_000
-        clips = {shard.clip_ids[row]: decode_flac_mono(shard.blob(row)) for row in shard.ok}
+        clips = {shard.clip_ids[row]: decode_mono(shard.blob(row), shard.sample_rate) for row in shard.ok}
         durations = dict(zip(shard.clip_ids, shard.duration_s, strict=True))
     assert {clip.shape for clip in clips.values()} == {(32_000,)}
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 32_000)
@@ -100,7 +100,7 @@ def test_longer_clip_is_cropped_to_its_centre(tmp_path: Path) -> None:
     source = fetched(tmp_path / "fetched.h5", {"ramp": buffer.getvalue()})
     resample(audio=source, out=tmp_path / "out.h5", sample_rate=10_000, clip_s=1.0)
     with AudioShard(tmp_path / "out.h5") as shard:
-        np.testing.assert_array_equal(decode_flac_mono(shard.blob(0)), ramp[10_000:20_000])
+        np.testing.assert_array_equal(decode_mono(shard.blob(0), shard.sample_rate), ramp[10_000:20_000])
 
 
 @pytest.mark.parametrize("bandlimit_rate", [None, 16_000])
@@ -111,7 +111,7 @@ def test_crop_of_a_long_file_equals_the_crop_of_the_whole_waveform(tmp_path: Pat
     source = fetched(tmp_path / "fetched.h5", {"long": (tmp_path / "long.flac").read_bytes()})
     resample(audio=source, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=10.0, bandlimit_rate=bandlimit_rate)
     with AudioShard(tmp_path / "out.h5") as shard:
-        kept = decode_flac_mono(shard.blob(0))
+        kept = decode_mono(shard.blob(0), shard.sample_rate)
         assert shard.reasons[0] == "cropped from 75.28 s"
     whole, rate = soundfile.read(tmp_path / "long.flac", dtype="float32")
     for to_rate in [bandlimit_rate, 32_000] if bandlimit_rate else [32_000]:
@@ -133,7 +133,8 @@ def test_bandlimit_rate_removes_frequencies_above_half_of_it(
     resample(audio=source, out=tmp_path / "out.h5", sample_rate=32_000, clip_s=1.0, bandlimit_rate=bandlimit_rate)
     with AudioShard(tmp_path / "out.h5") as shard:
         assert shard.sample_rate == 32_000
-        spectrum = np.abs(np.fft.rfft(decode_flac_mono(shard.blob(0))))  # one second of audio, so bins are 1 Hz wide
+        # The shard holds one second of audio, so that bins are 1 Hz wide.
+        spectrum = np.abs(np.fft.rfft(decode_mono(shard.blob(0), shard.sample_rate)))
     assert spectrum[1_000] == pytest.approx(0.3 * 32_000 / 2, rel=0.02)
     assert (spectrum[12_000] > 0.25 * 32_000 / 2) is np.bool_(kept)
     assert kept or spectrum[8_200:].max() < 1e-3 * spectrum[1_000]

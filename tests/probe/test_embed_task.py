@@ -6,7 +6,7 @@ import pytest
 import soxr
 import torch
 
-from ssondo.audio.codec import decode_flac_mono, encode_flac
+from ssondo.audio.codec import decode_mono, encode_flac
 from ssondo.errors import SsondoError
 from ssondo.probe.embed_task import embed_task
 from ssondo.storage.atomic_files import clip_list_digest, file_digest
@@ -69,7 +69,7 @@ THERE = [i for i in range(len(SECONDS)) if i not in MISSING]
 
 def waveforms(audio: Path) -> list[np.ndarray]:
     with AudioShard(audio) as shard:
-        return [decode_flac_mono(shard.blob(row)) for row in shard.ok]
+        return [decode_mono(shard.blob(row), shard.sample_rate) for row in shard.ok]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 32])

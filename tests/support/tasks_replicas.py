@@ -1,7 +1,7 @@
 """Tiny replicas of the seven data sets, each in its official layout, unpacked and in its archives.
 
-A clip sounds of its classes, a tone of its own for each, so that labels and sound that do not
-belong together are heard.
+The audio of a clip is a mixture of tones, one for each of its classes, so that tests detect a clip with the labels of
+another one.
 """
 
 import csv
@@ -20,7 +20,7 @@ SHARED = Path(__file__).parents[2].parent / "shared"
 
 
 def hz(number: int) -> float:
-    """The tone of a class: 300 Hz and up, each a fourth above the one before, and again from 300 Hz."""
+    """Return the frequency of the tone of a class; nine different ones from 300 Hz on, which then repeat."""
     return 300.0 * 1.35 ** (number % 9)
 
 
@@ -32,7 +32,7 @@ def tone(
     subtype: str | None = None,
     classes: Iterable[int] = (1,),
 ) -> Path:
-    """Write the tones of `classes` in the format that the suffix says, together 0.5 at most."""
+    """Write the mixed tones of `classes`, with a peak of at most 0.5, in the format of the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     time_s = np.arange(round(seconds * rate)) / rate
     tones = [np.sin(2 * np.pi * hz(number) * time_s) for number in classes]
@@ -63,7 +63,7 @@ def esc50(folder: Path) -> Path:
 
 
 def urbansound8k(folder: Path) -> Path:
-    """Files of many kinds, as the real ones are: 8 to 192 kHz, one or two channels, 8 to 32 bit."""
+    """Write files of several formats, as in the data set: 8 to 192 kHz, one or two channels, 8 to 32 bit."""
     root = folder / "UrbanSound8K"
     kinds = [
         (8000, 1, "PCM_U8"),
@@ -108,7 +108,7 @@ def fsd50k(folder: Path) -> Path:
 
 
 def gtzan(folder: Path, suffix: str = ".wav") -> Path:
-    """All 1,000 files, so that the split has to choose; jazz.00054 is no sound, as in the archive."""
+    """Write all 1,000 files, so that the split must exclude some; jazz.00054 is not audio, as in the archive."""
     genres = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
     for index, genre in enumerate(genres):
         sound = tone(folder / f"tone{suffix}", 0.02, 22050, classes=[index]).read_bytes()
@@ -124,7 +124,7 @@ MTT_EMPTY = "6/norine_braun-now_and_zen-08-gently-117-146.mp3"
 
 
 def magnatagatune(folder: Path, tags: Sequence[str]) -> Path:
-    """A clip of its own in each folder, 0 to f, four of the first tags, and an empty file; a tag beyond the fifty."""
+    """Write five clips to each of the folders 0 to f and an empty file; one tag is not among the fifty."""
     columns = ("weird noise", *reversed(tags))
     rows = []
     for number, letter in enumerate("0123456789abcdef"):
@@ -194,7 +194,7 @@ def openmic(folder: Path) -> Path:
 
 
 def zipped(folder: Path, inside: Sequence[str], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A zip archive of some folders of `folder`, with entries for the folders themselves, as usual."""
+    """Return a zip archive of some folders in `folder`, which has entries for the folders themselves too."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", method) as archive:
         for top in inside:
@@ -204,7 +204,7 @@ def zipped(folder: Path, inside: Sequence[str], method: int = zipfile.ZIP_DEFLAT
 
 
 def tarred(folder: Path, inside: Sequence[str], suffix: str = "w:gz") -> bytes:
-    """A tar archive of some folders of `folder`, in an order that is not that of its lists."""
+    """Return a tar archive of some folders in `folder`; its order differs from that of the lists."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode=suffix) as archive:  # type: ignore[call-overload]
         for top in inside:
@@ -219,8 +219,8 @@ def in_pieces(data: bytes, n: int) -> list[bytes]:
 
 
 def split_zip(data: bytes, n: int) -> list[bytes]:
-    """A zip archive split into `n` files as `zip -s` does: places in it count from the beginning of their file."""
-    plain = b"PK\7\10" + data  # Info-ZIP's mark of a split archive
+    """Split a zip archive into `n` files as `zip -s` does: offsets are relative to the start of their file."""
+    plain = b"PK\7\10" + data  # signature of a split archive
     size = -(-len(plain) // n)
     end = plain.rfind(b"PK\5\6")
     *_, n_entries, table_size, table_start, _ = struct.unpack("<4s4H2LH", plain[end : end + 22])
@@ -240,7 +240,7 @@ def split_zip(data: bytes, n: int) -> list[bytes]:
 
 
 def archives(kind: str, folder: Path, tags: Sequence[str] = ()) -> dict[str, bytes]:
-    """The files that a data set is downloaded as, by their official names; its unpacked replica is made in `folder`."""
+    """Return the archives of a data set by their official names; its unpacked replica is written to `folder`."""
     make: dict[str, Callable[[Path], Path]] = {
         "esc50": esc50,
         "urbansound8k": urbansound8k,

@@ -67,9 +67,8 @@ class AudioShardWriter(ShardWriter):
             status: Status of the clip.
             reason: Why the clip is not OK, or how it was changed ("padded from 3.10 s").
             duration_s: Length of the original sound in seconds, before padding or cropping.
-            location: Where the sound is stored instead, from `ClipLocation.to_shard` of
-                `ssondo.storage.clip_location`: the location, its fingerprint, and the text that
-                represents the sound in the digest of the shard.
+            location: Where the sound is stored instead, from `ClipLocation.to_shard` of `ssondo.storage.clip_location`:
+                the location, its fingerprint, and the text that represents the sound in the digest of the shard.
 
         Raises:
             ValueError: If an OK clip has neither `blob` nor `location` or both, or if another clip has one of them.

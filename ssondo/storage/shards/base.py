@@ -92,12 +92,7 @@ class ShardWriter:
             self._disk = self._stack.enter_context(_File(temporary, "w+b"))
             self._file = self._stack.enter_context(h5py.File(self._disk, "w"))
             self._file.attrs.update(
-                {
-                    "format_version": FORMAT_VERSION,
-                    "kind": self.kind,
-                    "settings": self._settings,
-                    **attributes,
-                }
+                {"format_version": FORMAT_VERSION, "kind": self.kind, "settings": self._settings, **attributes}
             )
         except BaseException as error:
             if not self._stack.__exit__(type(error), error, error.__traceback__):
