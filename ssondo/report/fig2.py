@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def build_fig2(scores: TaskScores, tasks: list[str]) -> Table:
-    """The numbers of Fig. 2: a row for each number of clusters and a column for each task.
+    """Return the numbers of Fig. 2: a row for each number of clusters and a column for each task.
 
     Raises:
         SsondoError: If the scores are of several students or losses.

@@ -17,7 +17,7 @@ _METRICS = {
     "map": "mean average precision",
     "masked_map": "mean average precision over known labels",
 }
-# What the page says about the machine that each verb ran on, in the order of the workflow.
+# Label of the machine that each verb ran on, in the order of the workflow.
 _VERBS = {
     "distill": "trained on",
     "supervise": "trained on",
@@ -143,7 +143,7 @@ def _heat(value: float | None, column: Sequence[float | None]) -> float | None:
 def table1_section(table: Table, scores: TaskScores, remarks: Sequence[str]) -> Section:
     """Return the section of Table 1, in which each number opens its origin; `remarks` are further notes."""
     columns = [[row.cells[i].mean for row in table.rows] for i in range(len(table.columns) - 1)]
-    notes = ["Per cent, mean ± 95 % interval over runs; bold: the best of a student; a number opens its origin."]
+    notes = ["Per cent, mean ± 95 % interval over runs; bold: best of each student; a number opens its origin."]
     if any(cell.published is not None for row in table.rows for cell in row.cells):
         notes.append(
             "Small: the published number, in brackets ours minus it; ≠: the two 95 % intervals do not overlap."

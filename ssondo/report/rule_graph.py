@@ -72,7 +72,7 @@ def draw_rules(sources: Mapping[str, Sequence[str]], notes: Mapping[str, str]) -
 
 
 def _curve(xs: list[float], top: float) -> str:
-    """An edge as SVG path data, from the box at `top` down through its bends to the next box."""
+    """Return an edge as SVG path data, from the box at `top` down through its bends to the next box."""
     path = f"M{xs[0]:.1f} {top + _BOX_HEIGHT:.1f}"
     for i, (a, b) in enumerate(pairwise(xs)):
         start, end = top + i * _ROW + _BOX_HEIGHT, top + (i + 1) * _ROW

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PUBLISHED_ROUNDING = 0.05
 _DECIMALS = 6
 ABSENT = "–"
-# What a CSV can have of a cell, with the suffix of its column.
+# Attributes of a cell that a CSV can contain, with the suffix of their columns.
 _FIELDS = {
     "mean": "",
     "ci95": "_ci95",
@@ -122,7 +122,7 @@ class Table:
 
 
 def _rounded(value: float, sign: str = "") -> str:
-    """The value with one decimal and without a minus sign before zero.
+    """Return the value with one decimal and without a minus sign before zero.
 
     The value is rounded to the precision of the CSV first. Otherwise 84.65, which is 84.64999… as a mean
     of runs, would become 84.6 here and 84.7 in a text that is made from the CSV.
@@ -135,17 +135,17 @@ def _number_text(mean: float, ci95: float | None, unit: str = "") -> str:
 
 
 def per_cent(value: float | None) -> float | None:
-    """A fraction in per cent; None stays None."""
+    """Return a fraction in per cent; None stays None."""
     return None if value is None else 100 * value
 
 
 def score_cell(score: TaskScore | None) -> TableCell:
-    """The cell of a score, or an empty one."""
+    """Return the cell of a score, or an empty cell."""
     return TableCell(100 * score.mean, per_cent(score.ci95)) if score else TableCell()
 
 
 def average_of(means: Sequence[float | None]) -> float | None:
-    """The mean of the values; None if one of them is None or there are none."""
+    """Return the mean of the values; None if one of them is None or there are none."""
     present = [mean for mean in means if mean is not None]
     return sum(present) / len(present) if means and len(present) == len(means) else None
 
@@ -161,13 +161,13 @@ def mark_best(rows: Sequence[Row]) -> None:
 
 
 def _legend(table: Table) -> list[str]:
-    """Notes that explain those signs that occur in the table."""
+    """Return notes that explain the signs that occur in the table."""
     cells = [cell for row in table.rows for cell in row.cells]
     legend = []
     if any(cell.ci95 is not None for cell in cells):
         legend.append("Per cent, mean ± 95 % confidence interval over runs (1.96 standard deviations / √runs).")
     if any(cell.published is not None for cell in cells):
-        legend.append("Lines 'published': the paper's number, in brackets ours less the paper's.")
+        legend.append("Lines 'published': the paper's number, in brackets ours minus the paper's.")
     if any(cell.intervals_disjoint for cell in cells):
         legend.append("≠: the two intervals do not overlap.")
     if any(cell.mean is None and cell.absent for cell in cells):
@@ -176,13 +176,13 @@ def _legend(table: Table) -> list[str]:
 
 
 def _published_lines(row: Row, first: str) -> Iterator[list[str]]:
-    """The line of published numbers below a row, if the paper has any of them."""
+    """Yield the line of published numbers below a row, if the paper has any of them."""
     if any(cell.published is not None for cell in row.cells):
         yield [first, *[""] * (len(row.labels) - 1), *(cell.published_text() for cell in row.cells)]
 
 
 def markdown_table(table: Table) -> str:
-    """The table in Markdown, with aligned columns so that it can be read in a terminal."""
+    """Return the table in Markdown, with aligned columns so that it can be read in a terminal."""
     lines = [[*table.label_heads, *(column.head for column in table.columns)]]
     for row in table.rows:
         lines.append([*row.labels, *(f"**{cell.text}**" if cell.best else cell.text for cell in row.cells)])
@@ -229,7 +229,7 @@ def escape_latex(text: str) -> str:
 
 
 def latex_table(table: Table) -> str:
-    """The table in LaTeX with the rules of booktabs, at most as wide as the text, with its notes in small print."""
+    """Return the table in LaTeX with the rules of booktabs, at most as wide as the text, with notes in small print."""
     heads = [*table.label_heads, *(column.head for column in table.columns)]
     lines = [
         "% \\usepackage{booktabs,graphicx}",
@@ -257,7 +257,7 @@ def latex_table(table: Table) -> str:
 
 
 def csv_frame(lines: Sequence[dict[str, Any]]) -> "pd.DataFrame":
-    """Lines of a CSV, with floating-point numbers rounded to six decimals."""
+    """Return lines of a CSV, with floating-point numbers rounded to six decimals."""
     import pandas as pd
 
     rounded = [
@@ -269,7 +269,7 @@ def csv_frame(lines: Sequence[dict[str, Any]]) -> "pd.DataFrame":
 
 
 def table_frame(table: Table) -> "pd.DataFrame":
-    """The table for a CSV: columns that identify the row, then the fields of each column of numbers."""
+    """Return the table for a CSV: columns that identify the row, then the fields of each column of numbers."""
     return csv_frame(
         [
             row.ids

@@ -126,7 +126,7 @@ def read_scores(paths: Iterable[Path]) -> TaskScores:
 
 
 def scores_frame(scores: TaskScores) -> "pd.DataFrame":
-    """The long form of all scores: one row for each model and task, scores in [0, 1]."""
+    """Return the long form of all scores: one row for each model and task, scores in [0, 1]."""
     import pandas as pd
 
     def number(value: float | None) -> str | None:
@@ -166,7 +166,7 @@ def scores_frame(scores: TaskScores) -> "pd.DataFrame":
 
 
 def _models_by_value(scores: Sequence[TaskScore], name: str) -> list[tuple[Any, list[str]]]:
-    """Each value of `name` in the score files with the models that have it, the most frequent value first."""
+    """Return each value of `name` in the score files with the models that have it, the most frequent value first."""
     groups: list[tuple[Any, list[str]]] = []
     for score in scores:
         for file in score.files:
@@ -180,14 +180,14 @@ def _models_by_value(scores: Sequence[TaskScore], name: str) -> list[tuple[Any, 
 
 
 _MUST_AGREE = {
-    "clip_list_sha256": "stand on different lists of clips",
+    "clip_list_sha256": "were measured on different lists of clips",
     "options": "come from probes with different options",
     "code": "come from different versions of the probe's code",
 }
 
 
 def comparability_notes(scores: Iterable[TaskScore]) -> list[str]:
-    """What a reader must know before comparing the scores with each other.
+    """Return notes that a reader needs before comparing the scores with each other.
 
     Scores on a task are comparable if they were measured on the same clips, with the same probe and
     protocol. Students are comparable if they were trained on the same clips.
@@ -211,12 +211,12 @@ def _task_notes(task: str, scores: list[TaskScore]) -> list[str]:
         if rest:
             others = "; ".join(", ".join(names) for _, names in rest)
             notes.append(
-                f"{task}: the scores {difference}, so they do not compare: {others} against {', '.join(usual)}."
+                f"{task}: the scores {difference}, so they are not comparable: {others} against {', '.join(usual)}."
             )
     contents = [file.content for score in scores for file in score.files]
     n_missing = max((content.get("n_missing") or 0 for content in contents), default=0)
     if n_missing:
-        notes.append(f"{task}: {n_missing:,} clips of the data set were not there.")
+        notes.append(f"{task}: {n_missing:,} clips of the data set are missing.")
     # Accuracy is a mean over clips, so a class without clips is not left out of it.
     empty = {
         name
@@ -235,7 +235,7 @@ def _task_notes(task: str, scores: list[TaskScore]) -> list[str]:
 
 
 def published(name: str) -> list[dict[str, str]]:
-    """The rows of a published table or figure (table1, table2, fig2), in per cent; missing values are empty."""
+    """Return the rows of a published table or figure (table1, table2, fig2), in per cent; missing values are empty."""
     import pandas as pd
 
     with files("ssondo.report").joinpath("published", f"{name}.csv").open(encoding="utf-8") as file:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def _model_of_row(scores: TaskScores, row_kind: str, teacher: str, student: str) -> ModelId:
-    """The only model of a row of Table 1, whether it has scores or not.
+    """Return the only model of a row of Table 1, whether it has scores or not.
 
     Raises:
         SsondoError: If scores of several losses or numbers of clusters would share the row.
@@ -42,7 +42,7 @@ def _model_of_row(scores: TaskScores, row_kind: str, teacher: str, student: str)
 
 
 def _models(scores: TaskScores, teachers: list[str], students: list[str]) -> list[ModelId]:
-    """The rows of Table 1: the teachers, then student by student; baselines only if they have scores."""
+    """Return the rows of Table 1: teachers, then each student; baselines are included only if they have scores."""
     models = [_model_of_row(scores, "teacher", teacher, "") for teacher in teachers]
     for student in students:
         for row_kind in ("untrained", "supervised"):
@@ -54,7 +54,7 @@ def _models(scores: TaskScores, teachers: list[str], students: list[str]) -> lis
 
 
 def _row(model: ModelId, scores: TaskScores, tasks: list[str], paper: dict[str, str]) -> Row:
-    """A row without its share of the teacher."""
+    """Return a row without its share of the teacher."""
     cells = [score_cell(scores.get((model, task))) for task in tasks]
     average = TableCell(average_of([cell.mean for cell in cells]))
     for task, cell in zip(tasks, cells, strict=True):
@@ -78,7 +78,7 @@ def _row(model: ModelId, scores: TaskScores, tasks: list[str], paper: dict[str, 
 
 
 def _share_of_teacher(row: Row, teacher: Row | None) -> TableCell:
-    """The average as a share of the teacher's average on the tasks that both have, in per cent."""
+    """Return the average as a share of the teacher's average over the tasks that both have, in per cent."""
     if teacher is None:
         return TableCell(absent="")
     pairs = [
@@ -91,13 +91,13 @@ def _share_of_teacher(row: Row, teacher: Row | None) -> TableCell:
 
 
 def build_table1(scores: TaskScores, teachers: list[str], students: list[str], tasks: list[str]) -> Table:
-    """Table 1.
+    """Return Table 1.
 
     Args:
         scores: Scores by model and task.
-        teachers: Names of the teachers: their rows, and what students are compared with.
-        students: Names of the students: their rows.
-        tasks: Names of the tasks: the columns.
+        teachers: Names of the teachers, which are rows and what students are compared with.
+        students: Names of the students, which are rows.
+        tasks: Names of the tasks, which are columns.
 
     Raises:
         SsondoError: If scores of several losses or numbers of clusters would share a row.
@@ -135,7 +135,7 @@ def build_table1(scores: TaskScores, teachers: list[str], students: list[str], t
 
 
 def _notes(scores: list[TaskScore]) -> list[str]:
-    notes = ["'of teacher': the student's average over its teacher's, on the tasks that both have."]
+    notes = ["'of teacher': the student's average as a share of its teacher's, over the tasks that both have."]
     trainings = sorted({(s.model.loss, s.model.n_clusters) for s in scores if s.model.row_kind == "distilled"})
     if trainings:
         texts = [f"{loss} loss, {f'{k} clusters' if k else 'clips drawn at random'}" for loss, k in trainings]
@@ -143,14 +143,14 @@ def _notes(scores: list[TaskScore]) -> list[str]:
     runs = sorted({(len(score.files), len(score.runs) // len(score.files)) for score in scores})
     if runs:
         texts = [f"{n_trainings} x {n_seeds}" for n_trainings, n_seeds in runs]
-        notes.append(f"Runs of a number (trainings x probe seeds, pooled): {', '.join(texts)}.")
-    best = "Bold: the best of a student. " if any(score.model.student for score in scores) else ""
+        notes.append(f"Runs per number (trainings x probe seeds, pooled): {', '.join(texts)}.")
+    best = "Bold: best of each student. " if any(score.model.student for score in scores) else ""
     metrics = sorted({f"{score.task} {score.metric}" for score in scores})
     return [*notes, f"{best}Metrics: {', '.join(metrics)}.", *comparability_notes(scores)]
 
 
 def _plot_table(table: Table) -> "Figure":
-    """The table as a figure; the colour of a cell shows how close the score is to the best of its column."""
+    """Draw the table; the colour of a cell shows how close the score is to the best of its column."""
     import numpy as np
     from matplotlib.figure import Figure
 

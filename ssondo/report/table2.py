@@ -34,11 +34,11 @@ def _model_of_loss(scores: TaskScores, loss: str) -> ModelId | None:
 
 
 def build_table2(scores: TaskScores, losses: list[str], music: list[str], environment: list[str]) -> Table:
-    """Table 2: averages over the music tasks, the environment tasks and all tasks, for each loss.
+    """Return Table 2: averages over the music tasks, the environment tasks and all tasks, for each loss.
 
     Args:
         scores: Scores by model and task.
-        losses: Names of the losses: the rows.
+        losses: Names of the losses, which are rows.
         music: Names of the tasks of the first average.
         environment: Names of the tasks of the second average.
 

@@ -121,7 +121,7 @@ def test_published_numbers_are_below_ours(results):
 
 
 def test_scores_on_different_clips_get_a_note_that_they_are_not_comparable(results):
-    assert "stand on different lists of clips, so they do not compare" in render_page(results).text
+    assert "were measured on different lists of clips, so they are not comparable" in render_page(results).text
 
 
 def test_page_has_trainings_clusters_clips_and_run_times(results):

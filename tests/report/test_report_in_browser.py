@@ -1,9 +1,9 @@
-"""The page in a browser: no errors, tables are filled and can be sorted, origins open, it fits a phone."""
+"""The page in a browser: it has no errors, sorts its tables, opens origins and fits the screen of a phone."""
 
 import json
 
 import pytest
-from browser import CHROMIUM, headless
+from browser import CHROMIUM, start_browser
 from score_files import distilled, write_results, write_score
 
 from ssondo.report.report import report
@@ -12,6 +12,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium"),
 ]
+# Widths of the window in pixels.
 PHONE, DESK = 390, 1280
 
 
@@ -40,26 +41,26 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    with headless(tmp_path_factory.mktemp("profile")) as found:
-        yield found
+    with start_browser(tmp_path_factory.mktemp("profile")) as started:
+        yield started
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_page_loads_without_errors_and_without_requests(browser, page, width):
-    browser.complaints.clear()
+    browser.errors.clear()
     browser.requests.clear()
     browser.open(page, width)
-    assert browser.complaints == []
+    assert browser.errors == []
     assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
 
 
-def test_an_error_in_a_script_is_noticed(browser, page, tmp_path):
+def test_error_in_a_script_is_reported(browser, page, tmp_path):
     broken = tmp_path / "broken.html"
     broken.write_text(page.read_text().replace("<script>", "<script>nothing.there();", 1))
-    browser.complaints.clear()
+    browser.errors.clear()
     browser.open(broken, DESK)
-    assert any("nothing is not defined" in complaint for complaint in browser.complaints)
-    browser.complaints.clear()
+    assert any("nothing is not defined" in error for error in browser.errors)
+    browser.errors.clear()
 
 
 def test_every_table_and_picture_is_filled(browser, page):
@@ -93,17 +94,17 @@ def test_every_column_of_every_table_can_be_sorted(browser, page):
     unsorted = browser.evaluate("""[...document.querySelectorAll('th')].filter(h => {
         h.querySelector('button').click(); return !h.ariaSort; }).length""")
     assert unsorted == 0
-    assert browser.complaints == []
+    assert browser.errors == []
 
 
-def test_the_field_above_a_table_filters_it(browser, page):
+def test_field_above_a_table_filters_its_rows(browser, page):
     browser.open(page, DESK)
-    shown = browser.evaluate("""(() => { const field = document.querySelector('#scores .search');
+    visible = browser.evaluate("""(() => { const field = document.querySelector('#scores .search');
         field.value = 'mse gtzan'; field.dispatchEvent(new Event('input'));
         const rows = [...document.querySelectorAll('#scores tbody tr')];
         return rows.filter(r => r.offsetHeight).map(r => r.innerText); })()""")
-    assert len(shown) == 1
-    assert "mse" in shown[0]
+    assert len(visible) == 1
+    assert "mse" in visible[0]
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
@@ -114,11 +115,17 @@ def test_a_click_on_a_number_opens_its_origin(browser, page, width):
     assert browser.evaluate(box) is None
     browser.evaluate(f"{number}.click()")
     text = browser.evaluate(f"{box}.innerText")
-    for said in ("feed" * 16, "b" * 64, "0123456789abcdef", "2,000 (1,200 train, 400 valid, 400 test)", "torch 2.14.1"):
-        assert said in text, said
-    place = browser.evaluate(f"(r => [r.left, r.right, r.width])({box}.getBoundingClientRect())")
-    assert place[0] >= 0
-    assert place[1] <= width
+    for expected in (
+        "feed" * 16,
+        "b" * 64,
+        "0123456789abcdef",
+        "2,000 (1,200 train, 400 valid, 400 test)",
+        "torch 2.14.1",
+    ):
+        assert expected in text, expected
+    edges = browser.evaluate(f"(r => [r.left, r.right, r.width])({box}.getBoundingClientRect())")
+    assert edges[0] >= 0
+    assert edges[1] <= width
     browser.evaluate(f"{box}.querySelector('.close').click()")
     assert browser.evaluate(box) is None
 
@@ -134,7 +141,7 @@ def test_nothing_is_wider_than_the_screen(browser, page, width):
     assert outside == []
 
 
-def test_the_fixed_column_leaves_room_for_the_others_on_a_phone(browser, page):
+def test_fixed_column_leaves_room_for_other_columns_on_a_phone(browser, page):
     browser.open(page, PHONE)
     browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     shares = browser.evaluate("""[...document.querySelectorAll('.scroll')].filter(b => b.querySelector('td'))
@@ -145,7 +152,17 @@ def test_the_fixed_column_leaves_room_for_the_others_on_a_phone(browser, page):
 
 def test_text_is_readable_on_a_phone(browser, page):
     browser.open(page, PHONE)
-    small = browser.evaluate("""[...document.querySelectorAll('main *')].filter(e => !e.closest('svg') &&
+    sizes = browser.evaluate("""[...document.querySelectorAll('main *')].filter(e => !e.closest('svg') &&
         [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
         .map(e => parseFloat(getComputedStyle(e).fontSize))""")
-    assert min(small) >= 11
+    assert min(sizes) >= 11
+
+
+def test_pointer_shows_the_values_of_the_nearest_epoch(browser, page):
+    browser.open(page, DESK)
+    titles = browser.evaluate("""(() => { const chart = document.querySelector('#training svg.chart');
+        chart.scrollIntoView({behavior: 'instant', block: 'center'});
+        const box = chart.getBoundingClientRect();
+        return [0.15, 0.5, 0.55, 0.95].map(share => document.elementFromPoint(
+            box.left + share * box.width, box.top + 0.3 * box.height).querySelector('title')?.textContent); })()""")
+    assert [title.partition(":")[0] for title in titles] == ["epoch 1", "epoch 2", "epoch 2", "epoch 3"]

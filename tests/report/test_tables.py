@@ -69,7 +69,7 @@ def test_markdown_has_mean_interval_share_of_teacher_and_parameters(scores, tmp_
     assert len({line.count("|") for line in rows}) == 1
 
 
-def test_published_values_are_below_ours_with_the_difference_and_a_mark(scores, tmp_path):
+def test_published_values_are_below_ours_with_the_difference_and_a_sign(scores, tmp_path):
     text = make_table1(tmp_path, scores)["markdown"].read_text()
     # Table 1 of the paper: DyMN from MATPAC, ESC-50 91.9 ± 0.1, UrbanSound8K 86.2 ± 0.3.
     assert "91.9 ± 0.1 (-1.9 ≠)" in text
@@ -122,7 +122,7 @@ def test_published_averages_agree_with_the_published_scores():
     assert len(published("fig2")) == 49
 
 
-def test_long_form_has_the_agreed_columns_and_scores_in_0_to_1(scores, tmp_path):
+def test_scores_csv_has_its_columns_in_order_and_scores_in_0_to_1(scores, tmp_path):
     path = collected(tmp_path, scores)
     head = path.read_text().splitlines()[0]
     assert head.startswith("row_kind,teacher,student,task,metric,mean,ci95,n_runs,")
@@ -163,11 +163,11 @@ def test_two_losses_in_one_row_of_table1_are_an_error_that_names_both(tmp_path):
         make_table1(tmp_path, files)
 
 
-def test_scores_on_different_clips_get_a_note_that_they_do_not_compare(scores, tmp_path):
+def test_scores_on_different_clips_get_a_note_that_they_are_not_comparable(scores, tmp_path):
     scores.append(write_score(tmp_path, model("untrained", student="dymn"), "esc50", [0.2], clip_list_sha256="d" * 64))
     text = make_table1(tmp_path, scores)["markdown"].read_text()
-    assert "- esc50: the scores stand on different lists of clips, so they do not compare: dymn (untrained)" in text
-    assert "us8k: the scores stand on different" not in text
+    assert "- esc50: the scores were measured on different lists of clips, so they are not comparable: dymn" in text
+    assert "us8k: the scores were measured on different" not in text
 
 
 def test_students_trained_on_different_clips_get_a_note(tmp_path):
@@ -180,13 +180,13 @@ def test_students_trained_on_different_clips_get_a_note(tmp_path):
         ]
         return make_table1(tmp_path, files)["markdown"].read_text()
 
-    said = "- Students were trained on different lists of clips: dymn (supervised) against dymn from matpac"
-    assert said in notes("a" * 64, "b" * 64)
+    note = "- Students were trained on different lists of clips: dymn (supervised) against dymn from matpac"
+    assert note in notes("a" * 64, "b" * 64)
     assert "different lists" not in notes("a" * 64, "a" * 64)
 
 
 def test_scores_on_equal_clips_get_no_note(scores, tmp_path):
-    assert "do not compare" not in make_table1(tmp_path, scores)["markdown"].read_text()
+    assert "not comparable" not in make_table1(tmp_path, scores)["markdown"].read_text()
 
 
 def test_missing_clips_other_options_and_optimistic_scores_get_a_note(tmp_path):
@@ -195,7 +195,7 @@ def test_missing_clips_other_options_and_optimistic_scores_get_a_note(tmp_path):
         write_score(tmp_path, distilled(), "esc50", [0.5], options={"head": "mlp"}, optimistic=True),
     ]
     text = make_table1(tmp_path, files)["markdown"].read_text()
-    assert "1,234 clips of the data set were not there" in text
+    assert "1,234 clips of the data set are missing" in text
     assert "probes with different options" in text
     assert "optimistic" in text
 
@@ -207,13 +207,13 @@ def test_a_missing_score_is_a_dash_and_no_average(scores, tmp_path):
     assert "–: no score." in outputs["markdown"].read_text()
 
 
-def test_baselines_are_rows_only_where_they_have_scores(scores, tmp_path):
+def test_baselines_without_scores_have_no_rows(scores, tmp_path):
     table = build_table1(read_scores(scores), ["matpac"], ["dymn"], ["esc50"])
     assert [row.model.row_kind for row in table.rows] == ["teacher", "supervised", "distilled"]
 
 
-def assert_sane_latex(text):
-    """Braces are balanced, each row has as many cells as the table has columns, and special characters are escaped."""
+def assert_valid_latex(text):
+    """Check that braces are balanced, rows have a cell for each column, and special characters are escaped."""
     assert text.count("\\begin{") == text.count("\\end{")
     depth = 0
     for brace in re.findall(r"(?<!\\)[{}]", text):
@@ -237,7 +237,7 @@ def test_latex_is_well_formed_with_names_that_need_escaping(tmp_path):
     ]
     outputs = make_table1(tmp_path, files, teachers=["my_teacher"], students=["mn_04"], tasks=["es_c&50", "none_yet"])
     text = outputs["latex"].read_text()
-    assert_sane_latex(text)
+    assert_valid_latex(text)
     assert "\\toprule" in text
     assert "mn\\_04" in text
     assert "\\textbf{55.0 $\\pm$ 9.8}" in text
@@ -245,7 +245,7 @@ def test_latex_is_well_formed_with_names_that_need_escaping(tmp_path):
 
 def test_latex_of_published_rows_is_well_formed(scores, tmp_path):
     text = make_table1(tmp_path, scores)["latex"].read_text()
-    assert_sane_latex(text)
+    assert_valid_latex(text)
     assert "$\\neq$" in text
 
 
@@ -307,7 +307,7 @@ def test_table2_averages_over_music_and_environment(tmp_path):
     assert (cosine["music"], cosine["environment"], cosine["average"]) == ("60.0", "90.0", "70.0")
     assert (mse["music"], mse["average"]) == ("", "")
     assert cosine["average_published"] == ""
-    assert_sane_latex(out["latex"].read_text())
+    assert_valid_latex(out["latex"].read_text())
 
 
 def test_table2_has_published_numbers_for_the_seven_tasks(tmp_path):
@@ -362,9 +362,9 @@ def test_all_forms_of_a_table_round_a_half_in_the_same_way(tmp_path):
     # The mean of runs is 0.8464999…, the CSV has 84.65, and the text of both is 84.7.
     runs = [0.8465 - 1e-16, 0.8465 - 1e-16]
     path = write_score(tmp_path, model("teacher", "matpac"), "drums", runs)
-    made = make_table1(tmp_path, [path], students=[], tasks=["drums"])
-    assert read_csv(made["csv"])[0]["drums"] == "84.65"
-    assert "| 84.7 ± 0.0 |" in made["markdown"].read_text()
+    outputs = make_table1(tmp_path, [path], students=[], tasks=["drums"])
+    assert read_csv(outputs["csv"])[0]["drums"] == "84.65"
+    assert "| 84.7 ± 0.0 |" in outputs["markdown"].read_text()
     assert TableCell(100 * sum(runs) / 2).text == "84.7"
 
 
@@ -393,7 +393,7 @@ def test_fig2_of_another_student_has_no_published_number(tmp_path):
     assert "ublished" not in out["markdown"].read_text()
 
 
-def test_legend_of_fig2_has_both_curves_where_the_first_task_has_one(tmp_path):
+def test_legend_of_fig2_has_both_curves_if_the_first_task_has_only_one(tmp_path):
     paths = [write_score(tmp_path, distilled(student="mobilenetv3"), task, [0.9, 0.92]) for task in ("barks", "esc50")]
     figure = _plot_fig2(build_fig2(read_scores(paths), ["barks", "esc50"]))
     (legend,) = figure.legends
