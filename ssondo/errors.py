@@ -11,6 +11,14 @@ class SsondoError(Exception):
     exit_code = 1
 
 
+class ClipError(SsondoError):
+    """The file of one clip cannot be used.
+
+    Results hold the text as the reason why the clip has no sound, so it is data: changing it changes the
+    hash of the code (`ssondo.provenance.reduce`), which the texts of other errors do not.
+    """
+
+
 class TransientError(SsondoError):
     """An error that may not occur again when the same command is repeated, e.g. of the network or a time limit.
 

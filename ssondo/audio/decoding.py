@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssondo.audio.decoders import Excerpt, file_kind, longer_excerpt, read_excerpt, read_with_ffmpeg
-from ssondo.errors import SsondoError
+from ssondo.errors import ClipError
 
+NOT_FINITE = "holds samples that are not finite numbers"
+"""The reason why a clip with infinite or undefined samples is not used."""
 _MIN_TRUNCATED_S = 0.1
 
 
@@ -47,7 +49,7 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
         file, the waveform of the part that can be read; `decode_file` reports the truncation.
 
     Raises:
-        SsondoError: If the file is empty, holds no samples, is too short to be read, or is not audio;
+        ClipError: If the file is empty, holds no samples, is too short to be read, or is not audio;
             the message says which.
     """
     decoded = decode_file(data)
@@ -61,10 +63,10 @@ def decode_file(data: bytes) -> Decoded:
         data: Content of the file.
 
     Raises:
-        SsondoError: As for `decode`.
+        ClipError: As for `decode`.
     """
     if not data:
-        raise SsondoError("empty file")
+        return _checked(None, data)
     best = read_excerpt(io.BytesIO(data))
     # The program is the last resort, because starting a process costs more than decoding.
     if best is None or (best.truncated and not best.position):
@@ -73,17 +75,24 @@ def decode_file(data: bytes) -> Decoded:
 
 
 def _checked(excerpt: Excerpt | None, data: bytes) -> Decoded:
-    """The decoded file, or the reason why it cannot be used."""
-    kind = file_kind(data)
-    if excerpt is None:
-        if kind is None:
-            raise SsondoError(f"not audio (begins with {bytes(data[:12])!r})")
-        raise SsondoError(f"truncated or damaged {kind} file: no sound can be read ({len(data)} bytes)")
-    if excerpt.truncated and excerpt.total_s < _MIN_TRUNCATED_S:
-        raise SsondoError(f"truncated {kind or 'file'}: only {excerpt.total_s:.2f} s can be read")
-    waveform = excerpt.waveform()
-    if not waveform.size:
-        raise SsondoError(f"holds no samples ({kind or 'audio'} header only)")
-    if not np.isfinite(waveform).all():
-        raise SsondoError("holds samples that are not finite numbers")
+    waveform = None if excerpt is None else excerpt.waveform()
+    reason = _why_unusable(excerpt, waveform, data)
+    if excerpt is None or waveform is None or reason:
+        raise ClipError(reason)
     return Decoded(waveform, excerpt.sample_rate, excerpt.truncated)
+
+
+def _why_unusable(excerpt: Excerpt | None, waveform: np.ndarray | None, data: bytes) -> str:
+    """Why the decoded file cannot be used; empty if it can. Shards keep this text."""
+    if not data:
+        return "empty file"
+    kind = file_kind(data)
+    if excerpt is None or waveform is None:
+        if kind is None:
+            return f"not audio (begins with {bytes(data[:12])!r})"
+        return f"truncated or damaged {kind} file: no sound can be read ({len(data)} bytes)"
+    if excerpt.truncated and excerpt.total_s < _MIN_TRUNCATED_S:
+        return f"truncated {kind or 'file'}: only {excerpt.total_s:.2f} s can be read"
+    if not waveform.size:
+        return f"holds no samples ({kind or 'audio'} header only)"
+    return "" if np.isfinite(waveform).all() else NOT_FINITE

@@ -8,8 +8,8 @@ from typing import BinaryIO
 import numpy as np
 
 from ssondo.audio.decoders import declared_length_s, read_excerpt
-from ssondo.audio.decoding import Decoded, decode_file
-from ssondo.errors import SsondoError
+from ssondo.audio.decoding import NOT_FINITE, Decoded, decode_file
+from ssondo.errors import ClipError
 
 # Shorter files are decoded completely, with all decoders.
 _SHORT_S = 60.0
@@ -30,7 +30,7 @@ def decode_excerpt(file: BinaryIO, start_s: float, end_s: float) -> Decoded:
         The excerpt, which may be empty, and whether it is short because the file is truncated or damaged.
 
     Raises:
-        SsondoError: If the file holds no sound that can be read; the message says why.
+        ClipError: If the file holds no sound that can be read; the message says why.
         OSError: If the file cannot be read from the disk.
     """
     reader = _Reader(file)
@@ -44,7 +44,7 @@ def decode_excerpt(file: BinaryIO, start_s: float, end_s: float) -> Decoded:
         return Decoded(waveform, whole.sample_rate, whole.truncated and waveform.shape[1] < end - start)
     waveform = excerpt.waveform()
     if not np.isfinite(waveform).all():
-        raise SsondoError("holds samples that are not finite numbers")
+        raise ClipError(NOT_FINITE)
     return Decoded(waveform, excerpt.sample_rate, excerpt.truncated)
 
 
@@ -61,7 +61,7 @@ def decode_around_centre(file: BinaryIO, length_s: float) -> tuple[Decoded, int,
         starts; the length of all sound in the file in seconds.
 
     Raises:
-        SsondoError: As for `decode_excerpt`.
+        ClipError: As for `decode_excerpt`.
         OSError: If the file cannot be read from the disk.
     """
     size = file.seek(0, os.SEEK_END)

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from ssondo.audio.codec import encode
 from ssondo.audio.excerpt import decode_around_centre
 from ssondo.audio.waveform import fit_end, resample_to, resampled_length, to_mono
-from ssondo.errors import SsondoError, TransientError
+from ssondo.errors import ClipError, TransientError
 from ssondo.storage.atomic_files import is_disk_full
 from ssondo.storage.clip_location import ClipLocation, LocationChanged, open_clip
 from ssondo.storage.shards.audio import AudioShard, AudioShardWriter
@@ -112,7 +112,7 @@ def _opened(clip: _Clip, folder: Path) -> Iterator[BinaryIO]:
     """Open the encoded file of a clip, in the shard or at its location.
 
     Raises:
-        SsondoError: If the file at its location is damaged.
+        ClipError: If the file at its location is damaged.
         LocationChanged: If the file was removed or changed.
         TransientError: If the file cannot be read at the moment.
     """
@@ -126,7 +126,8 @@ def _opened(clip: _Clip, folder: Path) -> Iterator[BinaryIO]:
         if is_disk_full(error):  # by a temporary file of ffmpeg
             raise
         if error.errno is None:  # raised by HDF5 for a damaged row
-            raise SsondoError(f"cannot be read: {type(error).__name__}") from None
+            reason = f"cannot be read: {type(error).__name__}"
+            raise ClipError(reason) from None
         raise TransientError(
             f"{folder / clip.location.path}: cannot be read ({os.strerror(error.errno)}); check the disk and the "
             "permissions, then run the same command again"
@@ -148,7 +149,7 @@ def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: in
         raise LocationChanged(
             f"{error}; its stored location is out of date: add --forcerun locate fetch to your snakemake command"
         ) from None
-    except SsondoError as error:
+    except ClipError as error:
         return _Clip(Status.FAILED, str(error), b"")
     waveform, sample_rate = to_mono(decoded.waveform), decoded.sample_rate
     n_whole = round(duration_s * sample_rate)

@@ -20,7 +20,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ssondo.errors import SsondoError
+from ssondo.errors import ClipError, SsondoError
 
 log = logging.getLogger(__name__)
 
@@ -93,21 +93,25 @@ class ZipMember:
         """Return the uncompressed content.
 
         Raises:
-            SsondoError: if it is damaged or packed in a way that is not read here.
+            ClipError: if it is damaged or packed in a way that is not read here.
         """
         if self.method not in _METHODS:
-            raise SsondoError(f"packed with zip's method {self.method}, which is not read here; unpack the archive")
+            reason = f"packed with zip's method {self.method}, which is not read here; unpack the archive"
+            raise ClipError(reason)
         header = self.archive.read(self.offset, _LOCAL.size)
         if header[:4] != b"PK\3\4" or len(header) < _LOCAL.size:
-            raise SsondoError("damaged in its archive: no header where its table of contents says")
+            reason = "damaged in its archive: no header where its table of contents says"
+            raise ClipError(reason)
         *_, name_size, extra_size = _LOCAL.unpack(header)
         packed = self.archive.read(self.offset + _LOCAL.size + name_size + extra_size, self.packed_size)
         try:
             data = packed if self.method == 0 else zlib.decompress(packed, -zlib.MAX_WBITS, max(self.size, 1))
         except zlib.error as error:
-            raise SsondoError(f"damaged in its archive: {error}") from None
+            reason = f"damaged in its archive: {error}"
+            raise ClipError(reason) from None
         if len(data) != self.size or zlib.crc32(data) != self.crc:
-            raise SsondoError("damaged in its archive: the checksum is wrong")
+            reason = "damaged in its archive: the checksum is wrong"
+            raise ClipError(reason)
         return data
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from ssondo.audio.codec import encode_flac
 from ssondo.audio.decoding import decode_file
 from ssondo.audio.waveform import resample_to, to_mono
-from ssondo.errors import SsondoError
+from ssondo.errors import ClipError, SsondoError
 from ssondo.storage.shards.audio import AudioShardWriter
 from ssondo.storage.shards.reasons import format_counts
 from ssondo.storage.shards.status import Status
@@ -63,7 +63,7 @@ def _read_clip(source: Path | ZipMember | bytes | Playable) -> _EncodedClip:
         return _EncodedClip(status=Status.UNAVAILABLE, reason=_NO_FILE)
     except OSError as error:
         return _EncodedClip(status=Status.FAILED, reason=f"cannot be read: {error.strerror}")
-    except SsondoError as error:
+    except ClipError as error:
         return _EncodedClip(status=Status.UNAVAILABLE, reason=str(error))
     reason = f"cut short: {decoded.duration_s:.2f} s can be read" if decoded.truncated else ""
     return _encode(to_mono(decoded.waveform), decoded.sample_rate, reason)

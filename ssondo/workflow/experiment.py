@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssondo.config import Config
-from ssondo.provenance import code_hash
 from ssondo.storage.atomic_files import content_digest
 from ssondo.workflow.cli_options import to_cli_options
-from ssondo.workflow.input_digests import InputDigests
+from ssondo.workflow.code_records import job_code, record
+from ssondo.workflow.input_digests import MOST_FILES, InputDigests
 from ssondo.workflow.paths import Paths
 from ssondo.workflow.targets import Targets
 from ssondo.workflow.verbs import VERBS
@@ -83,7 +83,7 @@ class Experiment:
 
     def code(self, rule: str, **wildcards: str) -> str:
         """Return a hash of the code that a job runs."""
-        return code_hash(*self.code_modules(rule, **wildcards))
+        return job_code(rule, self.code_modules(rule, **wildcards))
 
     def code_modules(self, rule: str, **wildcards: str) -> list[str]:
         """Return the modules that a job's command starts from: that of the verb and those from registries."""
@@ -92,4 +92,9 @@ class Experiment:
     def content(self, rule: str, **wildcards: str) -> str:
         """Return a digest of the user's own files that a job reads; "" if it reads none."""
         digests = self.job(rule, **wildcards).content
-        return content_digest(dict(digests))[:16] if digests else ""
+        if not digests:
+            return ""
+        digest = content_digest(dict(digests))[:16]
+        if len(digests) <= MOST_FILES:
+            record(digest, lambda: dict(digests))
+        return digest

@@ -5,7 +5,9 @@ of the job, in SLURM's log of it, or in its SLURM status. `JobFailures` collects
 logs, and shortens these records.
 """
 
+import json
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +50,10 @@ def failure_reason(message: str, rule_log: str, slurm_log: str, resources: Mappi
     return f"its SLURM status is {status}" if status else "its command failed without an error message"
 
 
+JOB_LIST = "SSONDO_JOB_LIST"
+"""Variable of the environment: the file to which the jobs of a dry run are written, one JSON object a line."""
+
+
 @dataclass
 class _Job:
     """What Snakemake logged when it started a job."""
@@ -72,6 +78,7 @@ class JobFailures(logging.Filter):
         """Collect what a record says about a job, and shorten it."""
         match str(getattr(record, "event", "")):
             case "job_info":
+                _list_job(record)
                 self._jobs[record.jobid] = _Job(  # type: ignore[attr-defined]
                     _attribute(record, "rule_msg", ""), dict(_attribute(record, "resources", {}).items())
                 )
@@ -100,6 +107,20 @@ class JobFailures(logging.Filter):
         named_logs = [f"log: {path}" for path in own] + [f"SLURM's log: {_short_path(path)}" for path in slurm]
         rule = f"rule {_attribute(record, 'rule_name', '')}"
         return "; ".join([f"{rule} ({job.message}): {why}" if job.message else f"{rule}: {why}", *named_logs])
+
+
+def _list_job(record: logging.LogRecord) -> None:
+    """Append a job of a dry run to the file that `ssondo why` reads, which `JOB_LIST` in the environment names."""
+    path = os.environ.get(JOB_LIST)
+    if path is not None:
+        job = {
+            "rule": _attribute(record, "rule_name", ""),
+            "wildcards": {name: str(value) for name, value in _attribute(record, "wildcards", {}).items()},
+            "output": [str(file) for file in _attribute(record, "output", [])],
+            "reason": str(_attribute(record, "reason", "")),
+        }
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(job) + "\n")
 
 
 def _attribute(record: logging.LogRecord, name: str, default: Any) -> Any:

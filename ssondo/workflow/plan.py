@@ -9,6 +9,7 @@ from ssondo.workflow.estimate import Costs, count_clips, estimate, read_rates
 from ssondo.workflow.experiment import Experiment
 from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.preflight import check_config
+from ssondo.workflow.why import explain, reruns
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,13 @@ def plan(
     costs = estimate(experiment, read_rates(), n_train=counts["train"] or 0, n_eval=counts["eval"] or 0)
     stages = costs.stages
     log.info("%s\n", costs_text(costs))
+    if Path(experiment.paths.data).is_dir() and Path(".snakemake/metadata").is_dir():
+        try:
+            log.info(
+                "Of these jobs, the following would run now, and why:\n%s\n", explain(reruns((), configfile or ()))
+            )
+        except SsondoError as error:
+            log.warning("plan: the jobs that would run are unknown: %s", error)
     log.info(
         "plan: %s: %s clips, %s jobs, about %s core hours and %s GPU hours, %s GB",
         config.name,

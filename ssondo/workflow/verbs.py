@@ -32,6 +32,8 @@ VERBS = {
 COMMANDS = VERBS | {
     "launch": "ssondo.workflow.launch:launch",
     "plan": "ssondo.workflow.plan:plan",
+    "why": "ssondo.workflow.why:why",
+    "accept_code": "ssondo.workflow.accept_code:accept_code",
     "export": "ssondo.inference.export:export",
 }
 """All commands: the verbs, and the commands that are not run by a rule of the same name."""

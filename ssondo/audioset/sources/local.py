@@ -17,7 +17,7 @@ from ssondo.audio.excerpt import decode_excerpt
 from ssondo.audio.waveform import to_mono
 from ssondo.audioset.sources import Fetched
 from ssondo.audioset.sources.clip_names import candidate_ids, is_start
-from ssondo.errors import SsondoError
+from ssondo.errors import ClipError, SsondoError
 from ssondo.storage.atomic_files import atomic_write, csv_text
 from ssondo.storage.clip_location import ClipLocation, file_fingerprint, fingerprint_size, open_clip, read_clip
 from ssondo.storage.segments import Segment
@@ -201,7 +201,7 @@ def _cut(video: BinaryIO, segment: Segment) -> Fetched:
     """Cut the segment from a whole video, as mono FLAC at the video's sample rate."""
     try:
         decoded = decode_excerpt(video, segment.start_s, segment.end_s)
-    except SsondoError as error:
+    except ClipError as error:
         return Fetched(Status.FAILED, str(error))
     waveform = to_mono(decoded.waveform)
     if not waveform.size:

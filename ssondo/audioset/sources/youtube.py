@@ -21,7 +21,7 @@ from ssondo.audio.decoders import ffmpeg_binary
 from ssondo.audio.decoding import decode_file
 from ssondo.audioset.sources import Fetched
 from ssondo.audioset.sources.ytdlp_errors import classify_bug, classify_error
-from ssondo.errors import SsondoError
+from ssondo.errors import ClipError, SsondoError
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
 
@@ -193,7 +193,7 @@ class Youtube:
         """Return the clip if it has the expected length: ffmpeg may succeed although the connection was closed."""
         try:
             decoded = decode_file(data)
-        except SsondoError as error:
+        except ClipError as error:
             if self._duration_s is None and "nothing was encoded" in ffmpeg_output:
                 # ffmpeg read the whole video without an error, so it ends before the segment.
                 return Fetched(Status.UNAVAILABLE, "too short")
