@@ -13,7 +13,7 @@ from ssondo.config import Config
 from ssondo.storage.atomic_files import content_digest
 from ssondo.workflow.cli_options import to_cli_options
 from ssondo.workflow.code_records import job_code, record
-from ssondo.workflow.input_digests import MOST_FILES, InputDigests
+from ssondo.workflow.input_digests import MAX_FILES, InputDigests
 from ssondo.workflow.paths import Paths
 from ssondo.workflow.targets import Targets
 from ssondo.workflow.verbs import VERBS
@@ -95,6 +95,6 @@ class Experiment:
         if not digests:
             return ""
         digest = content_digest(dict(digests))[:16]
-        if len(digests) <= MOST_FILES:
+        if len(digests) <= MAX_FILES:
             record(digest, lambda: dict(digests))
         return digest
