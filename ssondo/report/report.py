@@ -177,7 +177,7 @@ def report(
             sections.append(_rules_section(rule_graph, jobs))
         except SsondoError as error:
             log.warning("report: the graph of the rules is left out: %s", error)
-            made_with = replace(made_with, notes=[f"The graph of the rules is left out: {error}."])
+            made_with = replace(made_with, notes=["The graph of the rules is left out; the log says why."])
     if jobs:
         sections.append(times_section(jobs))
     page = render(
