@@ -230,7 +230,7 @@ def test_training_out_of_time_is_resumed_by_the_next_attempt(
     assert run.end() == 0, run.text[-5000:]
     stopped = re.findall(r"message: rule distill .*: stopped by SIGTERM at step (\d+) of 80; the same", run.text)
     assert len(stopped) == 1, run.text[-3000:]
-    assert f"going on at step {stopped[0]} of 80" in log.read_text()
+    assert f"resuming at step {stopped[0]} of 80" in log.read_text()
     assert [(job["state"], job["gpus"]) for job in jobs()] == [("FAILED", "gres:gpu:2"), ("COMPLETED", "gres:gpu:2")]
 
 

@@ -31,7 +31,7 @@ from ssondo.system.hardware import describe_machine, memory_bytes, n_cores, proc
 from ssondo.teachers.embed import embed
 
 ELSEWHERE = {"python": "3.14", "processor": "Another one", "cores": "77", "device": "cuda", "gpu": "NVIDIA Z9"}
-WRITERS = ("distill.distill", "distill.initialise", "teachers.embed", "probe.embed_task", "probe.probe")
+WRITERS = ("distill.training", "distill.initialise", "teachers.embed", "probe.embed_task", "probe.probe")
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_training_resumed_on_another_machine_is_the_same_training(corpus, tmp_pa
     elsewhere()
     with caplog.at_level(logging.INFO):
         run("distill", **broken)
-    assert "going on at step 3" in caplog.text
+    assert "resuming at step 3" in caplog.text
     assert digest(tmp_path / "broken") == digest(tmp_path / "whole")
     made = [load_student(tmp_path / name / "student.ckpt").provenance["environment"] for name in ("whole", "broken")]
     assert made[0]["processor"] == processor()

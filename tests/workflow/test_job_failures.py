@@ -9,7 +9,7 @@ from ssondo.workflow.job_failures import JobFailures, failure_reason
 RESOURCES = {"mem_mb": 4000, "runtime": 60}
 RULE_LOG = """\
 2026-11-24 15:18:26,778 INFO 60 training clips have sound and an embedding
-2026-11-24 15:19:08,301 ERROR error: stopped by SIGTERM at step 386 of 1600; the same command goes on from .s.pt
+2026-11-24 15:19:08,301 ERROR error: stopped by SIGTERM at step 386 of 1600; the same command resumes from .s.pt
 """
 SLURM_LOG = """\
 slurmstepd-n1: error: *** STEP 23.0 ON n1 CANCELLED AT 2026-11-24T15:19:05 ***
@@ -44,7 +44,7 @@ def failed_job(status):
             failed_job("FAILED"),
             RULE_LOG,
             SLURM_LOG,
-            "stopped by SIGTERM at step 386 of 1600; the same command goes on from .s.pt",
+            "stopped by SIGTERM at step 386 of 1600; the same command resumes from .s.pt",
         ),
         (failed_job("FAILED"), "", f"{SLURM_LOG}error: --epochs: not a number\n", "--epochs: not a number"),
         (failed_job("BOOT_FAIL"), "", "", "its SLURM status is BOOT_FAIL"),
@@ -54,7 +54,7 @@ def failed_job(status):
             "",
             "SLURM rejected it: sbatch: error: invalid partition specified: gpu",
         ),
-        ("", RULE_LOG, "", "stopped by SIGTERM at step 386 of 1600; the same command goes on from .s.pt"),
+        ("", RULE_LOG, "", "stopped by SIGTERM at step 386 of 1600; the same command resumes from .s.pt"),
         ("", "", "", "its command failed without an error message"),
     ],
 )
@@ -102,7 +102,7 @@ def test_failed_job_has_one_line_until_it_succeeds(logger, tmp_path, monkeypatch
     logger.error("", extra={**failed, "log": ["d.log (retrieve from storage)", str(slurm)]})
 
     line = (
-        "rule distill (Distilling a into b): stopped by SIGTERM at step 386 of 1600; the same command goes on from "
+        "rule distill (Distilling a into b): stopped by SIGTERM at step 386 of 1600; the same command resumes from "
         ".s.pt; log: d.log; SLURM's log: .snakemake/slurm_logs/rule_distill/23.log"
     )
     assert failures.lines == {7: line}
