@@ -54,7 +54,7 @@ def test_finished_workflow_has_nothing_to_do(project: Project) -> None:
         ("storage/shards/clusters.py", {"cluster", *TRAINED}),
         ("report/scores.py", {"scores", *TABLES}),
         ("audioset/availability.py", {"availability", "report"}),
-        ("report/page_clips.py", {"report"}),
+        ("report/page_run.py", {"report"}),
         ("config/__init__.py", set()),
         ("config/audioset.py", set()),
         ("workflow/rules/audioset.py", set()),
