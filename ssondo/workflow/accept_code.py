@@ -89,19 +89,30 @@ def _codes(folder: Path) -> dict[tuple[str, str], str]:
     return codes
 
 
-def _run(folder: Path, rules: Sequence[str], cores: int) -> dict[tuple[str, str], dict[str, str | None]]:
-    """Run the workflow of the fixed inputs up to some rules with the code in `folder`, and return its outputs."""
+def _snakemake(folder: Path, *options: str) -> str:
+    """Run Snakemake on the fixed inputs with the code in `folder`, and return what it prints."""
     own = folder / "ssondo" / "workflow" / _FIXED_INPUTS.name
     shutil.copy(own if own.is_file() else _FIXED_INPUTS, folder / _FIXED_INPUTS.name)
-    options = ["--configfile", _FIXED_INPUTS.name, "--cores", str(cores), "--quiet", "all", "--until", *rules]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PYTHONPATH": str(folder), "PATH": path}
-    command = [sys.executable, "-m", "snakemake", *options]
+    command = [sys.executable, "-m", "snakemake", "--configfile", _FIXED_INPUTS.name, *options]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if "rror" in line]
         reason = lines[-1] if lines else "no message"
         raise SsondoError(f"the {folder.name} code does not run the fixed inputs: {reason}; nothing is accepted")
+    return done.stdout + done.stderr
+
+
+def _planned_rules(folder: Path) -> set[str]:
+    """Return the rules that the workflow of the fixed inputs runs."""
+    text = _snakemake(folder, "--dry-run", "--quiet=rules")
+    return set(re.findall(r"^(\w+) +\d+$", text, flags=re.MULTILINE))
+
+
+def _run(folder: Path, rules: Sequence[str], cores: int) -> dict[tuple[str, str], dict[str, str | None]]:
+    """Run the workflow of the fixed inputs up to some rules with the code in `folder`, and return its outputs."""
+    _snakemake(folder, "--cores", str(cores), "--quiet", "all", "--until", *rules)
     return outputs_by_code(folder)
 
 
@@ -200,8 +211,9 @@ def accept_code(*, old: str, cores: int = 2) -> None:
         if not changed:
             log.info("accept_code: the code of no rule has changed, so nothing runs again")
             return
-        rules = list(dict.fromkeys(rule for rule, _ in changed))
-        pairs = equivalent(*(_run(folder, rules, cores) for folder in folders))
+        planned = _planned_rules(folders[-1])
+        rules = [rule for rule in dict.fromkeys(rule for rule, _ in changed) if rule in planned]
+        pairs = equivalent(*(_run(folder, rules, cores) for folder in folders)) if rules else {}
     table = read_json(TABLE)
     add_rows(table, pairs)
     write_json(TABLE, table)
