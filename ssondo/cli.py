@@ -23,7 +23,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from ssondo.errors import SsondoError
-from ssondo.registry import did_you_mean, look_up
+from ssondo.system.registry import did_you_mean, look_up
 from ssondo.workflow.verbs import COMMANDS
 
 _STAGES = {

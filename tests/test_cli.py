@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ssondo import cli
-from ssondo.registry import look_up
+from ssondo.system.registry import look_up
 from ssondo.workflow import verbs
 
 SSONDO = str(Path(sys.executable).parent / "ssondo")

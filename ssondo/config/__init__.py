@@ -23,7 +23,7 @@ from ssondo.config.students import Student
 from ssondo.config.tasks import Task
 from ssondo.config.teachers import Checkpoint, Embed, Teacher
 from ssondo.provenance import registered
-from ssondo.registry import did_you_mean
+from ssondo.system.registry import did_you_mean
 
 _EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from ssondo.config import Config
 from ssondo.config.base import Section
 from ssondo.errors import SsondoError
-from ssondo.registry import did_you_mean
+from ssondo.system.registry import did_you_mean
 
 RENAMED_KEYS = {
     "audioset.through_rate": "audioset.bandlimit_rate",

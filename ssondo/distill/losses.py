@@ -17,7 +17,7 @@ from ssondo.distill import LOSSES
 from ssondo.distill.augment import Mix
 from ssondo.distill.base_loss import Loss
 from ssondo.errors import SsondoError
-from ssondo.registry import check_options, look_up, parameters_of
+from ssondo.system.registry import check_options, look_up, parameters_of
 
 MASKINGS = ("correct", "published")
 

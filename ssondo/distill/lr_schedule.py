@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ssondo.errors import SsondoError
-from ssondo.registry import check_options, parameters_of, unknown_name
+from ssondo.system.registry import check_options, parameters_of, unknown_name
 
 
 def _decay(epoch: float, decay_start_epoch: float, decay_epochs: float, final_lr_fraction: float) -> float:

@@ -13,12 +13,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ssondo.errors import SsondoError, TransientError
-from ssondo.registry import did_you_mean
 from ssondo.storage.weights import load_strictly, load_weights
 from ssondo.students.backbone import Backbone
 from ssondo.students.checkpoint import load_student
 from ssondo.students.student import Student
 from ssondo.system.device import resolve_device
+from ssondo.system.registry import did_you_mean
 
 _HUB = "mohammedali2501/ssondo"
 _TEACHERS = {"matpac": "MATPAC++", "m2d": "M2D"}

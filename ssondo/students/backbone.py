@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ssondo.errors import SsondoError
-from ssondo.registry import check_options, import_object, look_up, parameters_of, unknown_name
 from ssondo.students import ARCHITECTURES
+from ssondo.system.registry import check_options, import_object, look_up, parameters_of, unknown_name
 
 
 class Backbone(nn.Module):

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from ssondo.audio.log_mel import LogMel, slice_windows
 from ssondo.audio.log_mel_settings import STUDENT, LogMelSettings
 from ssondo.errors import SsondoError
-from ssondo.registry import check_options, parameters_of
 from ssondo.storage.weights import load_strictly, load_weights
 from ssondo.students.backbone import Backbone, build_backbone
+from ssondo.system.registry import check_options, parameters_of
 
 # Number of windows that a backbone embeds at once. It bounds the memory for long clips; a GPU needs more to be busy.
 _WINDOWS_AT_ONCE = {"cpu": 16, "cuda": 128}

@@ -1,4 +1,5 @@
-"""The machine: devices, processor cores, worker processes, memory, progress bars and lists of files.
+"""The machine: devices, processor cores, worker processes, memory, progress bars, lists of files, and
+imports by name (`registry`).
 
 Nothing in this package depends on audio or on the pipeline.
 """

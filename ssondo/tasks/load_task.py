@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from ssondo.errors import SsondoError
-from ssondo.registry import check_options, look_up, parameters_of, unknown_name
+from ssondo.system.registry import check_options, look_up, parameters_of, unknown_name
 from ssondo.tasks import READERS
 from ssondo.tasks.files import names_in_folder
 from ssondo.tasks.task import DatasetSize, Remote, Task

@@ -27,7 +27,7 @@ from ssondo.audioset.renderer import (
     mid,
 )
 from ssondo.errors import SsondoError
-from ssondo.registry import unknown_name
+from ssondo.system.registry import unknown_name
 from ssondo.tasks.task import Clip, Task, encode_labels
 
 CLIP_S = 1.28

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssondo.errors import SsondoError
-from ssondo.registry import import_object
+from ssondo.system.registry import import_object
 from ssondo.teachers.teacher import check_waveforms, embed_by_length
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ssondo.errors import SsondoError
-from ssondo.registry import check_options, look_up, parameters_of
 from ssondo.system.device import resolve_device
+from ssondo.system.registry import check_options, look_up, parameters_of
 from ssondo.teachers import TEACHERS
 from ssondo.teachers.teacher import Teacher
 

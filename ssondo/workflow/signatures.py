@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssondo.registry import did_you_mean
+from ssondo.system.registry import did_you_mean
 
 # For the name of an annotation or of a default's type: the accepted types and their description in a message.
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {

@@ -297,7 +297,7 @@ def test_every_name_of_a_registry_is_allowed() -> None:
 def test_needs_of_a_loss_are_read_from_its_source() -> None:
     from ssondo.config.losses import needs_clusters, option_names
     from ssondo.distill import LOSSES
-    from ssondo.registry import look_up, parameters_of
+    from ssondo.system.registry import look_up, parameters_of
 
     for name in LOSSES:
         loss = look_up("loss", name, LOSSES)

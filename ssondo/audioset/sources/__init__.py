@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ssondo.registry import check_options, look_up, parameters_of
 from ssondo.storage.clip_location import ClipLocation
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
+from ssondo.system.registry import check_options, look_up, parameters_of
 
 SOURCES = {
     "folder": "ssondo.audioset.sources.folder:Folder",

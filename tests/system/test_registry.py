@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from ssondo.errors import SsondoError
-from ssondo.registry import check_options, did_you_mean, import_object, look_up, parameters_of, unknown_name
+from ssondo.system.registry import check_options, did_you_mean, import_object, look_up, parameters_of, unknown_name
 
 REGISTRY = {"path": "pathlib:Path", "absent": "no_such_module:f"}
 
@@ -123,6 +123,8 @@ def test_an_object_that_takes_any_option_accepts_unknown_names_and_still_checks_
 
 
 def test_the_registry_module_imports_no_heavy_package() -> None:
-    code = "import sys, ssondo.registry; print(sorted({'torch', 'numpy', 'pandas', 'pydantic'} & set(sys.modules)))"
+    code = (
+        "import sys, ssondo.system.registry; print(sorted({'torch', 'numpy', 'pandas', 'pydantic'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
