@@ -19,7 +19,7 @@ from models import TITLES, Bench, machine
 from probe import measure_verb, synthetic
 
 from ssondo.audio.codec import decode_mono, encode, encode_flac
-from ssondo.audio.decoding import decode
+from ssondo.audio.decoding import decode_file
 from ssondo.audio.waveform import fit_end, resample_to, to_mono
 from ssondo.cluster.kmeans import fit_centroids
 from ssondo.storage.atomic_files import write_text
@@ -100,7 +100,7 @@ def sound() -> list[Row]:
     kept = encode_flac(fit_end(tone.astype("f4"), int(CLIP_S * RATE)), RATE)
 
     def resample() -> None:
-        waveform, rate = decode(fetched)
+        waveform, rate, _ = decode_file(fetched)
         encode_flac(fit_end(resample_to(to_mono(waveform), rate, RATE), int(CLIP_S * RATE)), RATE)
 
     how = "measured: Opus at 48 kHz to FLAC at 32 kHz"
@@ -132,7 +132,7 @@ def sizes(folder: Path | None, before: dict[str, Row]) -> list[Row]:
     n = {"flac": 0, "opus": 0, "pcm16": 0}
     files = sorted(path for path in folder.iterdir() if path.stat().st_size > 1000)[::5]
     for path in files:
-        waveform, rate = decode(path.read_bytes())
+        waveform, rate, _ = decode_file(path.read_bytes())
         waveform = resample_to(to_mono(waveform), rate, RATE)
         for codec in n:
             n[codec] += len(encode(waveform, RATE, codec))

@@ -89,14 +89,9 @@ def _read_clip(blob: bytes, dtype: str = "float32") -> tuple[np.ndarray, int]:
 
 
 def decode_mono(blob: bytes, sample_rate: int) -> np.ndarray:
-    """Decode a clip of an audio shard, whatever its codec.
+    """Decode a clip that `encode` returned to float32, shape (samples,), in [-1, 1].
 
-    Args:
-        blob: A clip that `encode` returned.
-        sample_rate: Sample rate of the shard in Hz; Opus clips are resampled to it.
-
-    Returns:
-        Float32, shape (samples,), in [-1, 1].
+    An Opus clip is resampled to `sample_rate`, the sample rate of its shard in Hz.
 
     Raises:
         SsondoError: If the clip cannot be decoded or has several channels.
@@ -105,14 +100,7 @@ def decode_mono(blob: bytes, sample_rate: int) -> np.ndarray:
 
 
 def decode_pcm16(blob: bytes, sample_rate: int) -> np.ndarray:
-    """Decode a clip of an audio shard as `decode_mono` does, to int16; lossless clips skip the step through float32.
-
-    Returns:
-        Int16, shape (samples,).
-
-    Raises:
-        SsondoError: As for `decode_mono`.
-    """
+    """Decode a clip as `decode_mono` does, to int16, shape (samples,); lossless clips skip the step through float32."""
     if blob[:4] != b"OggS":
         samples, rate = _read_clip(blob, "int16")
         if rate == sample_rate:

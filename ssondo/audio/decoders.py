@@ -132,16 +132,8 @@ def read_with_soundfile(
     """Read an excerpt with libsndfile.
 
     It is read in blocks, because the declared number of frames may be wrong (a truncated Ogg file declares
-    the largest integer) and a truncated FLAC file fails in the middle of a read.
-
-    Args:
-        file: A seekable binary file.
-        start_s: Start of the excerpt in seconds.
-        end_s: End of the excerpt in seconds.
-        seek: Seek to the excerpt instead of decoding what precedes it.
-
-    Returns:
-        The excerpt; None if libsndfile cannot open the file or not read all of it, or cannot seek exactly.
+    the largest integer) and a truncated FLAC file fails in the middle of a read. With `seek`, what precedes the
+    excerpt is not decoded; the result is None if the format does not allow to seek exactly.
     """
     is_damaged = False
     file.seek(0)
@@ -169,16 +161,7 @@ def read_with_soundfile(
 
 
 def read_with_av(file: "File", start_s: float = 0.0, end_s: float = math.inf) -> Excerpt | None:
-    """Read an excerpt of the first audio stream with PyAV.
-
-    Args:
-        file: A seekable binary file.
-        start_s: Start of the excerpt in seconds.
-        end_s: End of the excerpt in seconds.
-
-    Returns:
-        The excerpt; None if PyAV is not installed, there is no audio stream, or nothing can be decoded.
-    """
+    """Read an excerpt of the first audio stream with PyAV, if it is installed."""
     try:
         import av
     except ImportError:
@@ -214,8 +197,7 @@ def read_with_av(file: "File", start_s: float = 0.0, end_s: float = math.inf) ->
     if excerpt is None or n_bad > n_good:
         return None
     _drain(frames, excerpt)
-    is_short = n_bad > 0 or excerpt.total_s < declared_s - _DURATION_SLACK_S
-    excerpt.truncated = not excerpt.full and is_short
+    excerpt.truncated = not excerpt.full and (n_bad > 0 or excerpt.total_s < declared_s - _DURATION_SLACK_S)
     return excerpt
 
 

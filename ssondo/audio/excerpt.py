@@ -2,7 +2,6 @@
 
 import io
 import os
-from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
@@ -27,7 +26,7 @@ def decode_excerpt(file: BinaryIO, start_s: float, end_s: float) -> Decoded:
         end_s: End of the excerpt in seconds; the file may end before.
 
     Returns:
-        The excerpt, which may be empty, and whether it is short because the file is truncated or damaged.
+        The excerpt, which may be empty; it is truncated if it is short because the file is truncated or damaged.
 
     Raises:
         ClipError: If the file holds no sound that can be read; the message says why.
@@ -49,7 +48,7 @@ def decode_excerpt(file: BinaryIO, start_s: float, end_s: float) -> Decoded:
 
 
 def decode_around_centre(file: BinaryIO, length_s: float) -> tuple[Decoded, int, float]:
-    """Decode an audio or video file, or only the part around the centre of a long one.
+    """Decode an audio or video file, or only the part around the centre of a long one; errors as in `decode_excerpt`.
 
     Args:
         file: The file, open for reading and seekable.
@@ -59,10 +58,6 @@ def decode_around_centre(file: BinaryIO, length_s: float) -> tuple[Decoded, int,
     Returns:
         The decoded part, with `truncated` for the whole file; the whole second of the file at which it
         starts; the length of all sound in the file in seconds.
-
-    Raises:
-        ClipError: As for `decode_excerpt`.
-        OSError: If the file cannot be read from the disk.
     """
     size = file.seek(0, os.SEEK_END)
     reader = _Reader(file)
@@ -74,7 +69,7 @@ def decode_around_centre(file: BinaryIO, length_s: float) -> tuple[Decoded, int,
         if measured is not None and measured.total_s >= _SHORT_S:
             start_s = max(0, int((measured.total_s - length_s) / 2) - _MARGIN_S)
             part = decode_excerpt(file, start_s, start_s + length_s + 2 * _MARGIN_S + 1)
-            return replace(part, truncated=measured.truncated), start_s, measured.total_s
+            return part._replace(truncated=measured.truncated), start_s, measured.total_s
     reader.raise_error()
     file.seek(0)
     whole = decode_file(file.read())

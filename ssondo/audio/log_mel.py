@@ -3,8 +3,7 @@
     log_mel = LogMel(STUDENT)(waveforms)                          # (batch, samples) -> (batch, mels, frames)
     windows = slice_windows(waveforms, window=10 * 32000)         # (batch, windows, samples)
 
-Every front-end of the project is a `LogMel` with other settings, so that the front-ends of teachers and
-students differ only in the constants of `ssondo.audio.log_mel_settings`.
+The front-ends of teachers and students differ only in the constants of `ssondo.audio.log_mel_settings`.
 """
 
 import torch
@@ -21,10 +20,6 @@ class LogMel(nn.Module):
 
     Args:
         settings: Constants of the front-end, a preset of `ssondo.audio.log_mel_settings` or others.
-
-    Example:
-        >>> LogMel(STUDENT)(torch.zeros(2, 320000)).shape
-        torch.Size([2, 128, 624])
     """
 
     window: Tensor

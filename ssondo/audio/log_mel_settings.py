@@ -74,7 +74,7 @@ class LogMelSettings:
 
     @property
     def min_samples(self) -> int:
-        """Length of the shortest waveform that gives a frame, in samples; pad shorter ones with zeros."""
+        """Length of the shortest waveform that gives a frame, in samples."""
         # Reflection needs one sample more than it mirrors.
         return self.n_fft // 2 + 1 if self.center else self.n_fft
 

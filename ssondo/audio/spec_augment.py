@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class SpecAugment(nn.Module):
-    """Random masks over time and frequency of log-mel spectrograms, in training mode only.
+    """Random masks over time and frequency, in training mode only: Park et al. (2019) without time warping.
 
-    Park et al., SpecAugment (2019), without time warping. Each clip of a batch gets its own masks.
+    Each clip of a batch gets its own masks.
     `torchaudio.functional.mask_along_axis_iid` is not used: it takes no generator, so a resumed training would not be
     bit-identical, it cannot draw the masks of one part of a larger batch, and it fills with one value for all clips.
 
@@ -40,7 +40,7 @@ class SpecAugment(nn.Module):
     def forward(
         self, log_mel: Tensor, generator: torch.Generator | None = None, *, part: int = 0, n_parts: int = 1
     ) -> Tensor:
-        """Mask log-mel spectrograms.
+        """Return masked spectrograms of the same shape; the input is not changed.
 
         Args:
             log_mel: Spectrograms, shape (batch, ..., mels, frames); the dimensions between share the
@@ -48,9 +48,6 @@ class SpecAugment(nn.Module):
             generator: Random number generator on the device of the spectrograms; None for the default one.
             part: Index of this part of a larger batch, for all of which the masks are drawn.
             n_parts: Number of parts of this size in the larger batch.
-
-        Returns:
-            Masked spectrograms of the same shape; the input is not changed.
         """
         if not self.training:
             return log_mel

@@ -19,15 +19,9 @@ def resampled_length(n_samples: int, from_rate: int, to_rate: int) -> int:
 
 
 def resample_to(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resample along the last axis with the HQ filter of soxr.
+    """Resample float32, shape (samples,) or (channels, samples), with the HQ filter of soxr; rates in Hz.
 
-    Args:
-        waveform: Float32, shape (samples,) or (channels, samples).
-        from_rate: Sample rate of the waveform in Hz.
-        to_rate: Sample rate of the result in Hz.
-
-    Returns:
-        Float32, with `resampled_length` samples; `waveform` itself if the rates are equal.
+    The result has `resampled_length` samples; it is `waveform` itself if the rates are equal.
     """
     if from_rate == to_rate:
         return waveform

@@ -69,11 +69,7 @@ def availability(*, index: Path, audio: Path, n_train_shards: int, n_eval_shards
 
 
 def _read_shard(split: str, segments: Path, audio: Path) -> pd.DataFrame:
-    """Split, id, status, reason and labels of each clip of a shard.
-
-    Raises:
-        SsondoError: If list and shard do not contain the same clips.
-    """
+    """Split, id, status, reason and labels of each clip of a shard."""
     labels = {segment.ytid: segment.labels for segment in read_segments(segments)}
     with AudioShard(audio) as shard:
         if set(shard.clip_ids) != labels.keys():

@@ -1,8 +1,8 @@
 """The ledger of a shard: an append-only file with the result of every request and the sound that was received.
 
-It lies beside the fetched shard, under a name that no rule declares, so it survives when the shard is removed or made
-again: a clip that was fetched, or that is permanently unavailable, is not requested again. The sound stays in the
-ledger; the fetched shard only stores its location.
+No rule declares its name, so it survives when the shard is removed or made again: a clip that was fetched, or that is
+permanently unavailable, is not requested again. The sound stays in the ledger; the fetched shard only stores its
+location.
 
 A record consists of a header, a JSON note and the sound. Each record is flushed to the disk before the next clip is
 requested. After a power cut the file may end within a record; opening it truncates it after the last valid record.
@@ -40,22 +40,13 @@ ClipKey = tuple[str, float, float]
 
 
 class LedgerEntry(NamedTuple):
-    """The latest result of a clip.
-
-    Attributes:
-        status: The status that the shard stores.
-        reason: Why the clip is missing.
-        start: Offset of its sound in the file, in bytes.
-        length: Length of its sound in bytes.
-        fingerprint: Fingerprint of its sound.
-        is_reset: Whether the clip shall be requested again.
-    """
+    """The latest result of a clip; `start` and `length` of its sound in the file are in bytes."""
 
     status: Status
     reason: str
-    start: int = 0
-    length: int = 0
-    fingerprint: str = ""
+    start: int
+    length: int
+    fingerprint: str
     is_reset: bool = False
 
 
@@ -86,7 +77,7 @@ class Ledger:
     Args:
         path: The file; it is created if it does not exist.
         source: Identity of the source. Results of other sources are kept in the file and ignored.
-        check_sound: Also read all sound and verify its checksum; a clip whose sound is damaged counts as not finished.
+        check_sound: Whether all sound is verified; a clip whose sound is damaged counts as not finished.
 
     Raises:
         TransientError: If another process has the ledger open.
@@ -188,12 +179,7 @@ def latest_source(path: Path) -> str:
 def _read(
     file: BinaryIO, source: str | None, *, check_sound: bool = False
 ) -> tuple[dict[ClipKey, LedgerEntry], int, str | None]:
-    """Read a ledger.
-
-    Returns:
-        The entries of one source (None: of the latest), the offset where the last valid record ends, and the
-        latest source.
-    """
+    """The entries of one source (None: of the latest), the end of the last valid record, and the latest source."""
     by_source: dict[str | None, dict[ClipKey, LedgerEntry]] = {}
     latest: str | None = None
     end = 0

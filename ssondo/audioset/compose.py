@@ -1,8 +1,4 @@
-"""Compose the demo corpus: the segment lists and classes of clips that are rendered on demand.
-
-    ssondo compose --n-train 6000 --n-eval 500 --clip-s 1.28 --seed 0 \\
-        --train train.csv --eval eval.csv --classes classes.csv
-"""
+"""Compose the demo corpus: the segment lists and classes of clips that are rendered on demand."""
 
 import logging
 import time
@@ -41,23 +37,19 @@ def compose(*, n_train: int, n_eval: int, clip_s: float, seed: int, train: Path,
     write_text(eval, _segments_csv(clips[n_train:], clip_s, seed))
     rows = [f'{index},{mid(name)},"{name}"' for index, name in enumerate(CLASSES)]
     write_text(classes, "\n".join(["index,mid,display_name", *rows, ""]))
-    log.info(
-        "composed %d training and %d evaluation clips of %.2f s in %d classes (%.1f s): %s, %s",
-        *(n_train, n_eval, clip_s, len(CLASSES), time.perf_counter() - started, train, eval),
-    )
+    what = f"{n_train} training and {n_eval} evaluation clips of {clip_s:.2f} s in {len(CLASSES)} classes"
+    log.info("composed %s (%.1f s): %s, %s", what, time.perf_counter() - started, train, eval)
 
 
 def _segments_csv(clips: list[str], clip_s: float, seed: int) -> str:
     labels = {clip: [mid(name) for name in scene(clip, seconds=clip_s, seed=seed).labels] for clip in sorted(clips)}
     n_positive = sum(map(len, labels.values()))
     n_classes = len({label for present in labels.values() for label in present})
-    return "\n".join(
-        [
-            f"# Segments csv composed by ssondo, seed {seed}",
-            f"# num_ytids={len(clips)}, num_segs={len(clips)}, num_unique_labels={n_classes}, "
-            f"num_positive_labels={n_positive}",
-            "# YTID, start_seconds, end_seconds, positive_labels",
-            *(f'{clip}, 0.000, {clip_s:.3f}, "{",".join(present)}"' for clip, present in labels.items()),
-            "",
-        ]
-    )
+    numbers = f"num_ytids={len(clips)}, num_segs={len(clips)}, num_unique_labels={n_classes}"
+    header = [
+        f"# Segments csv composed by ssondo, seed {seed}",
+        f"# {numbers}, num_positive_labels={n_positive}",
+        "# YTID, start_seconds, end_seconds, positive_labels",
+    ]
+    rows = [f'{clip}, 0.000, {clip_s:.3f}, "{",".join(present)}"' for clip, present in labels.items()]
+    return "\n".join([*header, *rows, ""])

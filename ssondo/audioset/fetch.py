@@ -1,11 +1,8 @@
 """Fetch the clips of one shard from a source and store the result of each.
 
-A clip is OK, UNAVAILABLE for a permanent reason, or FAILED for a reason that may pass; a job with too many failed
-clips ends with an error that Snakemake retries.
-
 The path of one clip, e.g. of a private video:
 
-1. The source returns a `Fetched` (status, reason, sound). For YouTube, `ssondo.audioset.sources.ytdlp_errors` turns
+1. The source returns a `Fetched` (status, reason, sound). `classify_error` of `ssondo.audioset.sources.youtube` turns
    the exception of yt-dlp into UNAVAILABLE, "private".
 2. This module appends the result to the shard's ledger (`_fetch_with_retries`), so that a job that was killed, or a
    shard that is made again, requests only what is missing, and writes all results into the shard (`fetch`).
@@ -68,8 +65,9 @@ def fetch(
     """
     began = time.monotonic()
     listed = read_segments(segments)
-    limiter_settings, source_settings = _split_policy(fetch_policy or {})
-    settings = {**source, **source_settings}
+    policy = fetch_policy or {}
+    limiter_settings = {key: policy[key] for key in inspect.signature(RateLimiter).parameters if key in policy}
+    settings = {**source, **{key: value for key, value in policy.items() if key not in limiter_settings}}
     scratch = out.with_suffix(".scratch")
     opened = open_source(settings, listed, shard_number(segments), located=located, scratch=scratch)
     counts: Counter[Status] = Counter()
@@ -93,26 +91,10 @@ def fetch(
                 "run the same command again, or raise audioset.max_failed_share"
             )
     seconds = time.monotonic() - began
-    log.info(
-        "fetch %s: %d of %d clips, %d unavailable, %d failed, %.1f s (%.1f clips/s), in %s",
-        segments.stem,
-        counts[Status.OK],
-        len(listed),
-        counts[Status.UNAVAILABLE],
-        counts[Status.FAILED],
-        seconds,
-        len(listed) / max(seconds, 1e-9),
-        out,
-    )
-
-
-def _split_policy(fetch_policy: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the rate limiter and those of the source."""
-    limiter = inspect.signature(RateLimiter).parameters
-    return (
-        {key: value for key, value in fetch_policy.items() if key in limiter},
-        {key: value for key, value in fetch_policy.items() if key not in limiter},
-    )
+    missing = f"{counts[Status.UNAVAILABLE]} unavailable, {counts[Status.FAILED]} failed"
+    speed = f"{seconds:.1f} s ({len(listed) / max(seconds, 1e-9):.1f} clips/s)"
+    what = f"{counts[Status.OK]} of {len(listed)} clips, {missing}, {speed}"
+    log.info("fetch %s: %s, in %s", segments.stem, what, out)
 
 
 def _fetch_local(
@@ -154,7 +136,7 @@ def _fetch_remote(
         yield from map(ledger.result, segments)
 
 
-class QueuedClip(NamedTuple):
+class _QueuedClip(NamedTuple):
     """A clip that waits to be requested; clips are ordered by `due_s`, then by their position in the list."""
 
     due_s: float
@@ -163,21 +145,18 @@ class QueuedClip(NamedTuple):
     segment: Segment
 
 
-class FailureStreak:
-    """Consecutive clips that failed for the same reason, which indicates an outage or a disguised rate limit.
+class _FailureStreak:
+    """`length` consecutive clips that failed for the same reason, which indicates an outage or a disguised rate limit.
 
     The failures of a streak are not counted against their clips, but only once for each clip, so that fetching
     terminates if the clips themselves are the cause.
-
-    Args:
-        length: Number of consecutive failures that make a streak.
     """
 
     def __init__(self, length: int) -> None:
         self.n_failed = 0
         self._length = self._needed = length
         self._reason = ""
-        self._clips: list[QueuedClip] = []
+        self._clips: list[_QueuedClip] = []
         self._excused: set[int] = set()
 
     def end(self) -> None:
@@ -187,7 +166,7 @@ class FailureStreak:
     def _start(self, reason: str) -> None:
         self._reason, self._clips, self._needed, self.n_failed = reason, [], self._length, 0
 
-    def add(self, clip: QueuedClip, reason: str) -> list[QueuedClip]:
+    def add(self, clip: _QueuedClip, reason: str) -> list[_QueuedClip]:
         """Record a clip that failed; if the streak is complete, return the clips to request again after a pause."""
         if clip.position in self._excused:
             return []
@@ -214,9 +193,9 @@ def _fetch_with_retries(
     Raises:
         TransientError: If the server limits the rate for too long, or clip after clip fails.
     """
-    queue = [QueuedClip(0.0, position, 1, segment) for position, segment in enumerate(segments)]
+    queue = [_QueuedClip(0.0, position, 1, segment) for position, segment in enumerate(segments)]
     n_retries_left = limiter.max_retries_per_job
-    streak = FailureStreak(limiter.failure_streak)
+    streak = _FailureStreak(limiter.failure_streak)
     with progress_bar(len(segments), f"fetch {name}") as bar:
         while queue:
             clip = heapq.heappop(queue)
@@ -244,7 +223,7 @@ def _fetch_with_retries(
             bar.update(len(segments) - len(queue) - bar.n)
 
 
-def _requeue(queue: list[QueuedClip], clips: Sequence[QueuedClip]) -> None:
+def _requeue(queue: list[_QueuedClip], clips: Sequence[_QueuedClip]) -> None:
     """Requeue these clips at the end with their try count unchanged, replacing an entry already queued."""
     positions = {clip.position for clip in clips}
     queue[:] = [clip for clip in queue if clip.position not in positions]

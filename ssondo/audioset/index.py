@@ -105,16 +105,9 @@ def index(
         irregular = [f"{counts[split][key]} {text}" for key, text in _IRREGULARITIES.items() if counts[split][key]]
         if irregular:
             log.info("%s list: %s", split, ", ".join(irregular))
-    log.info(
-        "index: %d train clips in %d shards, %d eval clips in %d, %d classes, %.1f s, in %s",
-        len(clips["train"]),
-        n_train_shards,
-        len(clips["eval"]),
-        n_eval_shards,
-        len(class_list),
-        time.monotonic() - began,
-        out,
-    )
+    what = f"{len(clips['train'])} train clips in {n_train_shards} shards, "
+    what += f"{len(clips['eval'])} eval clips in {n_eval_shards}, {len(class_list)} classes"
+    log.info("index: %s, %.1f s, in %s", what, time.monotonic() - began, out)
 
 
 def _read_class_list(source: str) -> list[AudioClass]:
@@ -144,15 +137,9 @@ def _local_file(source: str, key: str) -> Iterator[Path]:
 
 
 def _read_list(source: str, key: str, counts: Counter[str]) -> pd.DataFrame:
-    """Read the segments of one list, official or mirrored.
+    """The rows of one list that have valid times, with labels as the list has them; increases `counts`.
 
-    Args:
-        source: File or URL of the list.
-        key: Configuration key of the list, for error messages.
-        counts: Counts of rows and irregularities, which are increased.
-
-    Returns:
-        The rows with valid times: ytid, start_s, end_s, and labels as the list has them.
+    `key` is the configuration key of the list, for error messages.
     """
     blocks = [_frame([])]
     n_rows = n_unreadable = 0
@@ -193,7 +180,7 @@ def _frame(rows: list[tuple[str, str, str, str]]) -> pd.DataFrame:
 
 
 def _map_distinct(column: pd.Series, function: Callable[[Any], Any]) -> pd.Series:
-    """Apply a function to a column, once for each distinct value; returns a column of objects."""
+    """Apply a function to a column, once for each distinct value."""
     codes, distinct = pd.factorize(column)
     results = np.empty(len(distinct), dtype=object)
     results[:] = [function(value) for value in distinct]
@@ -269,23 +256,16 @@ def _keep_frozen(
     """The clips that a manifest contains with the same times; logs the clips of the manifest that are not listed."""
     is_frozen = [frozen.get(ytid) == (start, end) for ytid, start, end, _ in clips.itertuples(index=False)]
     kept = clips[np.array(is_frozen, dtype=bool)]
-    n_absent = len(frozen) - len(kept)
+    absent = frozen.keys() - set(kept["ytid"])
     counts["not_in_manifest"] = len(clips) - len(kept)
-    counts["only_in_manifest"] = n_absent
+    counts["only_in_manifest"] = len(absent)
     if frozen and kept.empty:
         raise SsondoError(
             f"{manifest}: none of its {len(frozen)} {split} clips is in the lists; check audioset.segments"
         )
-    if n_absent:
-        kept_ids = set(kept["ytid"])
-        log.warning(
-            "%s: %d of its %d %s clips are not in the lists, or have other times (%s, ...)",
-            manifest,
-            n_absent,
-            len(frozen),
-            split,
-            next(ytid for ytid in frozen if ytid not in kept_ids),
-        )
+    if absent:
+        what = f"{len(absent)} of its {len(frozen)} {split} clips"
+        log.warning("%s: %s are not in the lists, or have other times (%s, ...)", manifest, what, min(absent))
     return kept
 
 

@@ -12,15 +12,13 @@ from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import clip_list_digest, write_json
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.embedding import EmbeddingShard
-from ssondo.storage.shards.reasons import count_by_reason, format_counts, generalise_reason
+from ssondo.storage.shards.reasons import Counts, count_by_reason, format_counts, generalise_reason
 from ssondo.storage.shards.status import Status
 
 log = logging.getLogger(__name__)
 
 _MAX_LISTED_CLIPS = 1000
 _N_SHOWN_REASONS = 8
-
-_Counts = Counter[tuple[Status, str]]
 
 
 def inventory(*, shards: list[Path], out: Path, manifest: Path | None = None, split: str = "train") -> None:
@@ -39,7 +37,7 @@ def inventory(*, shards: list[Path], out: Path, manifest: Path | None = None, sp
     """
     n_clips = 0
     present: list[str] = []
-    counts: _Counts = Counter()
+    counts: Counts = Counter()
     entries: list[dict[str, Any]] = []
     kinds: dict[str, Path] = {}
     for path in shards:
@@ -86,16 +84,11 @@ def _compare(present: list[str], path: Path, split: str) -> dict[str, Any]:
     missing = sorted(frozen.keys() - set(present))
     n_extra = len(set(present) - frozen.keys())
     if missing or n_extra:
-        log.warning(
-            "OTHER CLIPS than the manifest %s: %d of its %d %s clips are missing%s, %d clips are not in it; "
-            "scores of the two runs are based on different data",
-            path,
-            len(missing),
-            len(frozen),
-            split,
-            f" ({', '.join(missing[:3])}, ...)" if missing else "",
-            n_extra,
-        )
+        examples = f" ({', '.join(missing[:3])}, ...)" if missing else ""
+        differences = f"{len(missing)} of its {len(frozen)} {split} clips are missing{examples}"
+        differences += f", {n_extra} clips are not in it"
+        consequence = "scores of the two runs are based on different data"
+        log.warning("OTHER CLIPS than the manifest %s: %s; %s", path, differences, consequence)
     else:
         log.info("all %d %s clips of the manifest %s are present, and no others", len(frozen), split, path)
     return {
@@ -119,7 +112,7 @@ def _open_shard(path: Path) -> AudioShard | EmbeddingShard:
     return (EmbeddingShard if kind == EmbeddingShard.kind else AudioShard)(path)
 
 
-def _reasons_by_status(counts: _Counts) -> dict[str, dict[str, int]]:
+def _reasons_by_status(counts: Counts) -> dict[str, dict[str, int]]:
     reasons: dict[str, dict[str, int]] = {}
     for (status, reason), n in counts.items():
         if reason or status is not Status.OK:
@@ -127,7 +120,7 @@ def _reasons_by_status(counts: _Counts) -> dict[str, dict[str, int]]:
     return reasons
 
 
-def _missing_text(counts: _Counts) -> str:
+def _missing_text(counts: Counts) -> str:
     """The most frequent reasons why clips are missing."""
     missing = Counter[str]()
     for (status, reason), n in counts.items():

@@ -8,12 +8,10 @@ from ssondo.audioset.clip_ledger import ledger_path, read_ledger
 from ssondo.errors import SsondoError
 from ssondo.storage.segments import SPLITS, read_segments
 from ssondo.storage.shards.audio import AudioShard
-from ssondo.storage.shards.reasons import count_by_reason
+from ssondo.storage.shards.reasons import Counts, count_by_reason
 from ssondo.storage.shards.status import Status
 
 log = logging.getLogger(__name__)
-
-Counts = Counter[tuple[Status, str]]
 
 
 def ledger(*, folder: Path = Path("data/fetched"), index: Path | None = None) -> None:

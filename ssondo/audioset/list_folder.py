@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from ssondo.audioset.sources.clip_names import SOUND_SUFFIXES
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import write_csv
-from ssondo.storage.segments import SOUND_SUFFIXES, hash64, seconds_text
+from ssondo.storage.segments import hash64, seconds_text
 
 log = logging.getLogger(__name__)
 

@@ -45,7 +45,7 @@ def locate(
         SsondoError: If a list is missing, the source is not a local copy, or none of the clips is found in it.
     """
     began = time.monotonic()
-    opened = open_source(source, (), located=None, scratch=scratch or out / "unpacked")
+    opened = open_source(source, (), scratch=scratch or out / "unpacked")
     if not isinstance(opened, LocalSource):
         raise SsondoError(f"audioset.source.kind: {source['kind']} is not a local copy; there is nothing to locate")
     names = shard_names(n_train_shards, n_eval_shards)
@@ -77,21 +77,10 @@ def locate(
             "missing": {split: sum(of_split == split for of_split, _ in missing) for split in SPLITS},
         },
     )
+    path = source.get("path")
     if missing:
-        log.warning(
-            "%d of %d clips are not in %s (%s, ...); %s lists them",
-            len(missing),
-            len(starts),
-            source.get("path"),
-            ", ".join(clip for _, clip in missing[:_N_SHOWN_CLIPS]),
-            out / "missing.csv",
-        )
-    log.info(
-        "locate: %d of %d clips found among %d names of %s, %.1f s, in %s",
-        len(clips),
-        len(starts),
-        n_seen,
-        source.get("path"),
-        time.monotonic() - began,
-        out,
-    )
+        examples = ", ".join(clip for _, clip in missing[:_N_SHOWN_CLIPS])
+        what = f"{len(missing)} of {len(starts)} clips are not in {path} ({examples}, ...)"
+        log.warning("%s; %s lists them", what, out / "missing.csv")
+    what = f"{len(clips)} of {len(starts)} clips found among {n_seen} names of {path}"
+    log.info("locate: %s, %.1f s, in %s", what, time.monotonic() - began, out)

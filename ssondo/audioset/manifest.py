@@ -21,24 +21,14 @@ _HEADER = ["split", "ytid", "start_s", "end_s"]
 
 
 class Manifest(NamedTuple):
-    """A frozen list of clips.
-
-    Attributes:
-        times: Start and end of each clip in seconds, by split and id.
-        digests: Hash of the set of clips of each split, without their times.
-    """
+    """The times of each clip in seconds, by split and id, and the hash of each split's set of clips, without times."""
 
     times: dict[str, dict[str, tuple[float, float]]]
     digests: dict[str, str]
 
 
 def write_manifest(path: Path, clips: Iterable[tuple[str, str, float, float]]) -> None:
-    """Write a manifest.
-
-    Args:
-        path: The CSV file that is written.
-        clips: Split, id, start and end in seconds of each clip.
-    """
+    """Write a manifest of clips, each given by split, id, start and end in seconds."""
     rows = sorted(clips, key=lambda row: (SPLITS.index(row[0]), row[1]))
     comments = [_TITLE]
     for split in SPLITS:

@@ -19,7 +19,7 @@ _RECOVERY = 0.9
 
 
 class RateLimiter:
-    """Delays requests so that a job keeps within its share of the run's rate.
+    """Delays the requests of a job.
 
     Args:
         requests_per_hour: Number of requests per hour of the whole run.
@@ -82,11 +82,7 @@ class RateLimiter:
         self._slowdown = max(1.0, self._slowdown * _RECOVERY)
 
     def on_rate_limit(self, why: str, retry_after_s: float = 0) -> None:
-        """Pause because the server limits the rate, and continue at half the speed.
-
-        Args:
-            why: The answer of the server, for messages.
-            retry_after_s: Seconds that the server asks to wait.
+        """Pause because the server limits the rate (`why` is its answer), and continue at half the speed.
 
         Raises:
             TransientError: If the server still limits the rate after the longest pause.
@@ -100,12 +96,9 @@ class RateLimiter:
         self._pause(f"rate limited ({why})", retry_after_s)
 
     def on_failure_streak(self, n_clips: int, reason: str, *, refused: bool) -> None:
-        """Pause because consecutive clips fail for the same reason, and continue at half the speed.
+        """Pause because `n_clips` consecutive clips failed for the same reason, and continue at half the speed.
 
-        Args:
-            n_clips: Number of clips that have failed.
-            reason: Their common reason, for messages.
-            refused: Whether the server answered with an error, which may be a disguised rate limit.
+        `refused` says whether the server answered with an error, which may be a disguised rate limit.
 
         Raises:
             TransientError: If clips still fail after the longest pause. If no request of the job was ever
@@ -115,10 +108,9 @@ class RateLimiter:
         what = f"{n_clips} clips in a row failed: {reason}"
         n_allowed = len(self._pauses_s) if self._was_answered else min(1, len(self._pauses_s))
         if self._n_pauses >= n_allowed:
+            advice = "check the network, audioset.source.proxies and cookies, and that yt-dlp is up to date"
             if refused:
                 advice = "the server may limit the rate: lower audioset.source.requests_per_hour, or update yt-dlp"
-            else:
-                advice = "check the network, audioset.source.proxies and cookies, and that yt-dlp is up to date"
             raise TransientError(f"{what}; {advice}; finished clips are kept, run again later")
         self._pause(what)
 

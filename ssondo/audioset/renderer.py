@@ -103,7 +103,7 @@ class Part:
     Attributes:
         program: General MIDI program, or number of the drum kit if `drums` is true.
         notes: The notes that are played.
-        drums: Whether a drum kit is played.
+        drums: Whether the instrument is a drum kit.
         tuning: Transposition in semitones, from -2 to 2 exclusive.
     """
 
@@ -123,13 +123,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of a clip.
-
-    Attributes:
-        seconds: Length of the clip in seconds.
-        parts: The instruments that play at the same time.
-        peak: Absolute value of the largest sample after scaling, in (0, 1].
-    """
+    """The content of a clip: instruments that play at the same time, scaled to a largest sample of `peak`."""
 
     seconds: float
     parts: tuple[Part, ...]
@@ -142,11 +136,9 @@ class Scene:
         return tuple(name for name in CLASSES if name in present)
 
     def play(self) -> tuple[np.ndarray, int]:
-        """Render the scene.
+        """Return the waveform, float32, shape (round(seconds · 48000),), and its sample rate, 48000 Hz.
 
-        Returns:
-            The waveform, float32, shape (round(seconds · 48000),), and its sample rate, 48000 Hz. On one machine the
-            same scene always gives the same samples.
+        On one machine the same scene always gives the same samples.
 
         Raises:
             SsondoError: If the packages of the demo are not installed.
@@ -248,11 +240,7 @@ def scene(clip: str, *, seconds: float, seed: int) -> Scene:
     """Return the content of a clip: polyphony in half of the clips, single notes in a quarter, hits in a quarter.
 
     A student that is trained on polyphony alone learns nothing about drums, which the downstream tasks require.
-
-    Args:
-        clip: Id of the clip.
-        seconds: Length of the clip in seconds.
-        seed: Seed of the corpus.
+    `clip` is the id of the clip, `seconds` its length as in the segment list, and `seed` that of the corpus.
     """
     rng = generator("corpus", seed, clip)
     compose_parts = (_polyphony, _polyphony, _single_note, _drum_hits)[rng.integers(4)]
@@ -298,16 +286,7 @@ def _midi(content: Scene) -> bytes:
 
 
 def render_clip(ytid: str, *, seconds: float, seed: int) -> bytes:
-    """Return the sound of a clip of the corpus as a FLAC file: mono, 48 kHz, 16 bit.
-
-    Args:
-        ytid: Id of the clip.
-        seconds: Length of the clip in seconds, as in the segment list.
-        seed: Seed of the corpus, the one that `compose` was given.
-
-    Raises:
-        SsondoError: If the packages of the demo are not installed.
-    """
+    """Return the sound of a clip as a FLAC file: mono, 48 kHz, 16 bit; the arguments are those of `scene`."""
     waveform, sample_rate = scene(ytid, seconds=seconds, seed=seed).play()
     import soundfile
 

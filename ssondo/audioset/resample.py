@@ -87,16 +87,9 @@ def resample(
     seconds = time.monotonic() - began
     if n_lost:
         log.warning("resample %s: %d fetched clips cannot be used; the shard stores the reasons", out.stem, n_lost)
-    log.info(
-        "resample %s: %d of %d clips at %d Hz, %.1f s (%.0f clips/s), in %s",
-        out.stem,
-        counts[Status.OK],
-        n_clips,
-        sample_rate,
-        seconds,
-        n_clips / max(seconds, 1e-9),
-        out,
-    )
+    what = f"{counts[Status.OK]} of {n_clips} clips at {sample_rate} Hz"
+    speed = f"{seconds:.1f} s ({n_clips / max(seconds, 1e-9):.0f} clips/s)"
+    log.info("resample %s: %s, %s, in %s", out.stem, what, speed, out)
 
 
 def _clips(shard: AudioShard) -> Iterator[_Clip]:
@@ -109,13 +102,7 @@ def _clips(shard: AudioShard) -> Iterator[_Clip]:
 
 @contextmanager
 def _opened(clip: _Clip, folder: Path) -> Iterator[BinaryIO]:
-    """Open the encoded file of a clip, in the shard or at its location.
-
-    Raises:
-        ClipError: If the file at its location is damaged.
-        LocationChanged: If the file was removed or changed.
-        TransientError: If the file cannot be read at the moment.
-    """
+    """Open the encoded file of a clip, in the shard or at its location."""
     if clip.location is None:
         yield io.BytesIO(clip.blob)
         return
@@ -126,8 +113,7 @@ def _opened(clip: _Clip, folder: Path) -> Iterator[BinaryIO]:
         if is_disk_full(error):  # by a temporary file of ffmpeg
             raise
         if error.errno is None:  # raised by HDF5 for a damaged row
-            reason = f"cannot be read: {type(error).__name__}"
-            raise ClipError(reason) from None
+            raise ClipError(f"cannot be read: {type(error).__name__}") from None
         raise TransientError(
             f"{folder / clip.location.path}: cannot be read ({os.strerror(error.errno)}); check the disk and the "
             "permissions, then run the same command again"
@@ -146,9 +132,8 @@ def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: in
         # Re-raise: an unmounted disk must fail the job, not mark every clip as failed.
         raise
     except LocationChanged as error:
-        raise LocationChanged(
-            f"{error}; its stored location is out of date: add --forcerun locate fetch to your snakemake command"
-        ) from None
+        advice = "add --forcerun locate fetch to your snakemake command"
+        raise LocationChanged(f"{error}; its stored location is out of date: {advice}") from None
     except ClipError as error:
         return _Clip(Status.FAILED, str(error), b"")
     waveform, sample_rate = to_mono(decoded.waveform), decoded.sample_rate
@@ -156,8 +141,8 @@ def _convert(clip: _Clip, *, folder: Path, rates: tuple[int, ...], n_samples: in
     for rate in rates:
         n_whole = resampled_length(n_whole, sample_rate, rate)
         waveform, sample_rate = resample_to(waveform, sample_rate, rate), rate
-    before = max(0, (n_whole - n_samples) // 2) - start_s * sample_rate
-    blob = encode(fit_end(waveform[before:], n_samples), sample_rate, codec)
+    first = max(0, (n_whole - n_samples) // 2) - start_s * sample_rate
+    blob = encode(fit_end(waveform[first:], n_samples), sample_rate, codec)
     notes = [clip.reason] if clip.reason else []
     if decoded.truncated:
         notes.append("truncated")

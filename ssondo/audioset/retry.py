@@ -1,17 +1,18 @@
 """Have the missing clips with a given reason requested again."""
 
-import difflib
 import logging
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ssondo.audioset.clip_ledger import Ledger, latest_source, ledger_path, reset_path
-from ssondo.audioset.ledger import Counts, count_fetched, fetched_shards
+from ssondo.audioset.ledger import count_fetched, fetched_shards
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage.atomic_files import write_text
 from ssondo.storage.segments import SPLITS
+from ssondo.storage.shards.reasons import Counts
 from ssondo.storage.shards.status import Status
+from ssondo.system.registry import did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,7 @@ log = logging.getLogger(__name__)
 def retry(*, reason: list[str], folder: Path = Path("data/fetched")) -> None:
     """Mark the missing clips with a given reason to be requested again, and no others.
 
-    Run Snakemake afterwards: it runs exactly the shards that contain such clips, because a small file beside each
-    of these shards has changed.
+    Run Snakemake afterwards: it runs exactly the shards that contain such clips.
 
     Args:
         reason: Reason as `ssondo ledger` prints it, e.g. "private"; several may be given.
@@ -33,7 +33,8 @@ def retry(*, reason: list[str], folder: Path = Path("data/fetched")) -> None:
     shards = [shard for split in SPLITS for shard in fetched_shards(folder, split)]
     counts = {shard: count_fetched(shard) for shard in shards}
     _check_reasons(reason, sum(counts.values(), Counter()), folder)
-    n_clips, n_shards, busy = 0, 0, []
+    n_clips = n_shards = 0
+    busy = []
     for shard in shards:
         n_matching = sum(n for (status, text), n in counts[shard].items() if status is not Status.OK and text in reason)
         if not n_matching:
@@ -45,12 +46,8 @@ def retry(*, reason: list[str], folder: Path = Path("data/fetched")) -> None:
             continue
         n_clips += n_matching
         n_shards += 1
-    log.info(
-        "retry: %d clips in %d shards will be requested again (%s); run snakemake as before to fetch them",
-        n_clips,
-        n_shards,
-        ", ".join(reason),
-    )
+    what = f"{n_clips} clips in {n_shards} shards will be requested again ({', '.join(reason)})"
+    log.info("retry: %s; run snakemake as before to fetch them", what)
     if busy:
         raise TransientError(f"{', '.join(busy)}: being fetched at the moment; repeat the command when that has ended")
 
@@ -62,9 +59,8 @@ def _check_reasons(given: list[str], counts: Counts, folder: Path) -> None:
         raise SsondoError(f"--reason is empty; {existing_text}")
     for reason in given:
         if reason not in existing:
-            close = difflib.get_close_matches(reason, existing, 1, 0.4)
-            hint = f"did you mean {close[0]!r}?" if close else existing_text
-            raise SsondoError(f"no clip in {folder} is missing for the reason {reason!r}; {hint}")
+            hint = did_you_mean(reason, existing)
+            raise SsondoError(f"no clip in {folder} is missing for the reason {reason!r}{hint}; {existing_text}")
 
 
 def _reset(shard: Path, reasons: list[str], n_clips: int) -> None:

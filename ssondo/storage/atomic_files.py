@@ -68,29 +68,17 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 def write_csv(path: str | os.PathLike[str], frame: "pd.DataFrame", float_format: str | None = None) -> None:
     """Write a data frame as CSV in one step, without its index; missing values are empty.
 
-    Args:
-        path: Final name of the file.
-        frame: The table.
-        float_format: Format of floating-point numbers, e.g. "%.6f"; None for the shortest text that
-            gives the same number.
+    Numbers have the format `float_format`, e.g. "%.6f"; by default the shortest text that gives the same number.
     """
     with atomic_write(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n", float_format=float_format)
 
 
 def save_figure(path: str | os.PathLike[str], figure: "Figure", *, dpi: float = 120) -> None:
-    """Write a matplotlib figure in one step; equal figures give equal bytes.
+    """Write a matplotlib figure as .png (with `dpi` dots per inch) or .svg in one step.
 
-    The figure must have been made with `matplotlib.figure.Figure`, not with pyplot: pyplot keeps
-    every figure in memory until it is closed.
-
-    Args:
-        path: Final name of the file, which ends in .png or .svg.
-        figure: The figure.
-        dpi: Resolution of a PNG in dots per inch.
-
-    Raises:
-        ValueError: If the name ends otherwise.
+    Equal figures give equal bytes. The figure must have been made with `matplotlib.figure.Figure`, not with pyplot,
+    which keeps every figure in memory until it is closed.
     """
     from matplotlib import rc_context
 

@@ -37,10 +37,7 @@ def _remove_abandoned(path: Path) -> None:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, and rename it to `path` when the block succeeds.
 
-    On any exception the temporary file is removed and `path` is unchanged.
-
-    Args:
-        path: Final name of the file; missing parent folders are created.
+    Missing folders are created. On any exception the temporary file is removed and `path` is unchanged.
 
     Raises:
         SsondoError: If the disk is full or the folder is not writable.

@@ -10,26 +10,16 @@ CLASSES_HEADER = ("index", "mid", "display_name")
 
 
 class AudioClass(NamedTuple):
-    """A class of sounds.
-
-    Attributes:
-        mid: Its id, e.g. "/m/09x0r".
-        display_name: Its name, e.g. "Speech".
-    """
+    """Id of a class of sounds, e.g. "/m/09x0r", and its name, e.g. "Speech"."""
 
     mid: str
     display_name: str
 
 
 def read_classes(path: Path, *, what: str | None = None) -> list[AudioClass]:
-    """Read a class list.
+    """Read a class list, a CSV file with the columns of `CLASSES_HEADER`; it is empty for a corpus without labels.
 
-    Args:
-        path: The list, a CSV file with the columns index, mid and display_name.
-        what: Name of the list in error messages; by default its path.
-
-    Returns:
-        The classes in the order of their indices; empty for a corpus without labels.
+    `what` is the name of the list in error messages, by default its path.
 
     Raises:
         SsondoError: If the file is missing or not a class list, or its indices are not 0, 1, 2, ...

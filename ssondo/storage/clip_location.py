@@ -1,15 +1,14 @@
 """The location of a clip whose sound is not stored in the shard: a file, a byte range, or a row of an HDF5 pack.
 
-A fetched shard stores for such a clip a location and a fingerprint, by which a later change of the sound
-is detected. In this way sound that can be read in place is never copied.
+In this way sound that can be read in place is never copied.
 """
 
 import hashlib
 import io
 import os
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -18,11 +17,9 @@ import numpy as np
 
 from ssondo.errors import SsondoError
 
-_MAX_OPEN_PACKS = 16
-
 
 class ClipLocation(NamedTuple):
-    """Where the sound of a clip is stored, and the fingerprint that it had.
+    """Where the sound of a clip is stored, and the fingerprint by which a later change of it is detected.
 
     Attributes:
         path: Path of the file, absolute or relative to the folder of the shard.
@@ -46,14 +43,12 @@ class ClipLocation(NamedTuple):
         selector, _, path = data.partition(b"|")
         return cls(os.fsdecode(path), selector.decode("ascii"), fingerprint)
 
-    @property
-    def identity(self) -> str:
-        """Text that differs where the sound may differ; it does not depend on the folder of the file."""
-        return self.fingerprint if self.fingerprint.startswith("sha256-") else f"{self.fingerprint}|{self.selector}"
-
     def to_shard(self) -> tuple[bytes, str, str]:
         """The argument `location` of `AudioShardWriter.add`."""
-        return self.to_bytes(), self.fingerprint, self.identity
+        is_content = self.fingerprint.startswith("sha256-")
+        # Differs where the sound may differ, and does not depend on the folder of the file.
+        identity = self.fingerprint if is_content else f"{self.fingerprint}|{self.selector}"
+        return self.to_bytes(), self.fingerprint, identity
 
 
 class LocationChanged(SsondoError):
@@ -80,89 +75,57 @@ def fingerprint_size(fingerprint: str) -> int:
     return int(fingerprint.partition("-")[0] or 0)
 
 
-def read_clip(location: ClipLocation, folder: Path) -> bytes:
-    """Read the sound of a clip as an encoded file.
+@contextmanager
+def open_clip(location: ClipLocation, folder: Path) -> Iterator[BinaryIO]:
+    """Open the sound of a clip as an encoded file; a whole file is opened in place, so it need not fit into memory.
 
     Args:
         location: Where the sound is stored.
         folder: Folder of the shard, to which a relative path refers.
-
-    Returns:
-        The bytes of a file that `ssondo.audio.decoding` decodes.
 
     Raises:
         LocationChanged: If the file is missing or has another size, or if the selected bytes have changed.
         OSError: If the file cannot be read.
     """
-    path = folder / location.path
-    try:
-        if "]@" in location.selector:
-            return _read_pack_row(path, location)
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if not location.selector:
-                data = file.read()
-            else:
-                start, _, length = location.selector.partition("+")
-                data = os.pread(file.fileno(), int(length), int(start))
-    except FileNotFoundError:
-        raise LocationChanged(f"{path}: no longer exists") from None
-    _check_unchanged(path, location, size, data)
-    return data
-
-
-@contextmanager
-def open_clip(location: ClipLocation, folder: Path) -> Iterator[BinaryIO]:
-    """Open the sound of a clip for reading; a whole file is opened in place, so it need not fit into memory.
-
-    Args:
-        location: Where the sound is stored.
-        folder: Folder of the shard, to which a relative path refers.
-
-    Raises:
-        LocationChanged: As for `read_clip`.
-        OSError: If the file cannot be read.
-    """
-    if location.selector:
-        yield io.BytesIO(read_clip(location, folder))
-        return
-    path = folder / location.path
+    path, fingerprint = folder / location.path, location.fingerprint
     try:
         file = path.open("rb")
     except FileNotFoundError:
         raise LocationChanged(f"{path}: no longer exists") from None
     with file:
-        _check_unchanged(path, location, os.fstat(file.fileno()).st_size, b"")
-        yield file
+        size = os.fstat(file.fileno()).st_size
+        is_content = fingerprint.startswith("sha256-")
+        # Checked before reading: HDF5 reports a truncated pack with the same error as a damaged row.
+        if fingerprint and not is_content and size != fingerprint_size(fingerprint):
+            raise LocationChanged(f"{path}: has {size} bytes, but had {fingerprint_size(fingerprint)}")
+        if not location.selector:
+            yield file
+        elif "]@" in location.selector:
+            yield io.BytesIO(_read_pack_row(path, location.selector))
+        else:
+            start, _, length = location.selector.partition("+")
+            data = os.pread(file.fileno(), int(length), int(start))
+            if is_content and content_fingerprint(data) != fingerprint:
+                raise LocationChanged(f"{path}: the bytes {location.selector} were changed or damaged")
+            yield io.BytesIO(data)
 
 
-def _check_unchanged(path: Path, location: ClipLocation, size: int, data: bytes) -> None:
-    if location.fingerprint.startswith("sha256-"):
-        if content_fingerprint(data) != location.fingerprint:
-            raise LocationChanged(f"{path}: the bytes {location.selector} were changed or damaged")
-    elif location.fingerprint and size != fingerprint_size(location.fingerprint):
-        raise LocationChanged(f"{path}: has {size} bytes, but had {fingerprint_size(location.fingerprint)}")
+def read_clip(location: ClipLocation, folder: Path) -> bytes:
+    """Read the sound that `open_clip` opens."""
+    with open_clip(location, folder) as file:
+        return file.read()
 
 
-# Packs are kept open, because the clips of a shard lie in few of them.
-_packs: OrderedDict[Path, h5py.File] = OrderedDict()
-
-
+@lru_cache(maxsize=16)
 def _open_pack(path: Path) -> h5py.File:
-    if path not in _packs:
-        while len(_packs) >= _MAX_OPEN_PACKS:
-            _packs.popitem(last=False)[1].close()
-        _packs[path] = h5py.File(path, "r")
-    _packs.move_to_end(path)
-    return _packs[path]
+    """Packs are kept open, because the clips of a shard lie in few of them."""
+    return h5py.File(path, "r")
 
 
-def _read_pack_row(path: Path, location: ClipLocation) -> bytes:
+def _read_pack_row(path: Path, selector: str) -> bytes:
     """Read a row of an HDF5 pack: the encoded file that it holds, or its samples as a WAV file."""
-    cell, _, rate = location.selector.partition("@")
+    cell, _, rate = selector.partition("@")
     column, _, row = cell.rstrip("]").rpartition("[")
-    # Checked before opening: HDF5 reports a truncated pack with the same error as a damaged row.
-    _check_unchanged(path, location, path.stat().st_size, b"")
     value: Any = _open_pack(path)[column][int(row)]
     if int(rate or 0) == 0:
         return bytes(value) if isinstance(value, bytes) else np.asarray(value, dtype=np.uint8).tobytes()

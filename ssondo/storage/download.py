@@ -1,7 +1,6 @@
 """Download a file over HTTP, continuing an interrupted download.
 
-The received bytes are kept in `{out}.part`, so a download that was interrupted or killed continues
-where it stopped. The file gets its final name only when it is complete and its checksum is right.
+The file gets its final name only when it is complete and its checksum is right.
 """
 
 import fcntl
@@ -78,14 +77,13 @@ class _PartialFile:
             self.file.close()
             raise SsondoError(f"{self.path}: another process is downloading this file; wait until it ends") from None
         except OSError:
-            # The file system does not support locks; continue without one.
-            pass
+            pass  # The file system does not support locks; continue without one.
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.path.is_file() and not self.path.stat().st_size:
+        if self.path.is_file() and not self.size:
             self.discard()
-            self.path.unlink(missing_ok=True)
+            self.path.unlink()
         self.file.close()
 
     @property
@@ -155,16 +153,11 @@ def retrieve(
             # The stored bytes may have belonged to another version of the file.
             log.warning("%s: the continued download has the wrong checksum; downloading it again from the start", url)
             is_continuation = False
+    name, actual, expected = ("SHA-256", digests.sha256, sha256) if sha256 else ("MD5", digests.md5, md5 or "")
     raise SsondoError(
-        f"{url}: {_mismatch(digests, md5, sha256)}; the file is a different one or damaged; "
+        f"{url}: {name} is {actual}, expected {expected.lower()}; the file is a different one or damaged; "
         f"compare the address and the checksum with what its authors publish, {by_hand}"
     )
-
-
-def _mismatch(digests: Digests, md5: str | None, sha256: str | None) -> str:
-    if sha256:
-        return f"SHA-256 is {digests.sha256}, expected {sha256.lower()}"
-    return f"MD5 is {digests.md5}, expected {(md5 or '').lower()}"
 
 
 def _receive_all(part: _PartialFile, by_hand: str, size: int | None, *, has_checksum: bool) -> None:
@@ -193,12 +186,6 @@ class _RetryableError(Exception):
         self.wait_s = wait_s
 
 
-def _retry_after_s(headers: Any) -> float:
-    """Seconds that the server asks the client to wait."""
-    text = (headers.get("Retry-After") or "") if headers else ""
-    return float(text) if text.isdigit() else 0.0
-
-
 @contextmanager
 def _translated_errors(part: _PartialFile, by_hand: str) -> Iterator[None]:
     """Turn errors of urllib into one line that says whether a retry may help and how to do without the network."""
@@ -214,7 +201,8 @@ def _translated_errors(part: _PartialFile, by_hand: str) -> Iterator[None]:
                 f"{text} to a request for the rest of the file; run the same command again, {by_hand}"
             ) from None
         if error.code in _RETRYABLE_STATUS:
-            wait_s = _retry_after_s(error.headers)
+            retry_after = error.headers.get("Retry-After", "")
+            wait_s = float(retry_after) if retry_after.isdigit() else 0.0
             raise _RetryableError(f"{text}; run the same command again later, {by_hand}", wait_s) from None
         raise SsondoError(f"{text}; check the address, {by_hand}") from None
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -246,29 +234,19 @@ def _request_rest(part: _PartialFile, size: int | None, by_hand: str, has_checks
         if validator:
             # If the file has changed, the server sends all of it.
             request.add_header("If-Range", validator)
-    with _opened(request, offset) as response:
-        if response is None:
-            return
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{offset}":
+            return  # The stored part is already the complete file.
+        raise
+    with response:
         if response.status != 206:
             offset = 0
             part.restart(_validator(response.headers))
         total = _total_size(response, offset, part)
         _check_response(part, response, offset, total, size, by_hand)
         _append(response, part, offset, total, by_hand)
-
-
-@contextmanager
-def _opened(request: urllib.request.Request, offset: int) -> Iterator[Any]:
-    """The server's response; None if the stored part is already the complete file."""
-    try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code != 416 or error.headers.get("Content-Range") != f"bytes */{offset}":
-            raise
-        yield None
-        return
-    with response:
-        yield response
 
 
 def _validator(headers: Any) -> str:

@@ -15,10 +15,6 @@ from ssondo.errors import SsondoError
 
 SPLITS = ("train", "eval")
 SEGMENTS_HEADER = ("ytid", "start_s", "end_s", "labels")
-# Suffixes of the files that count as sound in a folder of clips.
-SOUND_SUFFIXES = frozenset(
-    ".aac .aif .aiff .au .flac .m4a .mka .mkv .mp3 .mp4 .oga .ogg .opus .wav .webm .wma".split()  # noqa: SIM905
-)
 
 
 class Segment(NamedTuple):

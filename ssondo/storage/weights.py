@@ -28,9 +28,6 @@ def load_weights(path: str | os.PathLike[str], trust_checkpoint: bool = False) -
         trust_checkpoint: Whether to load pickled Python objects. They can run any code, so set it only
             for files whose source you trust.
 
-    Returns:
-        The content of the file, usually a dictionary of tensors.
-
     Raises:
         SsondoError: If the file is missing, truncated, not a checkpoint, or holds more than tensors
             and plain values and is not trusted.
@@ -93,19 +90,14 @@ def _not_a_checkpoint(path: Path, error: Exception) -> SsondoError:
 def load_strictly(path: str | os.PathLike[str], model: "nn.Module", state: Mapping[str, "Tensor"], what: str) -> None:
     """Load a state dict whose keys and shapes must be exactly those of the model.
 
-    Args:
-        path: Path of the file that holds the state dict, for the message.
-        model: Model that is changed in place.
-        state: State dict with the keys of `model.state_dict()`.
-        what: Name of the model, for the message.
-
     Raises:
-        SsondoError: If a key is missing or unknown, or if a shape differs.
+        SsondoError: If a key is missing or unknown, or if a shape differs; the message names the file `path` that
+            holds the state dict, and `what`, the model.
     """
     expected = model.state_dict()
     keys = {
         "missing": [key for key in expected if key not in state],
-        "unknown": [k for k in state if k not in expected],
+        "unknown": [key for key in state if key not in expected],
     }
     if counts := [f"{len(names)} {kind} (e.g. {names[0]})" for kind, names in keys.items() if names]:
         raise SsondoError(f"{path}: not the weights of {what}: {' and '.join(counts)} keys")

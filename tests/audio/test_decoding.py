@@ -8,7 +8,7 @@ import soundfile
 from sounds import RATE, encoded, tone
 
 from ssondo.audio import decoders
-from ssondo.audio.decoding import decode, decode_file
+from ssondo.audio.decoding import decode_file
 from ssondo.audio.waveform import to_mono
 from ssondo.errors import SsondoError
 
@@ -28,14 +28,14 @@ def ffmpeg_file(waveform: np.ndarray, path: Path, *options: str, rate: int = RAT
 @pytest.mark.parametrize(("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23), ("FLOAT", 0)])
 def test_wav_of_every_sample_width_decodes_within_one_step(subtype: str, step: float) -> None:
     expected = tone(channels=2)
-    waveform, rate = decode(encoded(expected, subtype=subtype))
+    waveform, rate, _ = decode_file(encoded(expected, subtype=subtype))
     assert (waveform.shape, waveform.dtype, rate) == ((2, RATE), np.float32, RATE)
     np.testing.assert_allclose(waveform, expected.T, atol=step + 1e-7)
 
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "AIFF"])
 def test_short_file_at_96_khz_decodes(container: str) -> None:
-    waveform, rate = decode(encoded(tone(0.1, 96_000), 96_000, container))
+    waveform, rate, _ = decode_file(encoded(tone(0.1, 96_000), 96_000, container))
     assert (waveform.shape, rate) == ((1, 9_600), 96_000)
 
 
@@ -46,7 +46,7 @@ def test_all_channels_of_eight_or_more_are_decoded(tmp_path: Path, name: str, co
     t = np.arange(48_000) / 48_000
     levels = np.linspace(0.1, 0.8, channels)
     sound = np.stack([level * np.sin(2 * np.pi * 60 * t) for level in levels], axis=1).astype("f4")
-    waveform, _ = decode(ffmpeg_file(sound, tmp_path / name, "-c:a", codec_name, "-b:a", "512k", rate=48_000))
+    waveform, _, _ = decode_file(ffmpeg_file(sound, tmp_path / name, "-c:a", codec_name, "-b:a", "512k", rate=48_000))
     assert waveform.shape[0] == channels
     # Containers order channels differently.
     found = np.sort(np.sqrt(2 * (waveform[:, 5_000:-5_000] ** 2).mean(axis=1)))
@@ -64,7 +64,7 @@ def test_unknown_codec_is_an_error(
     data = ffmpeg_file(tone(1.0), tmp_path / name, "-c:a", codec_name)
     assert known in data
     with pytest.raises(SsondoError, match="no sound can be read"):
-        decode(data.replace(known, unknown or known[:-2] + b"\x34\x12"))
+        decode_file(data.replace(known, unknown or known[:-2] + b"\x34\x12"))
 
 
 @pytest.mark.parametrize(
@@ -127,13 +127,13 @@ def test_each_kind_of_unusable_file_has_its_own_message() -> None:
         (encoded(np.array([0.0, np.nan], "f4"), subtype="FLOAT"), "^holds samples that are not finite"),
     ]:
         with pytest.raises(SsondoError, match=words):
-            decode(data)
+            decode_file(data)
 
 
 def test_mp4_without_its_index_is_reported_as_truncated(tmp_path: Path) -> None:
     data = ffmpeg_file(tone(2.0), tmp_path / "a.m4a", "-c:a", "aac")
     with pytest.raises(SsondoError, match=r"^truncated or damaged mp4 file"):
-        decode(data[: len(data) // 2])
+        decode_file(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_half_a_file_gives_its_beginning_and_is_marked_as_truncated(container: s
     decoded = decode_file(whole[: len(whole) // 2])
     assert decoded.truncated
     assert decoded.duration_s == pytest.approx(4.0, abs=0.6)
-    reference, _ = decode(whole)
+    reference, _, _ = decode_file(whole)
     n = decoded.waveform.shape[1] - RATE // 4  # the last frame of a lossy file may be incomplete
     np.testing.assert_allclose(decoded.waveform[:, :n], reference[:, :n], atol=1e-3)
 
@@ -191,7 +191,7 @@ def test_flac_written_to_a_pipe_is_truncated_only_if_cut() -> None:
 def test_empty_files_among_real_recordings_are_errors_and_the_others_complete() -> None:
     for path in ESC50.glob("*.wav"):
         with pytest.raises(SsondoError, match="holds no samples"):
-            decode(path.read_bytes())
+            decode_file(path.read_bytes())
     for path in sorted(ESC50.glob("*.ogg"))[:40]:
         decoded = decode_file(path.read_bytes())
         assert not decoded.truncated

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ssondo.audio.decoding import decode
+from ssondo.audio.decoding import decode_file
 from ssondo.audioset.fetch import fetch
 from ssondo.audioset.sources import Fetched, open_source
 from ssondo.audioset.sources.clip_names import clip_ids_of
@@ -134,7 +134,7 @@ def test_segment_is_cut_out_of_a_whole_video(tmp_path: Path) -> None:
     by_clip = results(tmp_path / "out.h5")
     assert by_clip["short"][:2] == ("UNAVAILABLE", "video ends before the segment")
     assert by_clip["ready"][2] == ready
-    waveform, rate = decode(by_clip["video"][2])
+    waveform, rate, _ = decode_file(by_clip["video"][2])
     assert rate == RATE
     np.testing.assert_allclose(waveform[0], ramp(10)[4 * RATE : 6 * RATE], atol=2**-15)
 

@@ -266,9 +266,7 @@ def test_file_truncated_after_locate_is_refused(tmp_path: Path) -> None:
 def test_pack_truncated_after_locate_is_refused(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     imported(tmp_path / "work", as_mp3_packs(tmp_path / "copy"))
-    for pack in clip_location._packs.values():  # as in a later job, which opens the packs itself
-        pack.close()
-    clip_location._packs.clear()
+    clip_location._open_pack.cache_clear()  # as in a later job, which opens the packs itself
     for path in (tmp_path / "copy").iterdir():
         path.write_bytes(path.read_bytes()[:5_000])
     with pytest.raises(LocationChanged, match="has 5000 bytes, but had"):

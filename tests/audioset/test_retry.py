@@ -116,7 +116,9 @@ def test_only_reset_clips_are_requested_again(tmp_path: Path, monkeypatch: pytes
 
 
 def test_unknown_reason_is_refused_with_the_closest_existing_one(folder: Path) -> None:
-    with pytest.raises(SsondoError, match=r"no clip in .* is missing for the reason 'privat'; did you mean 'private'"):
+    with pytest.raises(
+        SsondoError, match=r"no clip in .* is missing for the reason 'privat' \(did you mean 'private'\?\); existing"
+    ):
         retry(reason=["privat"], folder=folder)
     with pytest.raises(SsondoError, match="existing reasons: private, removed, timeout"):
         retry(reason=["xyz"], folder=folder)

@@ -16,13 +16,12 @@ from media_server import RATE, Server, ramp, serving, wait_until
 from processes import children_called
 
 from ssondo.audio.decoders import ffmpeg_binary
-from ssondo.audio.decoding import decode
+from ssondo.audio.decoding import decode_file
 from ssondo.audioset.clip_ledger import Ledger, ledger_path, read_ledger
 from ssondo.audioset.fetch import fetch
 from ssondo.audioset.resample import resample
 from ssondo.audioset.sources import Fetched, RateLimited
-from ssondo.audioset.sources.youtube import Youtube
-from ssondo.audioset.sources.ytdlp_errors import classify_error
+from ssondo.audioset.sources.youtube import Youtube, classify_error
 from ssondo.errors import TransientError
 from ssondo.storage.clip_location import ClipLocation, LocationChanged, read_clip
 from ssondo.storage.segments import Segment, read_segments
@@ -129,7 +128,7 @@ def test_each_answer_of_the_server_gives_its_status_and_reason(server: Server) -
 @pytest.mark.slow
 def test_only_the_segment_is_downloaded_and_it_is_not_encoded_again(server: Server, tmp_path: Path) -> None:
     fetched = Youtube(url_template=server.url).fetch(Segment("good", 5, 9))
-    waveform, rate = decode(fetched.data)
+    waveform, rate, _ = decode_file(fetched.data)
     assert rate == RATE
     # ffmpeg keeps whole packets, so the clip may end a little later. The samples are identical to the server's.
     assert 4 * RATE <= waveform.shape[1] < 4.3 * RATE
@@ -143,7 +142,7 @@ def test_only_the_segment_is_downloaded_and_it_is_not_encoded_again(server: Serv
     fetched = Youtube(url_template=server.url.replace(".wav", ".webm")).fetch(Segment("good.webm", 5, 9))
     assert b"OpusHead" in fetched.data
     assert len(fetched.data) < 4 / 20 * len(server.sound) + 5_000
-    waveform, rate = decode(fetched.data)
+    waveform, rate, _ = decode_file(fetched.data)
     # Within one packet of 20 ms; the clip never begins before the segment.
     assert 3.9 * rate < waveform.shape[1] < 4.05 * rate
 

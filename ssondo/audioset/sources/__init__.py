@@ -1,7 +1,7 @@
 """The sources of clips: a registry by kind.
 
-A source is a class that is constructed from its settings and returns one clip at a time. To add one, write a module
-in this package and name its class in `SOURCES`; `fetch` imports only the source that is used.
+To add one, write a module in this package and name its class in `SOURCES`; `fetch` imports only the source that is
+used.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,12 +40,7 @@ class Fetched(NamedTuple):
 
 
 class RateLimited(Exception):
-    """The server asks for a pause; the clip has no result yet.
-
-    Args:
-        why: The answer of the server in a few words.
-        retry_after_s: Seconds that the server asks to wait; 0 if it does not say.
-    """
+    """The server asks for a pause, of `retry_after_s` seconds if that is not 0; the clip has no result yet."""
 
     def __init__(self, why: str, retry_after_s: float = 0) -> None:
         super().__init__(why)
@@ -53,7 +48,7 @@ class RateLimited(Exception):
 
 
 class Source(Protocol):
-    """What `fetch` requires of a source.
+    """A class that is constructed from its settings and fetches one clip at a time.
 
     Attributes:
         parallel: Whether several processes may fetch clips, each with its own source.

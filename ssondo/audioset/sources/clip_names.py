@@ -1,9 +1,12 @@
-"""The clips that a file may contain, judging by its name."""
+"""The clips that a file may contain, judging by its name, and the suffixes of the files that count as sound."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+SOUND_SUFFIXES = frozenset(
+    ".aac .aif .aiff .au .flac .m4a .mka .mkv .mp3 .mp4 .oga .ogg .opus .wav .webm .wma".split()  # noqa: SIM905
+)
 _TIME = r"_(\d+(?:\.\d+)?)"
 # {ytid}_{start} and {ytid}_{start}_{end}, in seconds or milliseconds; some tools join the times with a hyphen.
 _TIMED = (re.compile(f"(.+?){_TIME}$"), re.compile(rf"(.+?){_TIME}[_-](\d+(?:\.\d+)?)$"))

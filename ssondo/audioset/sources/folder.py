@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from ssondo.audioset.sources.clip_names import SOUND_SUFFIXES
 from ssondo.audioset.sources.local import Candidate, LocalSource
 from ssondo.errors import SsondoError
 from ssondo.storage.clip_location import ClipLocation
-from ssondo.storage.segments import SOUND_SUFFIXES
 from ssondo.system.list_files import list_files
 
 
@@ -22,9 +22,6 @@ class Folder(LocalSource):
 
     Args:
         pattern: Only files whose path below the folder matches are used, e.g. "train/*.flac"; "" for all.
-
-    Raises:
-        SsondoError: If the folder does not exist.
     """
 
     pattern: str = ""
@@ -40,11 +37,7 @@ class Folder(LocalSource):
         return json.dumps([super().identity, self.pattern])
 
     def candidates(self, is_wanted: Callable[[str], bool]) -> Iterator[Candidate]:
-        """Yield every sound file below the folder.
-
-        Raises:
-            SsondoError: If there is none, or a folder cannot be listed.
-        """
+        """Yield every sound file below the folder."""
         root = os.path.abspath(self.path)  # noqa: PTH100 (does not resolve links)
         n_files = 0
         for file in list_files(Path(root)):

@@ -35,11 +35,7 @@ class Hdf5(LocalSource):
     sample_rate: int | None = None
 
     def candidates(self, is_wanted: Callable[[str], bool]) -> Iterator[Candidate]:
-        """Yield every named row of every pack.
-
-        Raises:
-            SsondoError: If a file is not such a pack.
-        """
+        """Yield every named row of every pack."""
         for file in find_files(self.path, _SUFFIXES, "HDF5 packs"):
             fingerprint = file_fingerprint(file)
             try:

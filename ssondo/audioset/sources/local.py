@@ -1,12 +1,11 @@
-"""A local copy of the clips in any form, and what all forms have in common.
+"""What the local sources have in common: a folder, HDF5 packs, parquet files and tar shards.
 
-A form (folder, HDF5 packs, parquet, tar shards) lists its content in one pass, by name and location. The segment list
-determines which clip a name stands for.
+Each lists its content in one pass, by name and location. The segment list determines which clip a name stands for.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
@@ -42,22 +41,10 @@ class Candidate(NamedTuple):
 
 
 class FoundClip(NamedTuple):
-    """The location of a clip.
-
-    Attributes:
-        location: Location of the file or part.
-        is_cut: Whether it is certainly the clip itself, because its name contains the clip's times.
-    """
+    """The location of a clip, and whether it is certainly the clip itself: its name contains the clip's times."""
 
     location: ClipLocation
     is_cut: bool
-
-
-class SearchResult(NamedTuple):
-    """The clips that a search found, by id, and the number of items that it examined."""
-
-    clips: dict[str, FoundClip]
-    n_seen: int
 
 
 @dataclass(kw_only=True)
@@ -94,21 +81,21 @@ class LocalSource:
         return json.dumps([self.path, self.copy_clips, self.files_are_clips])
 
     def candidates(self, is_wanted: Callable[[str], bool]) -> Iterator[Candidate]:
-        """Yield everything that the copy contains, in one pass.
+        """Yield everything that the copy contains; items whose name is not `is_wanted` may be left out.
 
-        Args:
-            is_wanted: Returns whether a name may be a listed clip; items that are not wanted may be left out.
+        Raises:
+            SsondoError: If the copy does not exist, is empty, or has another form.
         """
         raise NotImplementedError
 
-    def search(self, starts: Mapping[str, float]) -> SearchResult:
+    def search(self, starts: Mapping[str, float]) -> tuple[dict[str, FoundClip], int]:
         """Search the copy for clips in one pass.
 
         Args:
             starts: Start of each clip in its video in seconds, by id.
 
-        Raises:
-            SsondoError: If the copy does not exist or is empty.
+        Returns:
+            The clips that were found, by id, and the number of items that were examined.
         """
         best: dict[str, tuple[int, str, FoundClip]] = {}
         n_seen = 0
@@ -121,12 +108,12 @@ class LocalSource:
                 entry = (rank, candidate.order, FoundClip(candidate.location, is_cut))
                 if clip not in best or entry[:2] < best[clip][:2]:
                     best[clip] = entry
-        return SearchResult({clip: found for clip, (_, _, found) in best.items()}, n_seen)
+        return {clip: found for clip, (_, _, found) in best.items()}, n_seen
 
     def fetch(self, segment: Segment) -> Fetched:
         """Return the location of the clip, or a copy of it, or a cut from its video."""
         if self._clips is None:
-            self._clips = self.search({listed.ytid: listed.start_s for listed in self.segments}).clips
+            self._clips, _ = self.search({listed.ytid: listed.start_s for listed in self.segments})
         found = self._clips.get(segment.ytid)
         if found is None:
             return Fetched(Status.UNAVAILABLE, "no file")
@@ -158,18 +145,12 @@ def _match_clip(name: str, starts: Mapping[str, float]) -> tuple[int, str, bool]
     return None
 
 
-def find_files(path: str, suffixes: Iterable[str], what: str) -> list[Path]:
-    """Return the files of a source's path, sorted: the file itself, those of a pattern, or all below a folder.
-
-    Args:
-        path: A file, a folder, or a pattern.
-        suffixes: Suffixes of the files that are taken from a folder.
-        what: Description of the files, for error messages.
+def find_files(path: str, suffixes: tuple[str, ...], what: str) -> list[Path]:
+    """Return the file, the files of a pattern, or the files below a folder that have one of the suffixes, sorted.
 
     Raises:
-        SsondoError: If there are none, or a folder cannot be listed.
+        SsondoError: If there are none (`what` describes them), or a folder cannot be listed.
     """
-    suffixes = tuple(suffixes)
     if Path(path).is_file():
         files = [Path(path)]
     elif Path(path).is_dir():
@@ -212,26 +193,18 @@ def _cut(video: BinaryIO, segment: Segment) -> Fetched:
 
 def write_located(path: Path, clips: Mapping[str, FoundClip]) -> None:
     """Write the locations of a shard's clips, sorted by id."""
-    lines = [f"{_HEADER}\n".encode()]
+    lines = [_HEADER.encode()]
     for clip in sorted(clips):
         location, is_cut = clips[clip]
         text = f"{location.fingerprint}|".encode() + location.to_bytes()
-        lines.append(
-            csv_text([[clip]]).rstrip("\n").encode("ascii")
-            + b",%d," % is_cut
-            + text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
-            + b"\n"
-        )
+        escaped = text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
+        lines.append(csv_text([[clip]]).rstrip("\n").encode("ascii") + b",%d," % is_cut + escaped)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(b"".join(lines))
+        temporary.write_bytes(b"\n".join([*lines, b""]))
 
 
 def read_located(path: Path) -> dict[str, FoundClip]:
-    """Read the locations that `write_located` wrote.
-
-    Raises:
-        SsondoError: If the file is missing or not such a list.
-    """
+    """Read the locations that `write_located` wrote."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -249,7 +222,6 @@ def read_located(path: Path) -> dict[str, FoundClip]:
         cut, _, text = rest.partition(b",")
         fingerprint, _, location = text.partition(b"|")
         location = location.replace(b"\\\\", b"\0").replace(b"\\n", b"\n").replace(b"\0", b"\\")
-        clips[clip.decode("ascii")] = FoundClip(
-            ClipLocation.from_bytes(location, fingerprint.decode("ascii")), cut == b"1"
-        )
+        found = ClipLocation.from_bytes(location, fingerprint.decode("ascii"))
+        clips[clip.decode("ascii")] = FoundClip(found, is_cut=cut == b"1")
     return clips

@@ -41,11 +41,7 @@ class Parquet(LocalSource):
     id_column: str | None = None
 
     def candidates(self, is_wanted: Callable[[str], bool]) -> Iterator[Candidate]:
-        """Yield every row of every file.
-
-        Raises:
-            SsondoError: If pyarrow is missing, or a file does not have these columns.
-        """
+        """Yield every row of every file."""
         for file in find_files(self.path, (".parquet",), "parquet files"):
             unpacked = self._unpacked_name(file)
             for row, (names, start, length, fingerprint, path) in enumerate(self._rows(file, unpacked, is_wanted)):
@@ -100,12 +96,14 @@ class Parquet(LocalSource):
         try:
             with parquet.ParquetFile(file) as opened:
                 columns = opened.schema_arrow.names
-                if self.audio_column not in columns:
-                    raise SsondoError(
-                        f"{file}: has no column {self.audio_column!r}; set audioset.source.audio_column to one of "
-                        f"{', '.join(columns)}"
-                    )
-                id_column = self._choose_id(file, columns)
+                for setting in ("audio_column", "id_column"):
+                    name = getattr(self, setting)
+                    if name is not None and name not in columns:
+                        raise SsondoError(
+                            f"{file}: has no column {name!r}; set audioset.source.{setting} to one of "
+                            f"{', '.join(columns)}"
+                        )
+                id_column = self.id_column or next((name for name in _ID_COLUMNS if name in columns), None)
                 wanted = [self.audio_column, *([id_column] if id_column else [])]
                 for batch in opened.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
                     ids = batch.column(id_column).to_pylist() if id_column else [None] * len(batch)
@@ -113,16 +111,6 @@ class Parquet(LocalSource):
                         yield _row(file, cell, clip)
         except arrow.ArrowException as error:
             raise SsondoError(f"{file}: not a readable parquet file ({str(error).splitlines()[0]})") from None
-
-    def _choose_id(self, file: Path, columns: Sequence[str]) -> str | None:
-        if self.id_column is None:
-            return next((name for name in _ID_COLUMNS if name in columns), None)
-        if self.id_column not in columns:
-            raise SsondoError(
-                f"{file}: has no column {self.id_column!r}; set audioset.source.id_column to one of "
-                f"{', '.join(columns)}"
-            )
-        return self.id_column
 
 
 def _first_wanted(names: Sequence[str], is_wanted: Callable[[str], bool]) -> str:

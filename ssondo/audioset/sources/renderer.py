@@ -1,7 +1,6 @@
 """Clips of the demo corpus, which are rendered on demand."""
 
 import json
-from collections.abc import Sequence
 
 from ssondo.audioset.sources import Fetched
 from ssondo.storage.segments import Segment
@@ -13,14 +12,12 @@ class Renderer:
 
     Args:
         seed: Seed of the corpus, the one that its lists were composed with.
-        segments: Not used.
-        job: Not used.
     """
 
     parallel = True
     is_remote = False
 
-    def __init__(self, *, seed: int = 0, segments: Sequence[Segment] = (), job: int = 0) -> None:
+    def __init__(self, *, seed: int = 0) -> None:
         self._seed = seed
 
     @property

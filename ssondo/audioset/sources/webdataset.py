@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ssondo.audioset.sources.clip_names import SOUND_SUFFIXES
 from ssondo.audioset.sources.local import Candidate, LocalSource, find_files
 from ssondo.errors import SsondoError
 from ssondo.storage.clip_location import ClipLocation, file_fingerprint, fingerprint_size
-from ssondo.storage.segments import SOUND_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +29,7 @@ class WebDataset(LocalSource):
     id_key: str | None = None
 
     def candidates(self, is_wanted: Callable[[str], bool]) -> Iterator[Candidate]:
-        """Yield every sound of every tar.
-
-        Raises:
-            SsondoError: If a file is not an uncompressed tar, or the JSON of a sample has no such key.
-        """
+        """Yield every sound of every tar."""
         for file in find_files(self.path, (".tar",), "tar shards"):
             ids: dict[str, str] = {}
             sounds: list[tuple[str, ClipLocation]] = []

@@ -1,12 +1,14 @@
 """Clips from YouTube, or from any other site that yt-dlp supports.
 
 One video is requested at a time, and only the seconds of the segment are downloaded, as they are encoded. The rate
-of requests is limited by the caller (`ssondo.audioset.rate_limiter`).
+of requests is limited by the caller (`ssondo.audioset.rate_limiter`). `classify_error` gives the status and reason of
+a clip for which yt-dlp raised an exception.
 """
 
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -19,8 +21,7 @@ from typing import IO, Any
 
 from ssondo.audio.decoders import ffmpeg_binary
 from ssondo.audio.decoding import decode_file
-from ssondo.audioset.sources import Fetched
-from ssondo.audioset.sources.ytdlp_errors import classify_bug, classify_error
+from ssondo.audioset.sources import Fetched, RateLimited
 from ssondo.errors import ClipError, SsondoError
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
@@ -32,6 +33,37 @@ _DURATION_TOLERANCE_S = 1.0
 # Copy only the sound, without encoding it again. -copypriorss 0 drops packets before the start: otherwise the index of
 # some containers makes the clip begin seconds early. -xerror makes a broken connection an error.
 _FFMPEG_OUTPUT = ["-vn", "-copypriorss", "0", "-xerror", "-loglevel", "warning"]
+
+_MAX_REASON_LENGTH = 100
+# A rate-limit message begins with "Video unavailable", so these are tested first.
+_RATE_LIMITED = ("try again later", "rate-limited", "not a bot", "captcha", "too many requests")
+_Patterns = tuple[tuple[str, tuple[str, ...]], ...]
+_PERMANENT: _Patterns = (
+    ("private", ("private video", "video is private", "members-only", "members only", "join this channel")),
+    ("age", ("confirm your age", "age-restricted", "inappropriate for some users")),
+    ("region", ("in your country", "geo restricted", "geo-restricted", "geo restriction", "from your location")),
+    ("copyright", ("copyright",)),
+    ("removed", ("been removed", "removed by", "video has been terminated", "account has been terminated")),
+    ("removed", ("account has been closed", "no longer available", "video does not exist", "has been deleted")),
+    ("live", ("live event", "premieres in", "premiere will", "live stream recording")),
+    ("payment", ("requires payment", "purchase", "purchased")),
+    ("protected", ("drm protected", "drm-protected", "drm protection")),
+    ("unavailable", ("video unavailable", "video is unavailable", "video is not available")),
+)
+_PERMANENT_HTTP = {404: "removed (HTTP 404)", 410: "removed (HTTP 410)", 451: "region (HTTP 451)"}
+_TRANSIENT: _Patterns = (
+    ("timeout", ("timed out", "timeout")),
+    ("no network", ("name resolution", "name or service not known", "getaddrinfo", "network is unreachable")),
+    ("connection lost", ("connection reset", "connection aborted", "connection refused", "remote end closed")),
+    ("connection lost", ("bytes read", "incomplete read", "incompleteread", "ended prematurely", "ends prematurely")),
+    ("damaged on the way", ("packet corrupt", "invalid data found")),
+    ("not sound", ("unsupported url",)),
+)
+# How ffmpeg reports the HTTP status of an answer.
+_FFMPEG_STATUS = re.compile(r"(?:HTTP error|Server returned) (\d{3})")
+# The beginning of a message, "[youtube] ID: ", and URLs, which may contain any word.
+_PREFIX = re.compile(r"\[[^\]\s]+\] \S+: ")
+_URL = re.compile(r"\S*/\S*")
 
 
 class _Unavailable(Exception):
@@ -54,12 +86,8 @@ class Youtube:
         url_template: URL of a video, with the placeholder {ytid}.
         socket_timeout_s: Seconds without data after which a connection is closed.
         clip_timeout_s: Seconds after which the download of a clip is aborted.
-        segments: Not used.
         job: Number of this job within the run.
         scratch: Folder for the clip that is being downloaded; None for the system's temporary folder.
-
-    Raises:
-        SsondoError: If yt-dlp, ffmpeg or the cookies file is missing, or a setting is invalid.
     """
 
     parallel = False
@@ -73,7 +101,6 @@ class Youtube:
         url_template: str = "https://www.youtube.com/watch?v={ytid}",
         socket_timeout_s: float = 30,
         clip_timeout_s: float = 300,
-        segments: Sequence[Segment] = (),
         job: int = 0,
         scratch: Path | None = None,
     ) -> None:
@@ -183,7 +210,8 @@ class Youtube:
             except Exception as error:
                 # A bug of yt-dlp, e.g. when a page has a new layout; one clip must not stop its shard.
                 log.warning("%s: unexpected exception of yt-dlp; the clip failed", segment.ytid, exc_info=True)
-                return classify_bug(error, segment.ytid)
+                message = _without_names(f"{type(error).__name__}: {error}", segment.ytid)
+                return Fetched(Status.FAILED, f"yt-dlp: {message[:_MAX_REASON_LENGTH]}")
             files = list(Path(folder).iterdir())
             if len(files) != 1:
                 return Fetched(Status.FAILED, "nothing was downloaded")
@@ -248,3 +276,75 @@ class _Silent:
 def _read_text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode("utf-8", "replace")
+
+
+def classify_error(error: BaseException, ffmpeg_output: str = "", ytid: str = "") -> Fetched:
+    """Return the result of the clip `ytid` for which yt-dlp raised an error.
+
+    yt-dlp passes on the messages of YouTube. Permanent reasons are searched only in them, without the names and URLs
+    that they contain, not in `ffmpeg_output`. An unknown error is FAILED, because a network error must never be
+    recorded as permanent.
+
+    Raises:
+        RateLimited: If the server limits the rate.
+    """
+    message = _without_names(str(error), ytid)
+    is_download = _contains(message, "download video data", "ffmpeg exited")
+    ffmpeg_status = _FFMPEG_STATUS.search(ffmpeg_output)
+    status = int(ffmpeg_status[1]) if ffmpeg_status else _http_status(error)
+    all_text = f"{message} {_without_names(ffmpeg_output, ytid)}"
+    if status == 429 or _contains(all_text, *_RATE_LIMITED):
+        raise RateLimited(f"HTTP {status}" if status == 429 else "try again later", _retry_after_s(error))
+    for reason, texts in _PERMANENT:
+        if _contains(message, *texts):
+            return Fetched(Status.UNAVAILABLE, reason)
+    # The URL of the sound expires after some hours, so its 404 does not say that the video was removed.
+    if not is_download and status in _PERMANENT_HTTP:
+        return Fetched(Status.UNAVAILABLE, _PERMANENT_HTTP[status])
+    if status is not None:
+        return Fetched(Status.FAILED, f"HTTP {status}")
+    for reason, texts in _TRANSIENT:
+        if _contains(all_text, *texts):
+            return Fetched(Status.FAILED, reason)
+    return Fetched(Status.FAILED, message[:_MAX_REASON_LENGTH])
+
+
+def _without_names(text: str, ytid: str) -> str:
+    """Return a message without what differs between clips: the site, the id of the video and URLs."""
+    text = _URL.sub("", _PREFIX.sub("", text.removeprefix("ERROR: ")))
+    if ytid:
+        text = re.sub(rf"(?<![\w-]){re.escape(ytid)}(?![\w-])", "", text)
+    return " ".join(text.split())
+
+
+def _contains(message: str, *texts: str) -> bool:
+    """Whether one of the texts is in the message, as whole words and in any case."""
+    return any(re.search(rf"\b{re.escape(text)}\b", message, re.IGNORECASE) for text in texts)
+
+
+def _http_status(error: BaseException) -> int | None:
+    """The HTTP status in the chain of exceptions behind an error of yt-dlp."""
+    statuses = (getattr(cause, "status", None) for cause in _causes(error))
+    return next((status for status in statuses if isinstance(status, int)), None)
+
+
+def _retry_after_s(error: BaseException) -> float:
+    """Seconds that the server asks to wait; 0 if it does not, or gives a date."""
+    for cause in _causes(error):
+        headers = getattr(getattr(cause, "response", None), "headers", None)
+        text = headers.get("Retry-After") if headers is not None else None
+        if text is not None:
+            return float(text) if text.isdigit() else 0
+    return 0
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those that led to it, each once; yt-dlp stores them in `exc_info` or `cause`."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        info = getattr(cause, "exc_info", None)
+        inner = info[1] if info and info[1] is not cause else None
+        cause = inner or getattr(cause, "cause", None) or cause.__cause__ or cause.__context__

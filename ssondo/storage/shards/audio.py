@@ -23,12 +23,12 @@ _BUFFER_BYTES = 4 << 20
 
 
 class AudioShardWriter(ShardWriter):
-    """Write an audio shard clip by clip; the file appears when the block succeeds.
+    """Write an audio shard clip by clip.
 
     Args:
-        path: Final name of the file; the digest is written next to it.
+        path: See `ShardWriter`.
         sample_rate: Sample rate of every clip in Hz; 0 where clips are stored as fetched.
-        settings: What the clips were made with, stored as JSON.
+        settings: See `ShardWriter`.
         producer: Name of the verb that writes the shard.
     """
 
@@ -75,8 +75,8 @@ class AudioShardWriter(ShardWriter):
         """
         if bool(blob) + (location is not None) != (status is Status.OK):
             raise ValueError(f"clip {clip_id}: status {status.name} with {len(blob)} bytes")
-        place, fingerprint, identity = location or (b"", "", "")
-        self._location.append(f"{fingerprint}|".encode("ascii") + place if location else b"")
+        encoded, fingerprint, identity = location or (b"", "", "")
+        self._location.append(f"{fingerprint}|".encode("ascii") + encoded if location else b"")
         self._location_identity.append(identity)
         self._clip_ids.append(clip_id)
         self._status.append(status)
@@ -156,5 +156,5 @@ class AudioShard(ShardReader):
         """Arguments of `ClipLocation.from_bytes` for a clip that is stored elsewhere; None if it is in the shard."""
         if not self._location[row]:
             return None
-        fingerprint, _, place = self._location[row].partition(b"|")
-        return place, fingerprint.decode("ascii")
+        fingerprint, _, encoded = self._location[row].partition(b"|")
+        return encoded, fingerprint.decode("ascii")

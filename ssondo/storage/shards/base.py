@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,11 +20,7 @@ FORMAT_VERSION = 1
 
 
 def fixed_bytes(texts: Sequence[str], what: str, path: Path) -> np.ndarray:
-    """ASCII texts as an array of fixed-length bytes, as long as the longest of them.
-
-    Raises:
-        SsondoError: If a text has other characters; `what` and `path` name it in the message.
-    """
+    """ASCII texts as an array of fixed-length bytes; `what` and `path` name a text with other characters."""
     try:
         values = np.array([text.encode("ascii") for text in texts], dtype=np.bytes_)
     except UnicodeEncodeError as error:
@@ -67,9 +64,7 @@ class _File(io.FileIO):
 
 
 class ShardWriter:
-    """Base class of the writers: temporary file, attributes, arrays with one row per clip, digest.
-
-    Use it as a context manager; the file appears under its final name when the block succeeds.
+    """Base class of the writers, which are context managers: the file appears when the block succeeds.
 
     Args:
         path: Final name of the file; the digest is written next to it.
@@ -152,8 +147,7 @@ class ShardWriter:
 
     def _finish(self) -> None:
         if len(set(self._clip_ids)) != len(self._clip_ids):
-            seen: set[str] = set()
-            duplicate = next(clip for clip in self._clip_ids if clip in seen or seen.add(clip))  # type: ignore[func-returns-value]
+            duplicate, _ = Counter(self._clip_ids).most_common(1)[0]
             raise SsondoError(f"{self.path}: clip {duplicate} was added twice; a shard holds each clip once")
         for name, values in self._extra.items():
             if len(values) != len(self):
@@ -231,11 +225,7 @@ class ShardReader:
         self._file.close()
 
     def extra(self, name: str) -> np.ndarray:
-        """Read the array `name`, which has one row per clip.
-
-        Raises:
-            SsondoError: If the shard has no such array.
-        """
+        """Read the array `name`, which has one row per clip."""
         if name not in self._file:
             raise SsondoError(f"{self.path}: has no {name!r}; it holds {', '.join(sorted(self._file))}")
         return self._file[name][:]

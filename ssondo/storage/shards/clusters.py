@@ -10,12 +10,7 @@ from ssondo.storage.shards.base import ShardReader, ShardWriter
 
 
 class ClusterWriter(ShardWriter):
-    """Write the cluster of each clip and the centroids; the file appears when the block succeeds.
-
-    Args:
-        path: Final name of the file; the digest is written next to it.
-        settings: What the clustering was made with, stored as JSON.
-    """
+    """Write the cluster of each clip and the centroids; the arguments are those of `ShardWriter`."""
 
     kind = "clusters"
 
@@ -41,7 +36,7 @@ class ClusterWriter(ShardWriter):
 
 
 class Clusters(ShardReader):
-    """A clustering, as written by `ClusterWriter`.
+    """A clustering.
 
     Attributes:
         clip_ids: Names of the clips.

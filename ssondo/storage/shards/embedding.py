@@ -15,12 +15,12 @@ ENVIRONMENT_OF = "environment_of"
 
 
 class EmbeddingShardWriter(ShardWriter):
-    """Write an embedding shard batch by batch; the file appears when the block succeeds.
+    """Write an embedding shard batch by batch.
 
     Args:
-        path: Final name of the file; the digest is written next to it.
+        path: See `ShardWriter`.
         embedding_dim: Length of an embedding.
-        settings: What the embeddings were made with, stored as JSON.
+        settings: See `ShardWriter`.
         checkpoint_sha256: SHA-256 of the weights of the model.
         dtype: Type on disk, "float16" or "float32".
         producer: Name of the verb that writes the shard.
@@ -49,11 +49,7 @@ class EmbeddingShardWriter(ShardWriter):
         self._rows_digest = hashlib.sha256()
 
     def add(self, clip_ids: Sequence[str], embeddings: np.ndarray) -> None:
-        """Add clips.
-
-        Args:
-            clip_ids: Names of the clips, ASCII, unique in the shard.
-            embeddings: Embeddings, shape (len(clip_ids), embedding_dim).
+        """Add clips by name and embedding, shape (len(clip_ids), embedding_dim).
 
         Raises:
             SsondoError: If an embedding is not finite in the type on disk.

@@ -6,14 +6,12 @@ from collections.abc import Iterable
 
 from ssondo.storage.shards.status import Status
 
+Counts = Counter[tuple[Status, str]]
+"""Number of clips by status and reason."""
 
-def count_by_reason(statuses: Iterable[int], reasons: Iterable[str]) -> Counter[tuple[Status, str]]:
-    """Return the number of clips by status and reason.
 
-    Args:
-        statuses: Status of each clip.
-        reasons: Reason of each clip, in the same order.
-    """
+def count_by_reason(statuses: Iterable[int], reasons: Iterable[str]) -> Counts:
+    """Return the number of clips by status and reason, which are given for each clip in the same order."""
     # Statuses become enum members after counting: AudioSet has two million clips and few distinct pairs.
     counts = Counter(zip(statuses, reasons, strict=True))
     return Counter({(Status(status), reason): n for (status, reason), n in counts.items()})
