@@ -1,11 +1,10 @@
-import io
 import logging
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
+from media_server import RATE, ramp, wav
 
 from ssondo.audio.decoding import decode_file
 from ssondo.audioset.fetch import fetch
@@ -16,19 +15,6 @@ from ssondo.storage.clip_location import ClipLocation, read_clip
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.status import Status
-
-RATE = 8_000
-
-
-def ramp(seconds: float) -> np.ndarray:
-    """Return a waveform whose value is the time in seconds / 100, so that an excerpt shows where it begins."""
-    return (np.arange(round(seconds * RATE)) / RATE / 100).astype("f4")
-
-
-def wav(seconds: float) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, ramp(seconds), RATE, format="WAV", subtype="FLOAT")
-    return buffer.getvalue()
 
 
 def segment_list(folder: Path, *clips: tuple[str, float, float]) -> Path:
@@ -124,9 +110,9 @@ def test_missing_file_is_unavailable_and_empty_file_is_failed(tmp_path: Path) ->
 def test_segment_is_cut_out_of_a_whole_video(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    (folder / "video.wav").write_bytes(wav(10))
-    (folder / "short.wav").write_bytes(wav(3))
-    ready = wav(2)  # encoded once, because the header contains the time of writing
+    (folder / "video.wav").write_bytes(wav(10, "FLOAT"))
+    (folder / "short.wav").write_bytes(wav(3, "FLOAT"))
+    ready = wav(2, "FLOAT")  # encoded once, because the header contains the time of writing
     (folder / "ready_4_6.wav").write_bytes(ready)
     segments = segment_list(tmp_path, ("ready", 4, 6), ("short", 4, 6), ("video", 4, 6))
     source = {"kind": "folder", "path": str(folder), "files_are_clips": False}
@@ -184,7 +170,7 @@ def test_one_and_two_processes_give_identical_shards(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for n in range(20):
-        (folder / f"v{n:02d}.wav").write_bytes(wav(n / 4 + 0.5))
+        (folder / f"v{n:02d}.wav").write_bytes(wav(n / 4 + 0.5, "FLOAT"))
     segments = segment_list(tmp_path, *((f"v{n:02d}", 1, 3) for n in range(20)))
     for n_workers in (1, 2):
         fetch(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from shard_results import results
 
 import ssondo.audio.decoders
 from ssondo.audio.codec import decode_mono
@@ -33,14 +34,6 @@ def fetched(path: Path, clips: dict[str, bytes]) -> Path:
         shard.add("unavailable", status=Status.UNAVAILABLE, reason="private")
         shard.add("failed", status=Status.FAILED, reason="HTTP 403")
     return path
-
-
-def results(path: Path) -> dict[str, tuple[str, str]]:
-    with AudioShard(path) as shard:
-        return {
-            clip: (Status(status).name, reason)
-            for clip, status, reason in zip(shard.clip_ids, shard.status, shard.reasons, strict=True)
-        }
 
 
 @pytest.fixture

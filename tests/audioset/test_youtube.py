@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from media_server import RATE, Server, ramp, serving, wait_until
 from processes import children_called
+from shard_results import results
 
 from ssondo.audio.decoders import ffmpeg_binary
 from ssondo.audio.decoding import decode_file
@@ -52,14 +53,6 @@ def segment_list(folder: Path, names: list[str], start: float = 0, end: float = 
     path = folder / "train-0003.csv"
     path.write_text("ytid,start_s,end_s,labels\n" + "".join(f"{name},{start},{end},\n" for name in names))
     return path
-
-
-def results(path: Path) -> dict[str, tuple[str, str]]:
-    with AudioShard(path) as shard:
-        return {
-            clip: (Status(status).name, reason)
-            for clip, status, reason in zip(shard.clip_ids, shard.status, shard.reasons, strict=True)
-        }
 
 
 def sound(path: Path, clip: str) -> bytes:

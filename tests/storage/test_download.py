@@ -1,4 +1,3 @@
-import hashlib
 import http.server
 import os
 import shutil
@@ -13,18 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from aftermath import names_in, one_line
-from file_server import FileServer, serving
+from file_server import CONTENT, MD5, SHA256, FileServer, serving
 
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage import download as module
 from ssondo.storage.download import Digests, retrieve
-
-CONTENT = np.random.default_rng(0).bytes(3_000_000)
-MD5 = hashlib.md5(CONTENT).hexdigest()
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
@@ -38,8 +32,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the downloader would have waited; it does not wait in tests."""
     waits: list[float] = []
     monkeypatch.setattr(module.time, "sleep", waits.append)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
     return waits
 
 

@@ -1,9 +1,18 @@
 """A local HTTP server of files whose answers can be made faulty."""
 
+import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+MD5 = hashlib.md5(CONTENT).hexdigest()
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 
 
 class FileServer(http.server.ThreadingHTTPServer):
@@ -101,7 +110,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(files: dict[str, bytes]) -> Iterator[FileServer]:
-    with FileServer(files) as server:
+    """Run a server of `files`; meanwhile requests do not go through a proxy."""
+    with FileServer(files) as server, pytest.MonkeyPatch.context() as patch:
+        for name in PROXIES:
+            patch.delenv(name, raising=False)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()

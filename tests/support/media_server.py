@@ -19,9 +19,9 @@ def ramp(seconds: float) -> np.ndarray:
     return (np.arange(round(seconds * RATE)) / RATE / 100).astype("f4")
 
 
-def wav(seconds: float) -> bytes:
+def wav(seconds: float, subtype: str = "PCM_16") -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, ramp(seconds), RATE, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, ramp(seconds), RATE, format="WAV", subtype=subtype)
     return buffer.getvalue()
 
 

@@ -1,19 +1,12 @@
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from aftermath import names_in, one_line
-from file_server import FileServer, serving
+from file_server import CONTENT, MD5, SHA256, FileServer, serving
 
 from ssondo.errors import TransientError
-from ssondo.storage import download as retrieving
 from ssondo.tasks.download import download
-
-CONTENT = np.random.default_rng(0).bytes(300_000)
-MD5 = hashlib.md5(CONTENT).hexdigest()
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
@@ -23,10 +16,8 @@ def server() -> Iterator[FileServer]:
 
 
 @pytest.fixture(autouse=True)
-def no_waiting_and_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieving, "_FIRST_WAIT_S", 0.0)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssondo.storage.download._FIRST_WAIT_S", 0.0)
 
 
 @pytest.fixture
@@ -65,6 +56,7 @@ def test_existing_file_is_kept_only_if_its_checksum_is_right(server: FileServer,
     assert out.read_bytes() == CONTENT
 
 
+@pytest.mark.usefixtures("server")
 def test_message_without_network_names_the_address_and_the_configuration_key(out: Path) -> None:
     with pytest.raises(TransientError) as error:
         download(url="http://127.0.0.1:9/file.bin", out=out, config_key="tasks.esc50.path")

@@ -7,14 +7,12 @@ import onnx
 import onnxruntime
 import pytest
 from aftermath import names_in, one_line
-from file_server import FileServer, serving
+from file_server import CONTENT, FileServer, serving
 
 from ssondo.errors import SsondoError, TransientError
 from ssondo.storage import download
 from ssondo.storage.atomic_files import file_digest
 from ssondo.teachers.checkpoint import checkpoint
-
-CONTENT = np.random.default_rng(0).bytes(3_000_000)
 
 
 @pytest.fixture
@@ -26,8 +24,6 @@ def server() -> Iterator[FileServer]:
 @pytest.fixture(autouse=True)
 def no_delays(monkeypatch):
     monkeypatch.setattr(download, "_FIRST_WAIT_S", 0.0)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
