@@ -7,6 +7,7 @@ states what is left out of a module, and `COMPUTES_NOTHING` lists the modules th
 
 import ast
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,8 @@ COMPUTES_NOTHING = {
     "ssondo.system.progress": "It shows how far a job is and passes the items on unchanged.",
 }
 """Modules that cannot change a result, each with the reason. What they import counts all the same."""
+EQUIVALENT_CODE = Path(__file__).with_name("equivalent_code.json")
+"""For each rule, rows of hashes of code that gives identical results; `ssondo accept_code` adds to them."""
 
 
 def _short(text: str) -> str:
@@ -140,6 +143,23 @@ class SourceTree:
 OWN = SourceTree(Path(__file__).parents[1])
 """The source of this installation."""
 source_file, modules_of, definitions_of, code_hash = OWN.source_file, OWN.modules_of, OWN.definitions_of, OWN.code_hash
+
+
+@cache
+def _first_hashes(path: Path) -> dict[str, dict[str, str]]:
+    """For each rule, the first hash of the row of each hash."""
+    table: dict[str, list[list[str]]] = json.loads(path.read_text(encoding="utf-8"))
+    return {rule: {digest: row[0] for row in rows for digest in row} for rule, rows in table.items()}
+
+
+def accepted_hash(rule: str, *modules: str) -> str:
+    """The code hash of the first code of a rule that gives the same results as `modules`.
+
+    Snakemake compares this hash, and results that name their code hold it: an upgrade to equivalent code runs nothing
+    again, and results from before and after it are comparable.
+    """
+    own = code_hash(*modules)
+    return _first_hashes(EQUIVALENT_CODE).get(rule, {}).get(own, own)
 
 
 @cache

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ssondo.errors import SsondoError
-from ssondo.provenance import SourceTree
+from ssondo.provenance import EQUIVALENT_CODE, SourceTree
 from ssondo.storage.atomic_files import digest_path, file_digest, read_json, write_json
-from ssondo.workflow.code_records import TABLE
 from ssondo.workflow.rules import RULES
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ REGISTRIES = {
 }
 """For each rule, alternatives: the registries of each of which the configuration chooses one entry."""
 # Entries of a score file that name the code and the machine.
-_NOT_COMPARED = ("code", "environment", "embedded_on")
+_NOT_COMPARED = ("code", "environment", "environment_of")
 # Event files and pages contain times of day, so they cannot be compared.
 _WITHOUT_CONTENT = (".tfevents", ".html")
 
@@ -124,9 +123,10 @@ def content_of(path: Path) -> str | None:
         return digest_path(path).read_text(encoding="utf-8")
     if path.suffix == ".json":
         return json.dumps(_comparable(read_json(path)), sort_keys=True)
-    if path.name == "history.csv":
+    if path.name in ("history.csv", "scores.csv"):
         lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [i for i, name in enumerate(lines[0].split(",")) if not re.search("seconds|_s$|per_s|rate$", name)]
+        ignored = "seconds|_s$|per_s|rate$|^code$"
+        kept = [i for i, name in enumerate(lines[0].split(",")) if not re.search(ignored, name)]
         return "\n".join(",".join(line.split(",")[i] for i in kept) for line in lines)
     return file_digest(path)
 
@@ -214,9 +214,9 @@ def accept_code(*, old: str, cores: int = 2) -> None:
         planned = _planned_rules(folders[-1])
         rules = [rule for rule in dict.fromkeys(rule for rule, _ in changed) if rule in planned]
         pairs = equivalent(*(_run(folder, rules, cores) for folder in folders)) if rules else {}
-    table = read_json(TABLE)
+    table = read_json(EQUIVALENT_CODE)
     add_rows(table, pairs)
-    write_json(TABLE, table)
+    write_json(EQUIVALENT_CODE, table)
     covered = {(rule, new) for rule, codes in pairs.items() for _, new in codes}
     others = [f"{rule} {choice}".strip() for (rule, code), choice in changed.items() if (rule, code) not in covered]
     if others:

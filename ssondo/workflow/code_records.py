@@ -2,30 +2,18 @@
 
 Snakemake records a hash of 16 digits with each result. `ssondo why` names the function or file that changed, so
 the parts of each hash are kept in .snakemake/ssondo/, in one small file for each hash.
-
-The table equivalent_code.json lists, for each rule, hashes of code that gives identical results; `ssondo accept_code`
-adds to it. A job gets the first hash of its row, so an upgrade to equivalent code runs nothing again.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssondo.provenance import code_hash, definitions_of
+from ssondo.provenance import accepted_hash, definitions_of
 from ssondo.storage.atomic_files import read_json, write_text
 
-TABLE = Path(__file__).with_name("equivalent_code.json")
 _SNAKEMAKE = Path(".snakemake")
 _RECORDS = _SNAKEMAKE / "ssondo" / "parts"
-
-
-@cache
-def _table(path: Path) -> dict[str, dict[str, str]]:
-    """For each rule, the first hash of the row of each hash."""
-    rows: Mapping[str, list[list[str]]] = read_json(path)
-    return {rule: {digest: row[0] for row in group for digest in row} for rule, group in rows.items()}
 
 
 def job_code(rule: str, modules: Sequence[str]) -> str:
@@ -35,8 +23,7 @@ def job_code(rule: str, modules: Sequence[str]) -> str:
         rule: Name of the rule.
         modules: The modules that the job's command starts from.
     """
-    own = code_hash(*modules)
-    digest = _table(TABLE).get(rule, {}).get(own, own)
+    digest = accepted_hash(rule, *modules)
     record(digest, lambda: definitions_of(*modules))
     return digest
 

@@ -8,7 +8,7 @@ from project import Project
 
 from ssondo.errors import SsondoError
 from ssondo.provenance import SourceTree
-from ssondo.workflow.accept_code import REGISTRIES, add_rows, equivalent
+from ssondo.workflow.accept_code import REGISTRIES, add_rows, content_of, equivalent
 
 MOVED = '''"""Times of segment lists."""
 
@@ -48,8 +48,18 @@ def test_registries_of_rules_exist() -> None:
         assert tree.targets(*registry)
 
 
+def test_scores_are_compared_without_the_hash_of_their_code(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    contents = []
+    for mean, code in (("0.5", "a" * 16), ("0.5", "b" * 16), ("0.6", "b" * 16)):
+        path.write_text(f"task,mean,code,files\nesc50,{mean},{code},esc50.json\n")
+        contents.append(content_of(path))
+    assert contents[0] == contents[1] != contents[2]
+
+
 def table(project: Project) -> dict[str, list[list[str]]]:
-    rows: dict[str, list[list[str]]] = json.loads((project.folder / "ssondo/workflow/equivalent_code.json").read_text())
+    text = (project.folder / "ssondo/provenance/equivalent_code.json").read_text()
+    rows: dict[str, list[list[str]]] = json.loads(text)
     return rows
 
 
