@@ -65,7 +65,7 @@ def esc50(folder: Path) -> Path:
 def urbansound8k(folder: Path) -> Path:
     """Write files of several formats, as in the data set: 8 to 192 kHz, one or two channels, 8 to 32 bit."""
     root = folder / "UrbanSound8K"
-    kinds = [
+    formats = [
         (8000, 1, "PCM_U8"),
         (11025, 2, "PCM_16"),
         (44100, 2, "PCM_24"),
@@ -75,7 +75,7 @@ def urbansound8k(folder: Path) -> Path:
     rows = []
     for fold in range(1, 11):
         for class_id, name in ((0, "air_conditioner"), (3, "dog_bark")):
-            rate, channels, subtype = kinds[(fold + class_id) % len(kinds)]
+            rate, channels, subtype = formats[(fold + class_id) % len(formats)]
             file = f"{fold}00-{class_id}-0-0.wav"
             tone(root / f"audio/fold{fold}" / file, 0.25, rate, channels, subtype, [class_id])
             rows.append((file, fold * 100, 0.0, 0.25, 1, fold, class_id, name))
@@ -99,11 +99,11 @@ def fsd50k(folder: Path) -> Path:
     test += [(f"{200 + i}", ",".join(p), "") for i, p in enumerate(present)]
     table(truth / "dev.csv", ("fname", "labels", "mids", "split"), dev)
     table(truth / "eval.csv", ("fname", "labels", "mids"), test)
-    for part, rows in (("dev", dev), ("eval", test)):
+    for subset, rows in (("dev", dev), ("eval", test)):
         for name, labels, *_ in rows:
             seconds = 1.0 if name == "20" else 0.3
             classes = [names.index(label) for label in labels.split(",")]
-            tone(folder / f"FSD50K.{part}_audio/{name}.wav", seconds, classes=classes)
+            tone(folder / f"FSD50K.{subset}_audio/{name}.wav", seconds, classes=classes)
     return folder
 
 
@@ -172,21 +172,21 @@ def openmic(folder: Path) -> Path:
     (root / "class-map.json").write_text(json.dumps(classes))
     (root / "partitions/split01_train.csv").write_text("\n".join(OPENMIC_TRAIN) + "\n")
     (root / "partitions/split01_test.csv").write_text("\n".join(OPENMIC_TEST) + "\n")
-    heard: dict[str, list[int]] = {}
+    classes_of_clips: dict[str, list[int]] = {}
     rows: list[tuple[object, ...]] = []
     for index, key in enumerate(OPENMIC_TRAIN):
         name, present = ("banjo", "bass", "accordion")[index % 3], index // 3 % 2 == 1
         rows.append((key, name, 0.9 if present else 0.1, 3))
-        heard[key] = [classes[name] if present else (classes[name] + 1 + index // 6 % 2) % 3]
+        classes_of_clips[key] = [classes[name] if present else (classes[name] + 1 + index // 6 % 2) % 3]
     rows += [(OPENMIC_TEST[0], "bass", 0.5, 3), (OPENMIC_TEST[0], "accordion", 0.49, 3)]
     rows += [(OPENMIC_TEST[1], "banjo", 1.0, 3)]
-    heard |= {OPENMIC_TEST[0]: [2], OPENMIC_TEST[1]: [1]}
+    classes_of_clips |= {OPENMIC_TEST[0]: [2], OPENMIC_TEST[1]: [1]}
     for index, key in enumerate(OPENMIC_TEST[2:]):
         rows += [(key, name, float(number == index % 3), 3) for name, number in classes.items()]
-        heard[key] = [index % 3]
+        classes_of_clips[key] = [index % 3]
     header = ("sample_key", "instrument", "relevance", "num_responses")
     table(root / "openmic-2018-aggregated-labels.csv", header, rows)
-    for key, numbers in heard.items():
+    for key, numbers in classes_of_clips.items():
         tone(root / "audio" / key[:3] / f"{key}.ogg", 0.3, 44100, 2, classes=numbers)
     (root / "vggish/000").mkdir(parents=True)
     (root / "vggish/000/000100_3840.json").write_text("{}")
@@ -226,16 +226,16 @@ def split_zip(data: bytes, n: int) -> list[bytes]:
     *_, n_entries, table_size, table_start, _ = struct.unpack("<4s4H2LH", plain[end : end + 22])
     table_start += 4
     out = bytearray(plain)
-    place, on_last = table_start, 0
+    position, n_entries_on_last = table_start, 0
     for _ in range(n_entries):
-        n_name, n_extra, n_comment = struct.unpack_from("<3H", plain, place + 28)
-        offset = struct.unpack_from("<L", plain, place + 42)[0] + 4
-        struct.pack_into("<H", out, place + 34, offset // size)
-        struct.pack_into("<L", out, place + 42, offset % size)
-        on_last += place // size == n - 1
-        place += 46 + n_name + n_extra + n_comment
+        n_name, n_extra, n_comment = struct.unpack_from("<3H", plain, position + 28)
+        offset = struct.unpack_from("<L", plain, position + 42)[0] + 4
+        struct.pack_into("<H", out, position + 34, offset // size)
+        struct.pack_into("<L", out, position + 42, offset % size)
+        n_entries_on_last += position // size == n - 1
+        position += 46 + n_name + n_extra + n_comment
     last, first = (len(plain) - 1) // size, table_start // size
-    struct.pack_into("<4H2L", out, end + 4, last, first, on_last, n_entries, table_size, table_start % size)
+    struct.pack_into("<4H2L", out, end + 4, last, first, n_entries_on_last, n_entries, table_size, table_start % size)
     return [bytes(out[start : start + size]) for start in range(0, len(out), size)]
 
 
@@ -265,11 +265,11 @@ def archives(kind: str, folder: Path, tags: Sequence[str] = ()) -> dict[str, byt
             return {f"nsynth-{s}.jsonwav.tar.gz": tarred(folder, [f"nsynth-{s}"]) for s in splits}
         case "magnatagatune":
             pieces = in_pieces(zipped(folder, "0123456789abcdef", zipfile.ZIP_STORED), 3)
-            found = {f"mp3.zip.{number:03d}": piece for number, piece in enumerate(pieces, start=1)}
-            return {"annotations_final.csv": (folder / "annotations_final.csv").read_bytes(), **found}
-    found = {"FSD50K.ground_truth.zip": zipped(folder, ["FSD50K.ground_truth"])}
-    for part, n in (("dev", 6), ("eval", 2)):
-        *first, last = split_zip(zipped(folder, [f"FSD50K.{part}_audio"]), n)
-        found |= {f"FSD50K.{part}_audio.z{number:02d}": data for number, data in enumerate(first, start=1)}
-        found[f"FSD50K.{part}_audio.zip"] = last
-    return found
+            files = {f"mp3.zip.{number:03d}": piece for number, piece in enumerate(pieces, start=1)}
+            return {"annotations_final.csv": (folder / "annotations_final.csv").read_bytes(), **files}
+    files = {"FSD50K.ground_truth.zip": zipped(folder, ["FSD50K.ground_truth"])}
+    for subset, n in (("dev", 6), ("eval", 2)):
+        *first, last = split_zip(zipped(folder, [f"FSD50K.{subset}_audio"]), n)
+        files |= {f"FSD50K.{subset}_audio.z{number:02d}": data for number, data in enumerate(first, start=1)}
+        files[f"FSD50K.{subset}_audio.zip"] = last
+    return files

@@ -1,3 +1,4 @@
+import io
 import shutil
 import subprocess
 import zipfile
@@ -15,7 +16,7 @@ CONTENT = {f"top/folder/{number:03d}.bin": bytes([number]) * (1 + 97 * number) f
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Files to be packed; a list among them, and what a Mac adds."""
+    """Write files to pack: numbered ones, a list, and the metadata files that macOS adds."""
     files = {**CONTENT, "top/list.csv": b"a,b\n1,2\n", "top/._list.csv": b"mac", "__MACOSX/top/x.bin": b"mac"}
     for name, data in files.items():
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -31,19 +32,19 @@ def write(folder: Path, **files: bytes) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What is in all archives of a folder."""
-    found = {}
+    """Return the content of the files in all archives of a folder, by name."""
+    files = {}
     for parts in find_archives(folder):
         members = {}
         for name, (member, data) in list_archive(parts, ["list.csv"]).items():
             assert (data is not None) == name.endswith("list.csv")
             if isinstance(member, ZipMember):
-                found[name] = member.read_bytes()
+                files[name] = member.read_bytes()
             else:
                 members[member.position] = name
         if members:
-            found |= dict(zip([members[i] for i in sorted(members)], read_tar(parts[0], list(members)), strict=True))
-    return found
+            files |= dict(zip([members[i] for i in sorted(members)], read_tar(parts[0], list(members)), strict=True))
+    return files
 
 
 EXPECTED = {**CONTENT, "top/list.csv": b"a,b\n1,2\n"}
@@ -66,7 +67,7 @@ def test_zip_in_pieces_is_read_as_one_archive(folder: Path, n: int) -> None:
     assert contents(folder.parent / "out") == EXPECTED
 
 
-@pytest.mark.skipif(shutil.which("zip") is None, reason="the zip program is not here")
+@pytest.mark.skipif(shutil.which("zip") is None, reason="needs the zip program")
 @pytest.mark.parametrize("options", [["-0"], ["-6"], ["-0", "-s", "64k"], ["-6", "-s", "64k"], ["-0", "-fz"]])
 def test_archives_of_the_zip_program_are_read(folder: Path, options: list[str]) -> None:
     noise = folder / "top/folder/noise.bin"
@@ -82,12 +83,12 @@ def test_zip_with_64_bit_offsets_is_read(folder: Path) -> None:
         for name, data in CONTENT.items():
             with archive.open(name, "w", force_zip64=True) as file:
                 file.write(data)
-        # More entries than 16 bits count.
+        # More entries than a 16-bit number can count.
         for number in range(66_000):
             archive.writestr(f"n/{number}", b"")
-    found = list_archive((folder.parent / "out/x.zip",), [])
-    assert len(found) == len(CONTENT) + 66_000
-    assert {name: found[name][0].read_bytes() for name in CONTENT} == CONTENT  # type: ignore[union-attr]
+    files = list_archive((folder.parent / "out/x.zip",), [])
+    assert len(files) == len(CONTENT) + 66_000
+    assert {name: files[name][0].read_bytes() for name in CONTENT} == CONTENT  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz")])
@@ -138,7 +139,7 @@ def test_truncated_tar_fails(folder: Path, cut: int) -> None:
 
 def test_changed_byte_in_a_tar_fails(folder: Path) -> None:
     data = bytearray(replicas.tarred(folder, ["top"]))
-    data[-6] ^= 1  # of the sum at its end
+    data[-6] ^= 1  # A byte of the checksum at the end.
     write(folder.parent / "out", **{"x.tar.gz": bytes(data)})
     with pytest.raises(SsondoError, match=r"x\.tar\.gz: this archive is damaged"):
         contents(folder.parent / "out")
@@ -147,18 +148,15 @@ def test_changed_byte_in_a_tar_fails(folder: Path) -> None:
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_changed_byte_in_a_zip_affects_one_file_only(folder: Path, method: int) -> None:
     data = bytearray(replicas.zipped(folder, ["top"], method))
-    with zipfile.ZipFile(folder.parent / "a.zip", "w") as _:
-        pass
-    write(folder.parent, **{"a.zip": bytes(data)})
-    with zipfile.ZipFile(folder.parent / "a.zip") as archive:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         info = archive.getinfo("top/folder/100.bin")
     data[info.header_offset + 30 + len(info.filename) + info.compress_size // 2] ^= 0x55
     write(folder.parent / "out", **{"x.zip": bytes(data)})
-    found = list_archive((folder.parent / "out/x.zip",), [])
-    bad = found.pop("top/folder/100.bin")[0]
+    files = list_archive((folder.parent / "out/x.zip",), [])
+    damaged = files.pop("top/folder/100.bin")[0]
     with pytest.raises(SsondoError, match="damaged in its archive"):
-        bad.read_bytes()  # type: ignore[union-attr]
-    assert all(member.read_bytes() == EXPECTED[name] for name, (member, _) in found.items())  # type: ignore[union-attr]
+        damaged.read_bytes()  # type: ignore[union-attr]
+    assert all(member.read_bytes() == EXPECTED[name] for name, (member, _) in files.items())  # type: ignore[union-attr]
 
 
 def test_message_for_an_encrypted_zip_says_what_to_do(folder: Path) -> None:
@@ -190,9 +188,9 @@ def test_partly_unpacked_data_set_is_read_from_both(folder: Path) -> None:
     (out / "top/list.csv").write_text("a,b\n3,4\n")
     files = Files.find(out, "mine", lists=["list.csv"], folders=["folder"])
     assert files.rows("list.csv", ["a"]) == [{"a": "3", "b": "4"}]
-    sound = files.audio("folder/003.bin")
-    assert isinstance(sound, ZipMember)
-    assert sound.read_bytes() == CONTENT["top/folder/003.bin"]
+    source = files.audio("folder/003.bin")
+    assert isinstance(source, ZipMember)
+    assert source.read_bytes() == CONTENT["top/folder/003.bin"]
 
 
 def test_message_for_an_incomplete_data_set_names_the_missing_file(folder: Path) -> None:

@@ -51,9 +51,9 @@ def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def content(path: Path) -> dict[str, tuple[Status, str, list[int], str, bytes]]:
     """Status, reason, labels, split or fold, and audio of each clip of a task shard."""
     with AudioShard(path) as shard:
-        labels, parts = shard.extra("labels").tolist(), shard.extra(shard.settings["split_kind"]).tolist()
+        labels, splits = shard.extra("labels").tolist(), shard.extra(shard.settings["split_kind"]).tolist()
         return {
-            clip: (Status(shard.status[row]), shard.reasons[row], labels[row], str(parts[row]), shard.blob(row))
+            clip: (Status(shard.status[row]), shard.reasons[row], labels[row], str(splits[row]), shard.blob(row))
             for row, clip in enumerate(shard.clip_ids)
         }
 
@@ -78,7 +78,7 @@ def test_archives_from_a_server_become_a_score(kind: str, tmp_path: Path, teache
     clips = content(tmp_path / "packed.h5")
     assert clips == content(tmp_path / "unpacked.h5")
     expected = {"gtzan": ["jazz.00054"], "magnatagatune": [replicas.MTT_EMPTY]}
-    assert [clip for clip, found in clips.items() if found[0] is not Status.OK] == expected.get(kind, [])
+    assert [clip for clip, (status, *_) in clips.items() if status is not Status.OK] == expected.get(kind, [])
 
     embed_task(audio=tmp_path / "packed.h5", out=tmp_path / "embedded.h5", teacher=TEACHER, device="cpu")
     probe(
@@ -99,7 +99,7 @@ def test_archives_from_a_server_become_a_score(kind: str, tmp_path: Path, teache
     )
     score = json.loads((tmp_path / "score.json").read_text())
     assert (score["task"], score["metric"]) == ("mine", KINDS[kind])
-    assert score["n_clips"] == sum(found[0] is Status.OK for found in clips.values())
+    assert score["n_clips"] == sum(status is Status.OK for status, *_ in clips.values())
     # The embedding identifies the tones exactly, so clips with the labels of others would lower the score. GTZAN has
     # ten genres for nine tones, and three of MagnaTagATune's test tags occur in no training clip.
     floor = {"magnatagatune": 0.5, "gtzan": 0.85}.get(kind, 0.95)
@@ -120,8 +120,7 @@ def test_every_data_set_states_its_licence_and_the_addresses_of_its_files() -> N
 def test_damaged_clip_in_an_archive_is_recorded_by_its_id(tmp_path: Path) -> None:
     files = replicas.archives("esc50", tmp_path / "unpacked")
     data = bytearray(files["ESC-50-master.zip"])
-    place = data.find(b"3-1001-A-1.wav") + 2000
-    data[place] ^= 0xFF
+    data[data.find(b"3-1001-A-1.wav") + 2000] ^= 0xFF
     (tmp_path / "in").mkdir()
     (tmp_path / "in/ESC-50-master.zip").write_bytes(data)
     with pytest.raises(SsondoError, match=r"1 damaged in its archive.*first 3-1001-A-1"):
@@ -129,7 +128,7 @@ def test_damaged_clip_in_an_archive_is_recorded_by_its_id(tmp_path: Path) -> Non
     spec = {"kind": "esc50", "path": str(tmp_path / "in"), "max_missing": 0.1}
     prepare_task(task="mine", spec=spec, out=tmp_path / "t.h5", seed=0)
     clips = content(tmp_path / "t.h5")
-    assert [clip for clip, found in clips.items() if found[0] is not Status.OK] == ["3-1001-A-1"]
+    assert [clip for clip, (status, *_) in clips.items() if status is not Status.OK] == ["3-1001-A-1"]
 
 
 def test_shard_from_tar_archives_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_incomplete_official_data_set_is_a_warning(tmp_path: Path, caplog: pytes
 
 @pytest.mark.parametrize(
     ("kind", "n_clips", "n_classes", "n_scored"),
-    # As the papers and web pages of the data sets state them.
+    # These sizes are stated in the papers and on the web pages of the data sets.
     [
         ("esc50", 2_000, 50, 5),
         ("fsd50k", 51_197, 200, 1),

@@ -32,9 +32,9 @@ class Prepared:
             self.settings = shard.settings
             self.digest = shard.digest
             self.clip_ids = shard.clip_ids
-            labels, parts = shard.extra("labels"), shard.extra(shard.settings["split_kind"])
+            labels, splits = shard.extra("labels"), shard.extra(shard.settings["split_kind"])
             self.label_type = labels.dtype
-            self.parts = dict(zip(shard.clip_ids, parts.tolist(), strict=True))
+            self.splits = dict(zip(shard.clip_ids, splits.tolist(), strict=True))
             self.labels = dict(zip(shard.clip_ids, labels.tolist(), strict=True))
             self.status = dict(zip(shard.clip_ids, (Status(s) for s in shard.status), strict=True))
             self.reasons = dict(zip(shard.clip_ids, shard.reasons, strict=True))
@@ -65,15 +65,15 @@ def test_esc50_has_its_official_folds_and_classes_in_the_order_of_targets(tmp_pa
     task = prepare(tmp_path / "t.h5", "esc50", replicas.esc50(tmp_path))
     assert (task.settings["metric"], task.settings["split_kind"]) == ("accuracy", "fold")
     assert task.settings["classes"] == ["dog", "rooster", "pig"]
-    assert Counter(task.parts.values()) == dict.fromkeys(range(1, 6), 3)
-    assert task.parts["4-1001-A-1"] == 4
+    assert Counter(task.splits.values()) == dict.fromkeys(range(1, 6), 3)
+    assert task.splits["4-1001-A-1"] == 4
     assert task.names("4-1001-A-1") == {"rooster"}
 
 
 def test_urbansound8k_clips_become_complete_32_khz_mono_clips(tmp_path: Path) -> None:
     task = prepare(tmp_path / "t.h5", "urbansound8k", replicas.urbansound8k(tmp_path))
     assert (task.sample_rate, task.label_type) == (32000, np.int8)
-    assert Counter(task.parts.values()) == dict.fromkeys(range(1, 11), 2)
+    assert Counter(task.splits.values()) == dict.fromkeys(range(1, 11), 2)
     assert task.names("700-3-0-0") == {"dog_bark"}
     for clip in task.clip_ids:
         wave, file = task.sound(clip)
@@ -88,8 +88,8 @@ def test_urbansound8k_clips_become_complete_32_khz_mono_clips(tmp_path: Path) ->
 def test_fsd50k_has_official_validation_clips_and_several_labels(tmp_path: Path) -> None:
     task = prepare(tmp_path / "t.h5", "fsd50k", replicas.fsd50k(tmp_path))
     assert task.settings["metric"] == "map"
-    parts = {clip: task.parts[clip] for clip in ("10", "11", "12", "20")}
-    assert parts == {"10": b"train", "11": b"train", "12": b"valid", "20": b"test"}
+    splits = {clip: task.splits[clip] for clip in ("10", "11", "12", "20")}
+    assert splits == {"10": b"train", "11": b"train", "12": b"valid", "20": b"test"}
     assert task.labels["10"] == [0, 1, 1]
     assert task.names("20") == {"Accordion", "Bark", "Wind"}
     assert task.duration_s["20"] == pytest.approx(1.0)
@@ -97,7 +97,7 @@ def test_fsd50k_has_official_validation_clips_and_several_labels(tmp_path: Path)
 
 def test_gtzan_uses_the_fault_filtered_split_and_records_its_damaged_file(tmp_path: Path) -> None:
     task = prepare(tmp_path / "t.h5", "gtzan", replicas.gtzan(tmp_path / "gtzan"), max_missing=0)
-    assert Counter(task.parts.values()) == {b"train": 443, b"valid": 197, b"test": 290}
+    assert Counter(task.splits.values()) == {b"train": 443, b"valid": 197, b"test": 290}
     assert [clip for clip, status in task.status.items() if status is not Status.OK] == ["jazz.00054"]
     assert "not audio" in task.reasons["jazz.00054"]
     assert task.names("reggae.00034") == {"reggae"}
@@ -119,18 +119,18 @@ def test_gtzan_accepts_the_au_files_of_older_copies(tmp_path: Path) -> None:
 def test_gtzan_split_equals_the_published_one(tmp_path: Path) -> None:
     for genre in GENRES:
         (tmp_path / "genres" / genre).mkdir(parents=True)
-    parts = {clip.clip_id: clip.split for clip in load("gtzan", tmp_path).clips}
+    splits = {clip.clip_id: clip.split for clip in load("gtzan", tmp_path).clips}
     for split in ("train", "valid", "test"):
         published = (METADATA / f"gtzan/{split}_filtered.txt").read_text().split()
-        assert {name for name, part in parts.items() if part == split} == {Path(line).stem for line in published}
+        assert {name for name, own in splits.items() if own == split} == {Path(line).stem for line in published}
 
 
 def test_magnatagatune_is_split_by_folder_and_records_its_empty_file(tmp_path: Path) -> None:
     task = prepare(tmp_path / "t.h5", "magnatagatune", replicas.magnatagatune(tmp_path / "mtt", TAGS), max_missing=0)
-    split = {clip[0]: part for clip, part in task.parts.items() if clip != replicas.MTT_EMPTY}
-    assert [split[letter] for letter in "0b"] == [b"train"] * 2
-    assert [split[letter] for letter in "cdf"] == [b"valid", b"test", b"test"]
-    assert Counter(split.values()) == {b"train": 12, b"valid": 1, b"test": 3}
+    splits = {clip[0]: split for clip, split in task.splits.items() if clip != replicas.MTT_EMPTY}
+    assert [splits[letter] for letter in "0b"] == [b"train"] * 2
+    assert [splits[letter] for letter in "cdf"] == [b"valid", b"test", b"test"]
+    assert Counter(splits.values()) == {b"train": 12, b"valid": 1, b"test": 3}
     assert task.names("7/band-album-07-song-0-29.mp3") == {TAGS[7]}
     assert (task.status[replicas.MTT_EMPTY], task.reasons[replicas.MTT_EMPTY]) == (Status.UNAVAILABLE, "empty file")
     assert task.duration_s["0/band-album-00-song-0-29.mp3"] == pytest.approx(0.5, abs=0.15)  # MP3 pads to whole frames.
@@ -145,7 +145,7 @@ def test_magnatagatune_tags_equal_the_published_fifty() -> None:
 def test_nsynth_has_eleven_families_and_the_official_splits(tmp_path: Path) -> None:
     task = prepare(tmp_path / "t.h5", "nsynth", replicas.nsynth(tmp_path))
     assert len(task.settings["classes"]) == 11
-    assert task.parts["keyboard_acoustic_004-060-025"] == b"valid"
+    assert task.splits["keyboard_acoustic_004-060-025"] == b"valid"
     assert all(clip.startswith(next(iter(task.names(clip)))) for clip in task.clip_ids)
     assert task.names("synth_lead_synthetic_001-060-100") == {"synth_lead"}
 
@@ -160,10 +160,10 @@ def test_openmic_instruments_without_a_row_are_unknown_and_the_relevance_thresho
 
 def test_openmic_validation_clips_are_drawn_from_the_training_clips_with_the_seed(tmp_path: Path) -> None:
     root = replicas.openmic(tmp_path)
-    parts = [{clip.clip_id: clip.split for clip in load("openmic", root, seed=seed).clips} for seed in (0, 0, 1)]
-    assert parts[0] == parts[1] != parts[2]
-    assert {clip for clip, part in parts[0].items() if part == "test"} == set(replicas.OPENMIC_TEST)
-    assert Counter(parts[0].values())["valid"] in (17, 18)  # One seventh of 120.
+    splits = [{clip.clip_id: clip.split for clip in load("openmic", root, seed=seed).clips} for seed in (0, 0, 1)]
+    assert splits[0] == splits[1] != splits[2]
+    assert {clip for clip, split in splits[0].items() if split == "test"} == set(replicas.OPENMIC_TEST)
+    assert Counter(splits[0].values())["valid"] in (17, 18)  # One seventh of 120.
 
 
 @pytest.mark.slow
@@ -174,10 +174,9 @@ def test_real_lists_of_urbansound8k_openmic_and_fsd50k_are_read_as_published(tmp
     (folder / "UrbanSound8K.csv").write_bytes((METADATA / "urbansound8k/UrbanSound8K.csv").read_bytes())
     (tmp_path / "audio").mkdir()
     urban = load("urbansound8k", tmp_path)
-    counts = np.sum([clip.labels for clip in urban.clips], axis=0).tolist()
+    n_clips = dict(zip(urban.classes, np.sum([clip.labels for clip in urban.clips], axis=0).tolist(), strict=True))
     # According to the web page of the data set; car_horn and gun_shot are the rarest classes.
-    assert (len(urban.clips), dict(zip(urban.classes, counts, strict=True))["car_horn"]) == (8732, 429)
-    assert dict(zip(urban.classes, counts, strict=True))["gun_shot"] == 374
+    assert (len(urban.clips), n_clips["car_horn"], n_clips["gun_shot"]) == (8732, 429, 374)
     assert sorted(Counter(clip.split for clip in urban.clips)) == list(range(1, 11))
 
     root = replicas.openmic(tmp_path) / "openmic-2018"
@@ -187,8 +186,8 @@ def test_real_lists_of_urbansound8k_openmic_and_fsd50k_are_read_as_published(tmp
     rows = [(key, "banjo", float(index % 2), 3) for index, key in enumerate(keys["train"] + keys["test"])]
     header = ("sample_key", "instrument", "relevance", "num_responses")
     replicas.table(root / "openmic-2018-aggregated-labels.csv", header, rows)
-    parts = Counter(clip.split for clip in load("openmic", root).clips)
-    assert (parts["test"], parts["train"] + parts["valid"]) == (5085, 14915)
+    counts = Counter(clip.split for clip in load("openmic", root).clips)
+    assert (counts["test"], counts["train"] + counts["valid"]) == (5085, 14915)
 
     fsd = replicas.fsd50k(tmp_path / "fsd")
     lines = (METADATA / "fsd50k/class_labels_indices.csv").read_text().splitlines()[1:]
@@ -207,10 +206,10 @@ def own_table(folder: Path, n: int = 24) -> Path:
 def test_table_without_split_gets_stratified_folds_that_depend_on_the_seed(tmp_path: Path) -> None:
     path = own_table(tmp_path)
     task = prepare(tmp_path / "t.h5", "table", path, folds=4)
-    per_fold = Counter((task.parts[clip], next(iter(task.names(clip)))) for clip in task.clip_ids)
+    per_fold = Counter((task.splits[clip], next(iter(task.names(clip)))) for clip in task.clip_ids)
     assert per_fold == {(fold, name): 2 for fold in range(1, 5) for name in ("cat", "dog", "owl")}
     assert prepare(tmp_path / "u.h5", "table", path, folds=4).digest == task.digest
-    assert prepare(tmp_path / "v.h5", "table", path, folds=4, seed=1).parts != task.parts
+    assert prepare(tmp_path / "v.h5", "table", path, folds=4, seed=1).splits != task.splits
 
 
 def test_clips_of_a_group_are_in_the_same_fold(tmp_path: Path) -> None:
@@ -218,8 +217,8 @@ def test_clips_of_a_group_are_in_the_same_fold(tmp_path: Path) -> None:
     folds: dict[int, set[str | int]] = {}
     for clip in task.clips:
         folds.setdefault(int(clip.clip_id[2:4]) // 2, set()).add(clip.split)
-    assert all(len(parts) == 1 for parts in folds.values())
-    assert {part for parts in folds.values() for part in parts} == {1, 2, 3, 4}
+    assert all(len(of_group) == 1 for of_group in folds.values())
+    assert set().union(*folds.values()) == {1, 2, 3, 4}
 
 
 def test_clip_without_a_group_is_its_own_group(tmp_path: Path) -> None:
@@ -239,7 +238,7 @@ def test_table_with_several_labels_per_clip_has_the_metric_map(tmp_path: Path) -
     path = replicas.table(tmp_path / "mine.csv", ("file", "labels", "split"), rows)
     task = prepare(tmp_path / "t.h5", "table", path, audio="sounds")
     assert task.settings["metric"] == "map"
-    assert task.parts == {"a.wav": b"train", "b.wav": b"valid", "c.flac": b"test"}
+    assert task.splits == {"a.wav": b"train", "b.wav": b"valid", "c.flac": b"test"}
     assert task.labels["a.wav"] == [1, 1]
 
 
@@ -248,8 +247,8 @@ def test_validation_clips_are_drawn_if_a_table_has_train_and_test_only(tmp_path:
     for name, _, _ in rows:
         replicas.tone(tmp_path / name, 0.05)
     path = replicas.table(tmp_path / "mine.csv", ("path", "label", "split"), rows)
-    parts = Counter(clip.split for clip in load("table", path, valid_share=0.2).clips)
-    assert parts == {"train": 16, "valid": 4, "test": 4}
+    counts = Counter(clip.split for clip in load("table", path, valid_share=0.2).clips)
+    assert counts == {"train": 16, "valid": 4, "test": 4}
 
 
 def test_clip_names_outside_ascii_have_unique_ids(tmp_path: Path) -> None:
@@ -266,10 +265,10 @@ def test_shared_copy_of_esc50_is_a_pattern_with_every_class_in_every_fold(tmp_pa
     pattern = r"\d-\d+-[A-Z]-(?P<label>\d+)\.(ogg|wav)"
     task = prepare(tmp_path / "t.h5", "pattern", replicas.SHARED / "data/esc50/audio", pattern=pattern, folds=5)
     assert len(task.clip_ids) == 514  # 510 clips and four files without samples.
-    bad = {clip: task.reasons[clip] for clip, status in task.status.items() if status is not Status.OK}
-    assert sorted(bad) == [f"2-102-{take}-2.wav" for take in "GHIJ"]
-    assert all("no samples" in reason for reason in bad.values())
-    per_fold = {(task.parts[clip], next(iter(task.names(clip)))) for clip in task.clip_ids}
+    unusable = {clip: task.reasons[clip] for clip, status in task.status.items() if status is not Status.OK}
+    assert sorted(unusable) == [f"2-102-{take}-2.wav" for take in "GHIJ"]
+    assert all("no samples" in reason for reason in unusable.values())
+    per_fold = {(task.splits[clip], next(iter(task.names(clip)))) for clip in task.clip_ids}
     assert per_fold == {(fold, str(label)) for fold in range(1, 6) for label in range(50)}
 
 
@@ -292,8 +291,8 @@ def test_pattern_of_spoken_digits_gives_the_official_test_set(tmp_path: Path) ->
     pattern = r"(?P<label>\d)_(?P<speaker>\w+?)_(?:(?P<test>[0-4])|(?P<valid>[5-9])|\d+)\.flac"
     task = prepare(tmp_path / "t.h5", "pattern", replicas.SHARED / "data/fsdd", pattern=pattern)
     # Ten digits, six speakers and fifty takes of each.
-    assert Counter(task.parts.values()) == {b"train": 2400, b"valid": 300, b"test": 300}
-    assert task.parts["7_jackson_4.flac"] == b"test"
+    assert Counter(task.splits.values()) == {b"train": 2400, b"valid": 300, b"test": 300}
+    assert task.splits["7_jackson_4.flac"] == b"test"
     assert task.names("7_jackson_12.flac") == {"7"}
     assert set(task.status.values()) == {Status.OK}
 
@@ -310,7 +309,7 @@ def test_pattern_without_split_draws_folds_that_keep_groups_together(tmp_path: P
     splits_by_speaker: dict[str, set[str | int]] = {}
     for clip in task.clips:
         splits_by_speaker.setdefault(clip.clip_id[2:4], set()).add(clip.split)
-    assert all(len(parts) == 1 for parts in splits_by_speaker.values())
+    assert all(len(splits) == 1 for splits in splits_by_speaker.values())
 
 
 def test_damaged_and_missing_clips_are_recorded_with_their_reasons(tmp_path: Path) -> None:
@@ -465,9 +464,9 @@ def test_drawing_fewer_than_three_folds_fails(tmp_path: Path, folds: int) -> Non
         load("table", own_table(tmp_path), folds=folds)
 
 
-@pytest.mark.parametrize("parts", ["train valid test 1", "1 2 3 test"])
-def test_splits_and_folds_in_one_column_fail(tmp_path: Path, parts: str) -> None:
-    rows = [(f"{index}.wav", "ab"[index % 2], part) for index, part in enumerate(3 * parts.split())]
+@pytest.mark.parametrize("splits", ["train valid test 1", "1 2 3 test"])
+def test_splits_and_folds_in_one_column_fail(tmp_path: Path, splits: str) -> None:
+    rows = [(f"{index}.wav", "ab"[index % 2], split) for index, split in enumerate(3 * splits.split())]
     for name, _, _ in rows:
         replicas.tone(tmp_path / name, 0.05)
     with pytest.raises(SsondoError, match="some clips are in a split and others in a fold"):
@@ -614,9 +613,8 @@ def test_prepared_rendered_clips_are_audible(tmp_path: Path, monkeypatch: pytest
     for clip in task.clip_ids:
         wave, _ = task.sound(clip)
         assert wave.shape == (40960, 1)  # 1.28 s at 32 kHz
-        assert (
-            np.abs(wave).max() > 0.02
-        )  # The peak at 48 kHz is at least 0.126; resampling removes the part above 16 kHz.
+        # The peak at 48 kHz is at least 0.126; resampling removes what is above 16 kHz.
+        assert np.abs(wave).max() > 0.02
 
 
 @pytest.mark.parametrize("kind", sorted(READERS))
