@@ -6,6 +6,7 @@ first layer is one large matrix product per seed.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -26,10 +27,6 @@ class Head:
     init_scale: float = 0.1
     standardise: bool = True
 
-    def layers(self, n_inputs: int, n_outputs: int) -> list[tuple[int, int]]:
-        """Return the number of inputs and outputs of each layer."""
-        return [(n_inputs, self.hidden), (self.hidden, n_outputs)] if self.hidden else [(n_inputs, n_outputs)]
-
 
 def initial_weights(head: Head, n_inputs: int, n_outputs: int, seeds: list[int], n_points: int) -> list[torch.Tensor]:
     """Draw the initial weights of the probes; all grid points of a seed start with the same values.
@@ -40,9 +37,9 @@ def initial_weights(head: Head, n_inputs: int, n_outputs: int, seeds: list[int],
     """
     weights = []
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    layers = head.layers(n_inputs, n_outputs)
-    for i, (fan_in, fan_out) in enumerate(layers):
-        bound = fan_in**-0.5 * (head.init_scale if i == len(layers) - 1 else 1.0)
+    sizes = [n_inputs, head.hidden, n_outputs] if head.hidden else [n_inputs, n_outputs]
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        bound = fan_in**-0.5 * (head.init_scale if i == len(sizes) - 2 else 1.0)
         for n_rows in (fan_in, 1):
             uniform = [torch.rand(n_rows, 1, fan_out, generator=generator) for generator in generators]
             weights.append(((2 * torch.stack(uniform) - 1) * bound).repeat(1, 1, n_points, 1))

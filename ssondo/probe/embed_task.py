@@ -5,6 +5,8 @@
 This is a module of its own so that the command that embeds AudioSet does not depend on any student.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ from torch.nn.utils.rnn import pad_sequence
 from ssondo.errors import SsondoError
 from ssondo.storage.shards.audio import AudioShard
 from ssondo.storage.shards.embedding import ENVIRONMENT_OF
+from ssondo.students.checkpoint import load_student
+from ssondo.students.student import Student
 from ssondo.system.device import disable_tf32
 from ssondo.system.hardware import describe_machine
 from ssondo.teachers.embed import checkpoint_sha256, embed_batch, prepare_device, write_embeddings
 from ssondo.teachers.load_teacher import load_teacher_from_config
+from ssondo.teachers.teacher import Teacher
 
 # Clips are sorted by length within groups of this many batches, so that batches need little padding.
 _GROUP = 8
@@ -61,24 +66,35 @@ def embed_task(
     sha256 = checkpoint_sha256(checkpoint if student is None else student)
     with AudioShard(audio) as shard:
         extras = _extras(shard)
-        model: _Student | _Teacher = (
-            _Student(student, torch_device, architecture)
-            if student is not None
-            else _Teacher(teacher or {}, checkpoint, torch_device, precision)
-        )
+        model: Teacher | Student
+        embed: Callable[[list[Tensor]], np.ndarray]
+        if teacher is not None:
+            model = load_teacher_from_config(teacher, checkpoint, str(torch_device))
+            embed = partial(embed_batch, model, batch_size=batch_size, device=torch_device, precision=precision)
+            kind, used_device, n_parameters = str(teacher["kind"]), model.device, model.n_parameters
+            provenance: dict[str, Any] = {}
+        else:
+            assert student is not None
+            model = load_student(student, str(torch_device), architecture=architecture)
+            embed = partial(_embed_with_student, model, batch_size=batch_size, device=torch_device)
+            kind, used_device, provenance = "student", str(torch_device), model.provenance
+            n_parameters = sum(parameter.numel() for parameter in model.model.parameters())
+        environments = {"embed_task": describe_machine(used_device)}
+        if {"verb", "environment"} <= provenance.keys():
+            environments[provenance["verb"]] = provenance["environment"]
         write_embeddings(
             shard,
             out,
-            lambda waveforms: model.embed(waveforms, batch_size),
-            name=f"embed_task {model.name} {shard.settings['task']}",
+            embed,
+            name=f"embed_task {kind} {shard.settings['task']}",
             sample_rate=model.sample_rate,
             embedding_dim=model.embedding_dim,
             settings={
                 **shard.settings,
-                "model": {"kind": model.name},
-                "parameters": model.n_parameters,
-                "training_clip_list_sha256": model.training_clip_list_sha256,
-                ENVIRONMENT_OF: {**model.environments, "embed_task": describe_machine(model.device)},
+                "model": {"kind": kind},
+                "parameters": n_parameters,
+                "training_clip_list_sha256": provenance.get("clip_list_sha256"),
+                ENVIRONMENT_OF: environments,
             },
             checkpoint_sha256=sha256,
             dtype="float32",
@@ -97,47 +113,14 @@ def _extras(shard: AudioShard) -> dict[str, np.ndarray]:
     return {name: shard.extra(name) for name in ("labels", kind)}
 
 
-class _Teacher:
-    def __init__(self, teacher: dict[str, Any], checkpoint: Path | None, device: torch.device, precision: str) -> None:
-        self._model = load_teacher_from_config(teacher, checkpoint, str(device))
-        self._device, self._precision = device, precision
-        self.device = self._model.device
-        self.environments: dict[str, dict[str, str]] = {}
-        self.training_clip_list_sha256: str | None = None
-        self.name = str(teacher["kind"])
-        self.n_parameters = self._model.n_parameters
-        self.embedding_dim = self._model.embedding_dim
-        self.sample_rate = self._model.sample_rate
-
-    def embed(self, waveforms: list[Tensor], batch_size: int) -> np.ndarray:
-        return embed_batch(self._model, waveforms, batch_size, self._device, self._precision)
-
-
-class _Student:
-    def __init__(self, checkpoint: Path, device: torch.device, architecture: str | None) -> None:
-        # Imported here so that teacher embeddings of a task do not depend on any student.
-        from ssondo.students.checkpoint import load_student
-
-        self._model = load_student(checkpoint, str(device), architecture=architecture)
-        self._device = device
-        self.device = str(device)
-        provenance = self._model.provenance
-        has_environment = {"verb", "environment"} <= provenance.keys()
-        self.environments = {provenance["verb"]: provenance["environment"]} if has_environment else {}
-        self.training_clip_list_sha256: str | None = provenance.get("clip_list_sha256")
-        self.name = "student"
-        self.n_parameters = sum(parameter.numel() for parameter in self._model.model.parameters())
-        self.embedding_dim = self._model.embedding_dim
-        self.sample_rate = self._model.sample_rate
-
-    def embed(self, waveforms: list[Tensor], batch_size: int) -> np.ndarray:
-        """Embed clips in float32 on any device, so that scores compare students and not their rounding."""
-        by_length = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))
-        embeddings = np.empty((len(waveforms), self.embedding_dim), dtype=np.float32)
-        for start in range(0, len(waveforms), batch_size):
-            rows = by_length[start : start + batch_size]
-            clips = [waveforms[index] for index in rows]
-            with torch.inference_mode(), disable_tf32():
-                padded = pad_sequence(clips, batch_first=True).to(self._device)
-                embeddings[rows] = self._model.embed(padded, [len(clip) for clip in clips]).cpu().numpy()
-        return embeddings
+def _embed_with_student(student: Student, waveforms: list[Tensor], batch_size: int, device: torch.device) -> np.ndarray:
+    """Embed clips in float32 on any device, so that scores compare students and not their rounding."""
+    by_length = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))
+    embeddings = np.empty((len(waveforms), student.embedding_dim), dtype=np.float32)
+    for start in range(0, len(waveforms), batch_size):
+        rows = by_length[start : start + batch_size]
+        clips = [waveforms[index] for index in rows]
+        with torch.inference_mode(), disable_tf32():
+            padded = pad_sequence(clips, batch_first=True).to(device)
+            embeddings[rows] = student.embed(padded, [len(clip) for clip in clips]).cpu().numpy()
+    return embeddings

@@ -32,15 +32,15 @@ class EvalSplit:
     test_rows: np.ndarray
 
     def __post_init__(self) -> None:
-        for kind, n in (
-            ("training", self.train_rows.shape[1]),
-            ("validation", self.valid_rows.shape[1]),
-            ("test", len(self.test_rows)),
-        ):
+        n_clips = {
+            "training": self.train_rows.shape[1],
+            "validation": self.valid_rows.shape[1],
+            "test": len(self.test_rows),
+        }
+        for kind, n in n_clips.items():
             if not n:
-                raise SsondoError(
-                    f"{self.name}: there is no {kind} clip; check the missing clips and splits of the task"
-                )
+                reason = "check the missing clips and splits of the task"
+                raise SsondoError(f"{self.name}: there is no {kind} clip; {reason}")
 
 
 def fold_splits(folds: np.ndarray, n_seeds: int) -> list[EvalSplit]:

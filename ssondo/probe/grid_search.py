@@ -96,12 +96,7 @@ class FittedProbe:
 
 
 def _statistics(clips: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute the mean and the reciprocal of the standard deviation, both of shape (embedding_dim,).
-
-    Args:
-        clips: Embeddings, shape (n_clips, embedding_dim).
-        rows: Rows of `clips` that are included, shape (n,).
-    """
+    """Return the mean and the reciprocal of the standard deviation of some rows of `clips`, (embedding_dim,) each."""
     chunks = rows.split(4096)
     mean = torch.stack([clips[chunk].sum(dim=0, dtype=torch.float64) for chunk in chunks]).sum(dim=0) / len(rows)
     squares = [(clips[chunk].double() - mean).square().sum(dim=0) for chunk in chunks]
@@ -141,35 +136,6 @@ class _Validated:
     loss: torch.Tensor
     step: torch.Tensor
 
-    @classmethod
-    def worst(cls, weights: list[torch.Tensor]) -> "_Validated":
-        """A result that any finite probe improves on."""
-        shape = (weights[0].shape[0], weights[0].shape[2])
-        device = weights[0].device
-        return cls(
-            [weight.clone() for weight in weights],
-            torch.full(shape, _NO_SCORE, dtype=torch.float64, device=device),
-            torch.full(shape, torch.inf, dtype=torch.float64, device=device),
-            torch.zeros(shape, dtype=torch.int64, device=device),
-        )
-
-    def is_improved_by(self, other: "_Validated", points: torch.Tensor) -> torch.Tensor:
-        """Return where `other`, which has the grid points `points`, is better, shape (n_seeds, len(points)).
-
-        A higher score is better; between equal scores, which are common with few clips, a lower loss is.
-        """
-        score, loss = self.score[:, points], self.loss[:, points]
-        return (other.score > score) | ((other.score == score) & (other.loss < loss))
-
-    def update(self, improved: torch.Tensor, points: torch.Tensor, other: "_Validated") -> None:
-        """Copy `other`, which has the grid points `points`, where `improved` (n_seeds, len(points)) is true."""
-        seeds, columns = improved.nonzero(as_tuple=True)
-        targets = points[columns]
-        for own, new in zip(self.weights, other.weights, strict=True):
-            own[seeds, :, targets] = new[seeds, :, columns]
-        for name in ("score", "loss", "step"):
-            getattr(self, name)[seeds, targets] = getattr(other, name)[seeds, columns]
-
 
 def _batches(
     generators: list[np.random.Generator], train_rows: torch.Tensor, batch_size: int
@@ -192,15 +158,7 @@ def _batches(
 
 
 class GridSearch:
-    """Training of all seeds and all grid points of one batch size side by side.
-
-    Args:
-        data: Training and validation clips.
-        metric: Metric of the task.
-        head: Architecture of the probes.
-        points: Grid points, all with the same batch size.
-        seeds: Seeds of initialisation and batch order.
-    """
+    """Training of all seeds and all grid points of one batch size side by side."""
 
     def __init__(self, data: TrainValid, metric: str, head: Head, points: list[GridPoint], seeds: list[int]) -> None:
         self.data, self.metric = data, metric
@@ -210,7 +168,10 @@ class GridSearch:
         weights = initial_weights(head, clips.embeddings.shape[1], clips.labels.shape[1], seeds, len(points))
         weights = [weight.to(clips.embeddings.device) for weight in weights]
         self.optimiser = AdamW(weights, [p.learning_rate for p in points], [p.weight_decay for p in points])
-        self.best = _Validated.worst(weights)
+        # Any finite probe is better than these.
+        score = torch.full((len(seeds), len(points)), _NO_SCORE, dtype=torch.float64, device=clips.embeddings.device)
+        loss, step = torch.full_like(score, torch.inf), torch.zeros_like(score, dtype=torch.int64)
+        self.best = _Validated([weight.clone() for weight in weights], score, loss, step)
         generators = [np.random.default_rng([seed, points[0].batch_size]) for seed in seeds]
         self._batches = _batches(generators, data.train_rows, points[0].batch_size)
         self._valid_inputs = self._standardised_valid_clips(data.valid_rows)
@@ -255,12 +216,7 @@ class GridSearch:
         return _Validated(self.optimiser.weights, score, torch.stack(losses), steps)
 
     def run(self, schedule: EarlyStopping, name: str) -> None:
-        """Train until every probe has gone `schedule.patience` steps without a better validation result.
-
-        Args:
-            schedule: Duration of the training.
-            name: Name in the progress display.
-        """
+        """Train until every probe has gone `schedule.patience` steps without a better validation result."""
         step = 0
         with progress_bar(schedule.steps, name, unit="step") as bar:
             while step < schedule.steps and len(self._running):
@@ -272,17 +228,26 @@ class GridSearch:
 
     @torch.no_grad()
     def _early_stop(self, step: int, patience: int) -> None:
-        """Keep improved probes, and drop the grid points whose probes have stopped for every seed."""
-        current = self._validate(step)
+        """Keep improved probes, and drop the grid points whose probes have stopped for every seed.
+
+        A higher score is better; between equal scores, which are common with few clips, a lower loss is.
+        """
+        best, current, running = self.best, self._validate(step), self._running
+        score, loss, best_step = best.score[:, running], best.loss[:, running], best.step[:, running]
+        improved = (current.score > score) | ((current.score == score) & (current.loss < loss))
         # A stopped probe trains on while another seed of its grid point does, but is not considered any more. The
         # first validation always counts, however short the patience.
-        best_step = self.best.step[:, self._running]
         stopped = (best_step > 0) & (step - best_step > patience)
-        self.best.update(self.best.is_improved_by(current, self._running) & ~stopped, self._running, current)
-        waiting = step - self.best.step[:, self._running] < patience
+        seeds, columns = (improved & ~stopped).nonzero(as_tuple=True)
+        points = running[columns]
+        for kept, new in zip(best.weights, current.weights, strict=True):
+            kept[seeds, :, points] = new[seeds, :, columns]
+        for kept, new in ((best.score, current.score), (best.loss, current.loss), (best.step, current.step)):
+            kept[seeds, points] = new[seeds, columns]
+        waiting = step - best.step[:, running] < patience
         keep = waiting.any(dim=0).nonzero()[:, 0]
-        if len(keep) < len(self._running):
-            self._running = self._running[keep]
+        if len(keep) < len(running):
+            self._running = running[keep]
             self.optimiser.keep_points(keep)
 
 
@@ -324,9 +289,9 @@ def select(
         search.run(schedule, f"{name} batch {batch_size}")
         searches.append(search)
     points = [point for search in searches for point in search.points]
-    scores = torch.cat([search.best.score for search in searches], dim=1)
-    losses = torch.cat([search.best.loss for search in searches], dim=1)
-    steps = torch.cat([search.best.step for search in searches], dim=1)
+    scores, losses, steps = (
+        torch.cat([getattr(search.best, name) for search in searches], dim=1) for name in ("score", "loss", "step")
+    )
     layers = [torch.cat(layer, dim=2) for layer in zip(*(search.best.weights for search in searches), strict=True)]
     if (scores.amax(dim=1) == _NO_SCORE).any():
         raise SsondoError(

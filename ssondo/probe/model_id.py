@@ -1,10 +1,19 @@
 """The identity of a model whose embeddings are scored: a teacher, or a student and how it was trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
-ROW_KINDS = ("teacher", "distilled", "supervised", "untrained")
+# The fields that identify a model of each kind, in the order of its path.
+_FIELDS = {
+    "teacher": ("teacher",),
+    "distilled": ("teacher", "student", "loss", "n_clusters", "seed"),
+    "supervised": ("student", "seed"),
+    "untrained": ("student", "seed"),
+}
+ROW_KINDS = tuple(_FIELDS)
+# Prefix of the numbers in a path.
+_PREFIXES = {"n_clusters": "k", "seed": "seed"}
 
 
 @dataclass(frozen=True)
@@ -30,15 +39,8 @@ class ModelId:
     @classmethod
     def from_score(cls, model: Mapping[str, Any]) -> Self:
         """The model that a score file describes; fields that do not apply to its kind are left at their defaults."""
-        kind, student, seed = model["row_kind"], model.get("student") or "", model.get("seed") or 0
-        match kind:
-            case "teacher":
-                return cls(kind, model.get("teacher") or "", student, seed=seed)
-            case "distilled":
-                n_clusters = int(model.get("n_clusters") or 0)
-                return cls(kind, model.get("teacher") or "", student, model.get("loss") or "", n_clusters, seed)
-            case _:
-                return cls(kind, student=student, seed=seed)
+        kind = model["row_kind"]
+        return cls(kind, **{name: model[name] for name in _FIELDS[kind] if model.get(name)})
 
     @classmethod
     def parse(cls, path: str) -> Self:
@@ -47,43 +49,31 @@ class ModelId:
         Raises:
             ValueError: If no model has this path.
         """
-        match path.split("/"):
-            case ["teacher", teacher]:
-                return cls("teacher", teacher=teacher)
-            case ["distilled", teacher, student, loss, clusters, seed]:
-                return cls("distilled", teacher, student, loss, int(clusters[1:]), int(seed[4:]))
-            case [("supervised" | "untrained") as row_kind, student, seed]:
-                return cls(row_kind, student=student, seed=int(seed[4:]))
-        raise ValueError(f"{path} names no model")
+        kind, *parts = path.split("/")
+        names = _FIELDS.get(kind, ())
+        if not names or len(parts) != len(names):
+            raise ValueError(f"{path} names no model")
+        values: dict[str, Any] = dict(zip(names, parts, strict=True))
+        for name, prefix in _PREFIXES.items():
+            if name in values:
+                values[name] = int(values[name].removeprefix(prefix))
+        return cls(kind, **values)
 
     @property
     def path(self) -> str:
         """The part of a file's path that identifies the model; `parse` is its inverse."""
-        match self.row_kind:
-            case "teacher":
-                return f"teacher/{self.teacher}"
-            case "distilled":
-                return f"distilled/{self.teacher}/{self.student}/{self.loss}/k{self.n_clusters}/seed{self.seed}"
-            case _:
-                return f"{self.row_kind}/{self.student}/seed{self.seed}"
+        parts = [f"{_PREFIXES.get(name, '')}{getattr(self, name)}" for name in _FIELDS[self.row_kind]]
+        return "/".join([self.row_kind, *parts])
 
     @property
     def name(self) -> str:
         """The model in words, without its seed."""
-        match self.row_kind:
-            case "teacher":
-                return f"{self.teacher} (teacher)"
-            case "distilled":
-                clusters = f", k={self.n_clusters}" if self.n_clusters else ""
-                return f"{self.student} from {self.teacher} ({self.loss}{clusters})"
-            case _:
-                return f"{self.student} ({self.row_kind})"
+        if self.row_kind == "distilled":
+            clusters = f", k={self.n_clusters}" if self.n_clusters else ""
+            return f"{self.student} from {self.teacher} ({self.loss}{clusters})"
+        return f"{self.student or self.teacher} ({self.row_kind})"
 
     @property
     def training(self) -> str:
         """How the model was trained, in words."""
         return f"from {self.teacher}" if self.row_kind == "distilled" else self.row_kind
-
-    def over_seeds(self) -> Self:
-        """The same model for all seeds together."""
-        return replace(self, seed=None)

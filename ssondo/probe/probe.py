@@ -8,6 +8,7 @@ training nor for validation.
 """
 
 import logging
+import math
 import time
 from dataclasses import asdict
 from itertools import product
@@ -24,7 +25,7 @@ from ssondo.probe.eval_splits import VALID_FRACTION, EvalSplit, fold_splits, off
 from ssondo.probe.grid_search import EarlyStopping, FittedProbe, GridPoint, LabelledEmbeddings, TrainValid, select
 from ssondo.probe.model_id import ROW_KINDS
 from ssondo.probe.scoring import bootstrap_scores, score
-from ssondo.provenance import code_hash
+from ssondo.provenance import accepted_hash
 from ssondo.storage.atomic_files import clip_list_digest, write_json
 from ssondo.storage.shards.embedding import ENVIRONMENT_OF, EmbeddingShard
 from ssondo.system.device import resolve_device
@@ -100,20 +101,19 @@ class _TaskEmbeddings:
         return self._clips(split.test_rows)
 
 
-def _notebook_schedule(n_train: int) -> EarlyStopping:
-    """The schedule of the published notebook, which validates after every epoch and never stops early."""
-    epoch = -(-n_train // _NOTEBOOK.batch_size)
-    return EarlyStopping(_NOTEBOOK_EPOCHS * epoch, _NOTEBOOK_EPOCHS * epoch, epoch)
+def _notebook(data: TrainValid, test: LabelledEmbeddings) -> tuple[TrainValid, EarlyStopping]:
+    """The data and the schedule of the published notebook.
 
-
-def _notebook_data(data: TrainValid, test: LabelledEmbeddings) -> TrainValid:
-    """The data of the published notebook: all other clips train, and the test clips also validate."""
+    All other clips train, and the test clips also validate, after every epoch; training never stops early.
+    """
     clips = LabelledEmbeddings(
         torch.cat([data.clips.embeddings, test.embeddings]), torch.cat([data.clips.labels, test.labels])
     )
     n, n_seeds = len(data.clips.labels), len(data.train_rows)
     rows = torch.arange(len(clips.labels), device=clips.labels.device).expand(n_seeds, -1)
-    return TrainValid(clips, rows[:, :n], rows[:, n:])
+    epoch = math.ceil(n / _NOTEBOOK.batch_size)
+    steps = _NOTEBOOK_EPOCHS * epoch
+    return TrainValid(clips, rows[:, :n], rows[:, n:]), EarlyStopping(steps, steps, epoch)
 
 
 def _grid(
@@ -206,8 +206,7 @@ def probe(
             test: LabelledEmbeddings | None = None
             if protocol == "published_notebook":
                 test = task.test(split)
-                data = _notebook_data(data, test)
-                schedule = _notebook_schedule(data.train_rows.shape[1])
+                data, schedule = _notebook(data, test)
                 probe_head, grid = Head(0, init_scale=1.0, standardise=False), [_NOTEBOOK]
             else:
                 grid = _grid(learning_rates, weight_decays, batch_sizes, data.train_rows.shape[1])
@@ -237,7 +236,7 @@ def probe(
             "n_runs": len(seeds),
             "scores": by_seed.tolist(),
             "seeds": seeds,
-            "parts": results,
+            "splits": results,
             "n_clips": len(shard),
             **{name: round(np.mean([result[name] for result in results])) for name in ("n_train", "n_valid", "n_test")},
             "n_missing": shard.settings.get("n_missing"),
@@ -252,7 +251,7 @@ def probe(
             "checkpoint_sha256": shard.checkpoint_sha256,
             "embeddings_digest": shard.digest,
             "options": options | {"bootstrap": bootstrap},
-            "code": code_hash("ssondo.probe.probe"),
+            "code": accepted_hash("probe", "ssondo.probe.probe"),
             "environment": describe_machine(str(torch_device)),
             ENVIRONMENT_OF: shard.settings.get(ENVIRONMENT_OF, {}),
         }
@@ -275,7 +274,7 @@ def _result(
     """Scores and selected settings of one evaluation split, each as a list with one entry per seed."""
     has_positive = (test.labels == 1).any(dim=0).tolist()
     return {
-        "part": split.name,
+        "split": split.name,
         "scores": score(fitted, test, metric=task.metric).tolist(),
         "valid_scores": fitted.valid_scores.tolist(),
         "chosen": [asdict(point) | {"step": step} for point, step in zip(fitted.chosen, fitted.steps, strict=True)],

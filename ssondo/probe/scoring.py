@@ -28,19 +28,10 @@ def score(fitted: FittedProbe, test: LabelledEmbeddings, *, metric: str) -> torc
 def bootstrap_scores(
     fitted: FittedProbe, test: LabelledEmbeddings, *, metric: str, n: int, seed: int | Sequence[int]
 ) -> torch.Tensor:
-    """Return the test score, averaged over the seeds, of each of `n` bootstrap samples of the test clips.
+    """Return the test score, averaged over the seeds of the probes, of each of `n` bootstrap samples of the test clips.
 
-    A sample without any positive clip is drawn again.
-
-    Args:
-        fitted: Probes of all seeds.
-        test: Test clips.
-        metric: Metric of the task.
-        n: Number of bootstrap samples.
-        seed: Seed of the samples.
-
-    Returns:
-        Shape (n,), float64, in [0, 1].
+    A sample without any positive clip is drawn again. The samples depend on `seed` only; the result has the shape (n,),
+    float64, in [0, 1].
     """
     outputs = _outputs(fitted, test.embeddings)
     generator = np.random.default_rng(seed)

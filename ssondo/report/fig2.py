@@ -35,7 +35,7 @@ def build_fig2(scores: TaskScores, tasks: list[str]) -> Table:
         for task, cell in zip(tasks, cells, strict=True):
             cell.published = papers.get((task, model.n_clusters))
         rows.append(Row([str(model.n_clusters)], cells, {"n_clusters": model.n_clusters}, model=model))
-    columns = [Column(task, task, ("mean", "ci95", "published")) for task in tasks]
+    columns = [Column(task, task) for task in tasks]
     notes = ["0 clusters: clips drawn at random."]
     if any(cell.published is not None for row in rows for cell in row.cells):
         notes.append("Published values are read off the paper's chart.")

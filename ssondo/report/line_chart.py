@@ -28,11 +28,8 @@ class LineChart:
     """A line chart.
 
     Attributes:
-        title: The heading.
-        x_label: Name of the horizontal axis.
         x_ticks: Position and text of each tick of the horizontal axis.
         y_ticks: Position and text of each tick of the vertical axis.
-        curves: The curves.
         values: Horizontal position and text of the values that the pointer shows.
         width: Width in pixels of the stripe around each position in which the pointer shows its values.
     """

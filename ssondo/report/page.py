@@ -69,9 +69,6 @@ class Section:
         title: The heading.
         key: Id of a section, which the navigation refers to; panels have none.
         is_open: Whether a panel is unfolded at first.
-        table: A table, or None.
-        graph: The graph of the rules, or None.
-        charts: Line charts.
         pictures: Caption and path of each PNG.
         notes: Short texts below the rest.
         panels: Panels at the end.
@@ -121,11 +118,7 @@ def _png_uri(path: Path) -> str:
 
 
 def render(**variables: Any) -> str:
-    """Return the page as HTML, which refers to nothing outside itself.
-
-    Args:
-        variables: Variables of templates/report.html.
-    """
+    """Return templates/report.html with these variables, a page that refers to nothing outside itself."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -2,9 +2,8 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssondo.errors import SsondoError
 from ssondo.report.line_chart import line_chart
@@ -17,17 +16,7 @@ if TYPE_CHECKING:
 # Tables of at most this many rows are unfolded at first.
 _FEW_ROWS = 12
 # Columns of a training's history that are not a measure of its quality, like the parts of its loss, "loss_...".
-_NOT_SCORES = {
-    "epoch",
-    "step",
-    "loss",
-    "learning_rate",
-    "gradient_norm",
-    "clips_per_s",
-    "wait_share",
-    "temperature",
-    "seconds",
-}
+_NOT_SCORES = ("epoch", "step", "loss", "learning_rate", "gradient_norm", "clips_per_s", "wait_share", "seconds")
 
 
 def _read_csv(path: Path) -> "pd.DataFrame":
@@ -40,11 +29,7 @@ def _read_csv(path: Path) -> "pd.DataFrame":
 
 
 def training_section(paths: Sequence[Path]) -> Section:
-    """Return the section with the last epoch and the curves of each training.
-
-    Args:
-        paths: History of each training as CSV.
-    """
+    """Return the section with the last epoch and the curves of each training, from its history as CSV."""
     histories = [_read_csv(path) for path in paths]
     columns = dict.fromkeys(str(column) for history in histories for column in history)
     losses = [column for column in columns if column == "loss" or column.startswith("loss_")]
@@ -78,11 +63,7 @@ def _words(column: str) -> str:
 
 
 def clusters_section(paths: Sequence[Path]) -> Section:
-    """Return the section with the metrics, sizes and t-SNE map of each clustering.
-
-    Args:
-        paths: Metrics of each clustering as JSON; its pictures are in the same folder.
-    """
+    """Return the section with each clustering, from its metrics as JSON and the pictures in the same folder."""
     rows: list[list[Cell | str]] = []
     panels = []
     for path, name in zip(paths, short_names(paths), strict=True):
@@ -129,11 +110,7 @@ def _available(n_ok: int, n_listed: int) -> list[Cell]:
 
 
 def clips_section(folder: Path) -> Section:
-    """Return the section with the available clips of the corpus, the reasons for missing ones, and each class.
-
-    Args:
-        folder: Folder that `availability` wrote to.
-    """
+    """Return the section with the clips of the corpus, from the folder that `availability` wrote to."""
     splits = read_availability(folder)
     heads = ["split", "listed", "there", "per cent", "unavailable", "failed", "clip list"]
     rows: list[list[Cell | str]] = [
@@ -196,16 +173,8 @@ def _class_panels(folder: Path, splits: Mapping[str, Any]) -> list[Section]:
 # Run times
 
 
-@dataclass(frozen=True)
-class Job:
-    """The run time of one job.
-
-    Attributes:
-        rule: Name of the rule.
-        wildcards: Wildcards of the job, as in the path of its benchmark file.
-        seconds: Wall-clock time.
-        max_rss_mb: Peak memory in MB; None if Snakemake could not measure it.
-    """
+class Job(NamedTuple):
+    """The run time of one job; its peak memory is None if Snakemake could not measure it."""
 
     rule: str
     wildcards: str

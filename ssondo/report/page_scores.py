@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ssondo.probe.model_id import ModelId
@@ -39,21 +38,6 @@ _MACHINE = {
 }
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a number comes from.
-
-    Attributes:
-        key: Id of the box in the page.
-        title: Heading of the box.
-        files: For each score file, what it says, by name.
-    """
-
-    key: str
-    title: str
-    files: list[dict[str, str]]
-
-
 def origin_key(model: ModelId, task: str) -> str:
     """Return the id of the box with the origin of a score."""
     parts = [model.row_kind, model.teacher, model.student, model.loss, str(model.n_clusters), task]
@@ -64,8 +48,8 @@ def _chosen(content: Mapping[str, Any]) -> str:
     """Return the grid points that were selected, each with its number of runs."""
     points = Counter(
         f"rate {point['learning_rate']:g}, decay {point['weight_decay']:g}, batch {point['batch_size']}"
-        for part in content.get("parts", [])
-        for point in part.get("chosen", [])
+        for split in content.get("splits", [])
+        for point in split.get("chosen", [])
     )
     return "; ".join(f"{point} ({n}x)" for point, n in points.most_common())
 
@@ -87,8 +71,8 @@ def _computed_on(content: Mapping[str, Any]) -> dict[str, str]:
     return lines | {"environment": ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))}
 
 
-def origin(score: TaskScore) -> Origin:
-    """Return the origin of a score."""
+def origin(score: TaskScore) -> dict[str, Any]:
+    """Return the origin of a score: the id and title of its box in the page, and the content of each score file."""
     files = []
     for file in score.files:
         content = file.content
@@ -116,7 +100,8 @@ def origin(score: TaskScore) -> Origin:
             "file": str(file.path),
         }
         files.append({name: value for name, value in values.items() if value or name != "over test clips"})
-    return Origin(origin_key(score.model, score.task), f"{score.task}: {score_cell(score).text} %", files)
+    title = f"{score.task}: {score_cell(score).text} %"
+    return {"key": origin_key(score.model, score.task), "title": title, "files": files}
 
 
 def _table_cell(cell: TableCell, *, opens: str = "", heat: float | None = None) -> Cell:
@@ -150,12 +135,9 @@ def table1_section(table: Table, scores: TaskScores, remarks: Sequence[str]) -> 
         )
 
     def cells(row: Row) -> list[Cell | str]:
-        parameters = row.ids["parameters"]
-        size = f"{parameters / 1e6:.2f}M" if parameters else ""
-        line: list[Cell | str] = [
-            Cell(row.labels[0], row.labels[0], small=size, small_title="parameters"),
-            row.labels[1],
-        ]
+        name, training, size = row.labels
+        size = size if row.ids["parameters"] else ""
+        line: list[Cell | str] = [Cell(name, name, small=size, small_title="parameters"), training]
         for column, cell, means in zip(table.columns, row.cells, columns, strict=False):
             scored = row.model is not None and (row.model, column.name) in scores
             opens = origin_key(row.model, column.name) if row.model and scored else ""

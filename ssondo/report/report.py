@@ -8,25 +8,9 @@ from typing import Any
 
 from ssondo.errors import SsondoError
 from ssondo.probe.model_id import ModelId
+from ssondo.report import page_run, page_scores
 from ssondo.report.fig2 import build_fig2
 from ssondo.report.page import Section, duration, render
-from ssondo.report.page_run import (
-    Job,
-    clips_section,
-    clusters_section,
-    read_availability,
-    read_benchmarks,
-    times_section,
-    training_section,
-)
-from ssondo.report.page_scores import (
-    fig2_section,
-    origin,
-    scores_section,
-    table1_section,
-    table2_section,
-    versions_section,
-)
 from ssondo.report.rule_graph import draw_rules
 from ssondo.report.score_table import Table
 from ssondo.report.scores import ScoreFile, TaskScores, comparability_notes, pool_scores, read_score_files
@@ -35,7 +19,6 @@ from ssondo.report.table2 import build_table2
 from ssondo.storage.atomic_files import read_json, write_text
 
 log = logging.getLogger(__name__)
-
 
 # Property of a model for each key of a table of the configuration that selects models.
 _SELECTORS = {
@@ -85,29 +68,25 @@ def _headline(table: Table) -> str:
     return text + (f" (average {average:.1f}; {', '.join(baselines)})." if average is not None and baselines else ".")
 
 
-def _tiles(scores: TaskScores, jobs: list[Job], availability: Path | None) -> dict[str, str]:
+def _tiles(scores: TaskScores, jobs: list[page_run.Job], availability: Path | None) -> dict[str, str]:
     tiles = {
         "models": f"{len({model for model, _ in scores})}",
         "downstream tasks": f"{len({task for _, task in scores})}",
         "probe runs": f"{sum(len(score.runs) for score in scores.values()):,}",
     }
     if availability is not None:
-        tiles["training clips"] = f"{read_availability(availability)['train']['n_ok']:,}"
+        tiles["training clips"] = f"{page_run.read_availability(availability)['train']['n_ok']:,}"
     if jobs:
         tiles["time of all jobs"] = duration(sum(job.seconds for job in jobs))
     return tiles
 
 
-def _rules_section(path: Path, jobs: list[Job]) -> Section:
-    """Return the section with the graph of the rules.
-
-    Raises:
-        SsondoError: If the file is missing or is not an acyclic graph of rules.
-    """
+def _rules_section(path: Path, jobs: list[page_run.Job]) -> Section | None:
+    """Return the section with the graph of the rules; None if the file is missing or holds no acyclic graph."""
     try:
         sources = {rule: [str(source) for source in sources] for rule, sources in read_json(path).items()}
     except (SsondoError, OSError, AttributeError, TypeError):
-        sources = {}
+        return None
     seconds: Counter[str] = Counter()
     for job in jobs:
         seconds[job.rule] += job.seconds  # type: ignore[assignment]
@@ -115,10 +94,8 @@ def _rules_section(path: Path, jobs: list[Job]) -> Section:
     graph = draw_rules(
         sources, {rule: f"{n} job{'s' if n > 1 else ''}, {duration(seconds[rule])}" for rule, n in counts.items()}
     )
-    if graph is None:
-        raise SsondoError(f"{path} is missing or holds no graph; Snakemake writes it at the start without --no-hooks")
     notes = ["An arrow is left out where a longer path leads to the same rule."]
-    return Section("Rules", "rules", graph=graph, notes=notes)
+    return Section("Rules", "rules", graph=graph, notes=notes) if graph else None
 
 
 def report(
@@ -155,38 +132,44 @@ def report(
     """
     score_files = read_score_files(scores)
     pooled = pool_scores(score_files)
-    jobs = read_benchmarks(benchmarks)
+    jobs = page_run.read_benchmarks(benchmarks)
     scores1 = _scores_of_table(score_files, table1)
     first = build_table1(scores1, table1["teachers"], table1["students"], table1["tasks"])
-    sections = [table1_section(first, scores1, comparability_notes(pooled.values()))]
+    sections = [page_scores.table1_section(first, scores1, comparability_notes(pooled.values()))]
     if table2:
         scores2 = _scores_of_table(score_files, table2)
-        sections.append(table2_section(build_table2(scores2, table2["losses"], table2["music"], table2["environment"])))
+        second = build_table2(scores2, table2["losses"], table2["music"], table2["environment"])
+        sections.append(page_scores.table2_section(second))
     if fig2:
-        sections.append(fig2_section(build_fig2(_scores_of_table(score_files, fig2), fig2["tasks"])))
-    sections.append(scores_section(pooled))
+        sections.append(page_scores.fig2_section(build_fig2(_scores_of_table(score_files, fig2), fig2["tasks"])))
+    sections.append(page_scores.scores_section(pooled))
     if histories:
-        sections.append(training_section(histories))
+        sections.append(page_run.training_section(histories))
     if clusters:
-        sections.append(clusters_section(clusters))
+        sections.append(page_run.clusters_section(clusters))
     if availability:
-        sections.append(clips_section(availability))
-    made_with = versions_section(pooled)
+        sections.append(page_run.clips_section(availability))
+    made_with = page_scores.versions_section(pooled)
     if rule_graph:
-        try:
-            sections.append(_rules_section(rule_graph, jobs))
-        except SsondoError as error:
-            log.warning("report: the graph of the rules is left out: %s", error)
+        rules = _rules_section(rule_graph, jobs)
+        if rules is not None:
+            sections.append(rules)
+        else:
+            log.warning(
+                "report: the graph of the rules is left out: %s is missing or holds no graph; Snakemake writes it at "
+                "the start without --no-hooks",
+                rule_graph,
+            )
             made_with = replace(made_with, notes=["The graph of the rules is left out; the log says why."])
     if jobs:
-        sections.append(times_section(jobs))
+        sections.append(page_run.times_section(jobs))
     page = render(
         title=title,
         headline=_headline(first),
         tiles=_tiles(pooled, jobs, availability),
         sections=[*sections, made_with],
         config=config,
-        origins=[origin(score) for score in pooled.values()],
+        origins=[page_scores.origin(score) for score in pooled.values()],
     )
     write_text(out, page)
     log.info("report: %d scores -> %s (open it in a browser)", len(scores), out)

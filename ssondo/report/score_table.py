@@ -5,10 +5,12 @@ The page takes the same table; see `ssondo.report.page_scores`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssondo.probe.model_id import ModelId
 from ssondo.report.scores import TaskScore
+from ssondo.storage.atomic_files import write_csv, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,14 +19,8 @@ if TYPE_CHECKING:
 _PUBLISHED_ROUNDING = 0.05
 _DECIMALS = 6
 ABSENT = "–"
-# Attributes of a cell that a CSV can contain, with the suffix of their columns.
-_FIELDS = {
-    "mean": "",
-    "ci95": "_ci95",
-    "published": "_published",
-    "published_ci95": "_published_ci95",
-    "difference": "_difference",
-}
+# Attributes of a cell that a CSV can contain; the column of the mean has no suffix.
+_FIELDS = ("mean", "ci95", "published", "published_ci95", "difference")
 
 
 @dataclass
@@ -83,12 +79,12 @@ class Column:
     Attributes:
         name: Name of the column in a CSV.
         head: Heading of the column in Markdown, LaTeX and the page.
-        fields: Parts of a cell that a CSV has: mean, ci95, published, published_ci95, difference.
+        fields: Attributes of a cell that a CSV contains.
     """
 
     name: str
     head: str
-    fields: tuple[str, ...] = tuple(_FIELDS)
+    fields: tuple[str, ...] = _FIELDS
 
 
 @dataclass
@@ -134,14 +130,11 @@ def _number_text(mean: float, ci95: float | None, unit: str = "") -> str:
     return _rounded(mean) + (f" ± {_rounded(ci95)}" if ci95 is not None else "") + unit
 
 
-def per_cent(value: float | None) -> float | None:
-    """Return a fraction in per cent; None stays None."""
-    return None if value is None else 100 * value
-
-
 def score_cell(score: TaskScore | None) -> TableCell:
     """Return the cell of a score, or an empty cell."""
-    return TableCell(100 * score.mean, per_cent(score.ci95)) if score else TableCell()
+    if score is None:
+        return TableCell()
+    return TableCell(100 * score.mean, None if score.ci95 is None else 100 * score.ci95)
 
 
 def average_of(means: Sequence[float | None]) -> float | None:
@@ -228,7 +221,7 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def latex_table(table: Table) -> str:
+def _latex_table(table: Table) -> str:
     """Return the table in LaTeX with the rules of booktabs, at most as wide as the text, with notes in small print."""
     heads = [*table.label_heads, *(column.head for column in table.columns)]
     lines = [
@@ -268,16 +261,17 @@ def csv_frame(lines: Sequence[dict[str, Any]]) -> "pd.DataFrame":
     return pd.DataFrame(rounded, dtype=object)
 
 
-def table_frame(table: Table) -> "pd.DataFrame":
-    """Return the table for a CSV: columns that identify the row, then the fields of each column of numbers."""
-    return csv_frame(
-        [
-            row.ids
-            | {
-                f"{column.name}{_FIELDS[name]}": getattr(cell, name)
-                for column, cell in zip(table.columns, row.cells, strict=True)
-                for name in column.fields
-            }
-            for row in table.rows
-        ]
-    )
+def write_table(table: Table, *, markdown: Path, csv: Path, latex: Path) -> None:
+    """Write a table in three formats; the CSV has the columns that identify a row, then the fields of each number."""
+    lines = [
+        row.ids
+        | {
+            column.name if name == "mean" else f"{column.name}_{name}": getattr(cell, name)
+            for column, cell in zip(table.columns, row.cells, strict=True)
+            for name in column.fields
+        }
+        for row in table.rows
+    ]
+    write_text(markdown, markdown_table(table))
+    write_csv(csv, csv_frame(lines))
+    write_text(latex, _latex_table(table))

@@ -3,9 +3,10 @@
 Scores are in [0, 1] here and in scores.csv; the tables and the published numbers are in per cent.
 """
 
+import csv
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ def pool_scores(score_files: Iterable[ScoreFile]) -> TaskScores:
     groups: dict[tuple[ModelId, str], list[ScoreFile]] = {}
     for file in score_files:
         task = file.content["task"]
-        group = groups.setdefault((file.model.over_seeds(), task), [])
+        group = groups.setdefault((replace(file.model, seed=None), task), [])
         for other in group:
             if other.model == file.model:
                 raise SsondoError(
@@ -123,6 +124,18 @@ def pool_scores(score_files: Iterable[ScoreFile]) -> TaskScores:
 def read_scores(paths: Iterable[Path]) -> TaskScores:
     """Read files that `probe` wrote and pool their runs over the seeds of the training."""
     return pool_scores(read_score_files(paths))
+
+
+def only_model(models: set[ModelId], claim: str) -> ModelId | None:
+    """Return the only one of `models`; None if there is none.
+
+    Raises:
+        SsondoError: If there are several; the message begins with `claim`.
+    """
+    if len(models) > 1:
+        names = " and ".join(sorted(model.name for model in models))
+        raise SsondoError(f"{claim} and got {names}; give the scores of one")
+    return next(iter(models), None)
 
 
 def scores_frame(scores: TaskScores) -> "pd.DataFrame":
@@ -236,11 +249,8 @@ def _task_notes(task: str, scores: list[TaskScore]) -> list[str]:
 
 def published(name: str) -> list[dict[str, str]]:
     """Return the rows of a published table or figure (table1, table2, fig2), in per cent; missing values are empty."""
-    import pandas as pd
-
-    with files("ssondo.report").joinpath("published", f"{name}.csv").open(encoding="utf-8") as file:
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
-    return [dict(zip(frame.columns, row, strict=True)) for row in frame.to_numpy().tolist()]
+    text = files("ssondo.report").joinpath("published", f"{name}.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
 
 
 def scores(*, scores: list[Path], out: Path) -> None:

@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssondo.errors import SsondoError
 from ssondo.probe.model_id import ModelId
 from ssondo.report.score_table import (
     ABSENT,
@@ -13,14 +12,12 @@ from ssondo.report.score_table import (
     Table,
     TableCell,
     average_of,
-    latex_table,
     mark_best,
-    markdown_table,
     score_cell,
-    table_frame,
+    write_table,
 )
-from ssondo.report.scores import TaskScore, TaskScores, comparability_notes, published, read_scores
-from ssondo.storage.atomic_files import save_figure, write_csv, write_text
+from ssondo.report.scores import TaskScore, TaskScores, comparability_notes, only_model, published, read_scores
+from ssondo.storage.atomic_files import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,16 +26,10 @@ log = logging.getLogger(__name__)
 
 
 def _model_of_row(scores: TaskScores, row_kind: str, teacher: str, student: str) -> ModelId:
-    """Return the only model of a row of Table 1, whether it has scores or not.
-
-    Raises:
-        SsondoError: If scores of several losses or numbers of clusters would share the row.
-    """
+    """Return the only model of a row of Table 1, whether it has scores or not."""
     models = {m for m, _ in scores if (m.row_kind, m.teacher, m.student) == (row_kind, teacher, student)}
-    if len(models) > 1:
-        names = " and ".join(sorted(model.name for model in models))
-        raise SsondoError(f"table1 has one row for {student} from {teacher} and got {names}; give the scores of one")
-    return models.pop() if models else ModelId(row_kind, teacher, student, seed=None)
+    model = only_model(models, f"table1 has one row for {student} from {teacher}")
+    return model or ModelId(row_kind, teacher, student, seed=None)
 
 
 def _models(scores: TaskScores, teachers: list[str], students: list[str]) -> list[ModelId]:
@@ -77,13 +68,13 @@ def _row(model: ModelId, scores: TaskScores, tasks: list[str], paper: dict[str, 
     return Row(labels, [*cells, average], ids, model.student, model)
 
 
-def _share_of_teacher(row: Row, teacher: Row | None) -> TableCell:
+def _share_of_teacher(row: Row, teacher: Row | None, n_tasks: int) -> TableCell:
     """Return the average as a share of the teacher's average over the tasks that both have, in per cent."""
     if teacher is None:
         return TableCell(absent="")
     pairs = [
         (cell.mean, other.mean)
-        for cell, other in zip(row.cells[:-1], teacher.cells[:-1], strict=True)
+        for cell, other in zip(row.cells[:n_tasks], teacher.cells[:n_tasks], strict=True)
         if cell.mean is not None and other.mean is not None
     ]
     total = sum(other for _, other in pairs)
@@ -91,13 +82,7 @@ def _share_of_teacher(row: Row, teacher: Row | None) -> TableCell:
 
 
 def build_table1(scores: TaskScores, teachers: list[str], students: list[str], tasks: list[str]) -> Table:
-    """Return Table 1.
-
-    Args:
-        scores: Scores by model and task.
-        teachers: Names of the teachers, which are rows and what students are compared with.
-        students: Names of the students, which are rows.
-        tasks: Names of the tasks, which are columns.
+    """Return Table 1; the arguments are those of `table1`.
 
     Raises:
         SsondoError: If scores of several losses or numbers of clusters would share a row.
@@ -115,14 +100,12 @@ def build_table1(scores: TaskScores, teachers: list[str], students: list[str], t
     for student in students:
         mark_best([row for row in rows if row.group == student])
     by_teacher = {model.teacher: row for model, row in zip(models, rows, strict=True) if not model.student}
-    shares = []
     for model, row in zip(models, rows, strict=True):
-        share = _share_of_teacher(row, by_teacher.get(model.teacher) if model.row_kind == "distilled" else None)
+        teacher = by_teacher.get(model.teacher) if model.row_kind == "distilled" else None
+        share = _share_of_teacher(row, teacher, len(tasks))
         paper_share = paper_of(model).get("share_of_teacher")
         if paper_share and row.cells[-1].published is not None:
             share.published = float(paper_share)
-        shares.append(share)
-    for row, share in zip(rows, shares, strict=True):
         row.cells.append(share)
     columns = [
         *(Column(task, task) for task in tasks),
@@ -203,9 +186,7 @@ def table1(
         svg: Path of the table as SVG that is written.
     """
     table = build_table1(read_scores(scores), teachers, students, tasks)
-    write_text(markdown, markdown_table(table))
-    write_csv(csv, table_frame(table))
-    write_text(latex, latex_table(table))
+    write_table(table, markdown=markdown, csv=csv, latex=latex)
     drawing = _plot_table(table)
     save_figure(figure, drawing, dpi=150)
     save_figure(svg, drawing, dpi=150)

@@ -3,21 +3,16 @@
 import logging
 from pathlib import Path
 
-from ssondo.errors import SsondoError
-from ssondo.probe.model_id import ModelId
-from ssondo.report.score_table import (
-    Column,
-    Row,
-    Table,
-    TableCell,
-    average_of,
-    latex_table,
-    mark_best,
-    markdown_table,
-    table_frame,
+from ssondo.report.score_table import Column, Row, Table, TableCell, average_of, mark_best, write_table
+from ssondo.report.scores import (
+    ABLATED,
+    TaskScore,
+    TaskScores,
+    comparability_notes,
+    only_model,
+    published,
+    read_scores,
 )
-from ssondo.report.scores import ABLATED, TaskScore, TaskScores, comparability_notes, published, read_scores
-from ssondo.storage.atomic_files import write_csv, write_text
 
 log = logging.getLogger(__name__)
 
@@ -25,29 +20,21 @@ log = logging.getLogger(__name__)
 _MUSIC, _ENVIRONMENT = {"openmic", "nsynth", "gtzan", "mtt"}, {"fsd50k", "esc50", "us8k"}
 
 
-def _model_of_loss(scores: TaskScores, loss: str) -> ModelId | None:
-    models = {model for model, _ in scores if model.row_kind == "distilled" and model.loss == loss}
-    if len(models) > 1:
-        names = " and ".join(sorted(model.name for model in models))
-        raise SsondoError(f"table2 has one row for the loss {loss} and got {names}; give the scores of one")
-    return models.pop() if models else None
-
-
 def build_table2(scores: TaskScores, losses: list[str], music: list[str], environment: list[str]) -> Table:
-    """Return Table 2: averages over the music tasks, the environment tasks and all tasks, for each loss.
-
-    Args:
-        scores: Scores by model and task.
-        losses: Names of the losses, which are rows.
-        music: Names of the tasks of the first average.
-        environment: Names of the tasks of the second average.
+    """Return Table 2: averages over the tasks of `music`, those of `environment` and all of them, for each loss.
 
     Raises:
         SsondoError: If a loss has scores of several models.
     """
     papers = {paper["loss"]: paper for paper in published("table2")}
     averages = {"music": music, "environment": environment, "average": [*music, *environment]}
-    models = {loss: _model_of_loss(scores, loss) for loss in losses}
+    models = {
+        loss: only_model(
+            {model for model, _ in scores if model.row_kind == "distilled" and model.loss == loss},
+            f"table2 has one row for the loss {loss}",
+        )
+        for loss in losses
+    }
     ablated = {(model.teacher, model.student) for model in models.values() if model} <= {ABLATED}
     comparable = ablated and set(music) == _MUSIC and set(environment) == _ENVIRONMENT
     rows = []
@@ -98,7 +85,5 @@ def table2(
         latex: Path of the table in LaTeX that is written, in per cent; it needs booktabs and graphicx.
     """
     table = build_table2(read_scores(scores), losses, music, environment)
-    write_text(markdown, markdown_table(table))
-    write_csv(csv, table_frame(table))
-    write_text(latex, latex_table(table))
+    write_table(table, markdown=markdown, csv=csv, latex=latex)
     log.info("Table 2: %d losses on %d tasks -> %s", len(losses), len(music) + len(environment), markdown)

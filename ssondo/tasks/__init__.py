@@ -19,3 +19,5 @@ READERS = {
     "rendered": "ssondo.tasks.rendered:load",
 }
 """The function that reads the lists of each kind of task."""
+
+METRICS = ("accuracy", "map", "masked_map")

@@ -7,18 +7,19 @@ only be read sequentially: once for its names and lists, and once more for the a
 """
 
 import gzip
+import io
 import logging
 import re
 import struct
 import tarfile
+import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO
 
 from ssondo.errors import ClipError, SsondoError
 
@@ -27,10 +28,8 @@ log = logging.getLogger(__name__)
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
-_ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _LONGEST_COMMENT = 0xFFFF
-_METHODS = {0: "stored", 8: "deflated"}
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
 
@@ -52,21 +51,16 @@ class Span:
         """Create a span from the current sizes of the files `parts`."""
         return cls(parts, tuple(accumulate((part.stat().st_size for part in parts), initial=0)))
 
-    @property
-    def size(self) -> int:
-        """Total size in bytes."""
-        return self.starts[-1]
-
     def read(self, offset: int, size: int) -> bytes:
         """Read `size` bytes from `offset`, or fewer at the end."""
-        found = b""
+        data = b""
         for part, (start, end) in zip(self.parts, pairwise(self.starts), strict=True):
             if start <= offset < end and size:
                 with part.open("rb") as file:
                     file.seek(offset - start)
                     block = file.read(min(size, end - offset))
-                found, offset, size = found + block, offset + len(block), size - len(block)
-        return found
+                data, offset, size = data + block, offset + len(block), size - len(block)
+        return data
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class ZipMember:
         offset: Offset of the local header in bytes.
         packed_size: Compressed size in bytes.
         size: Uncompressed size in bytes.
-        method: Compression method: 0 stored, 8 deflated.
+        method: Compression method, see the constants of `zipfile`.
         crc: CRC-32 of the uncompressed content.
     """
 
@@ -95,23 +89,20 @@ class ZipMember:
         Raises:
             ClipError: if it is damaged or packed in a way that is not read here.
         """
-        if self.method not in _METHODS:
-            reason = f"packed with zip's method {self.method}, which is not read here; unpack the archive"
-            raise ClipError(reason)
+        if self.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ClipError(f"packed with zip's method {self.method}, which is not read here; unpack the archive")
         header = self.archive.read(self.offset, _LOCAL.size)
         if header[:4] != b"PK\3\4" or len(header) < _LOCAL.size:
-            reason = "damaged in its archive: no header where its table of contents says"
-            raise ClipError(reason)
+            raise ClipError("damaged in its archive: no header where its table of contents says")
         *_, name_size, extra_size = _LOCAL.unpack(header)
-        packed = self.archive.read(self.offset + _LOCAL.size + name_size + extra_size, self.packed_size)
+        data = self.archive.read(self.offset + _LOCAL.size + name_size + extra_size, self.packed_size)
         try:
-            data = packed if self.method == 0 else zlib.decompress(packed, -zlib.MAX_WBITS, max(self.size, 1))
+            if self.method == zipfile.ZIP_DEFLATED:
+                data = zlib.decompress(data, -zlib.MAX_WBITS, max(self.size, 1))
         except zlib.error as error:
-            reason = f"damaged in its archive: {error}"
-            raise ClipError(reason) from None
+            raise ClipError(f"damaged in its archive: {error}") from None
         if len(data) != self.size or zlib.crc32(data) != self.crc:
-            reason = "damaged in its archive: the checksum is wrong"
-            raise ClipError(reason)
+            raise ClipError("damaged in its archive: the checksum is wrong")
         return data
 
 
@@ -137,20 +128,18 @@ def find_archives(folder: Path) -> list[tuple[Path, ...]]:
     Raises:
         SsondoError: If a file of an archive is missing.
     """
-    if not folder.is_dir():
-        return []
     names = {path.name for path in folder.iterdir() if path.is_file()}
-    found: list[tuple[str, ...]] = []
+    archives: list[tuple[str, ...]] = []
     for name in sorted(names):
         if name.endswith((".tar", ".tar.gz", ".tgz")):
-            found.append((name,))
+            archives.append((name,))
         elif name.endswith(".zip"):
-            found.append((*_numbered(folder, names, rf"{re.escape(name[:-4])}\.z(\d\d+)"), name))
+            archives.append((*_numbered(folder, names, rf"{re.escape(name[:-4])}\.z(\d\d+)"), name))
         elif (pieces := re.fullmatch(r"(.*\.zip)\.0*1", name)) and pieces[1] not in names:
-            found.append(tuple(_numbered(folder, names, rf"{re.escape(pieces[1])}\.(\d+)")))
+            archives.append(tuple(_numbered(folder, names, rf"{re.escape(pieces[1])}\.(\d+)")))
         elif (split := re.fullmatch(r"(.*)\.z01", name)) and f"{split[1]}.zip" not in names:
             raise SsondoError(f"{folder}: {split[1]}.zip is missing, the last part of the archive of {name}")
-    return [tuple(folder / name for name in parts) for parts in found]
+    return [tuple(folder / name for name in parts) for parts in archives]
 
 
 def _numbered(folder: Path, names: Collection[str], pattern: str) -> list[str]:
@@ -195,28 +184,33 @@ def _clean(name: str) -> str | None:
 # zip
 
 
-def _broken(path: Path, why: str) -> SsondoError:
-    return SsondoError(f"{path}: this zip archive is incomplete ({why}); delete it and download it again")
-
-
 def _list_zip(parts: tuple[Path, ...]) -> dict[str, ZipMember]:
     archive = Span.of(parts)
-    broken = partial(_broken, parts[-1])
-    n_disks, n_entries, disk, size, offset = _end(archive, broken)
+    n_disks, disk, size, offset = _find_table(archive)
     if n_disks > 1 and n_disks != len(parts):
         raise SsondoError(f"{parts[-1]}: the last of {n_disks} parts, and {len(parts)} are here; download the others")
     bases = _bases(archive, n_disks)
     table = archive.read(bases[disk] + offset, size) if disk < len(bases) else b""
+    if len(table) < size:
+        raise _broken(archive, "its table of contents is damaged")
+    try:
+        # zipfile refuses archives of several files, so it gets the table of contents alone.
+        with zipfile.ZipFile(io.BytesIO(table + _END.pack(b"PK\5\6", 0, 0, 0, 0, size, 0, 0))) as contents:
+            entries = contents.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):
+        raise _broken(archive, "its table of contents is damaged") from None
     members = {}
-    for entry in _entries(table, n_entries, broken):
-        if entry.disk >= len(bases):
-            raise broken("its table of contents is damaged")
-        if entry.flags & 1:
+    for entry in entries:
+        if entry.volume >= len(bases):
+            raise _broken(archive, "its table of contents is damaged")
+        if entry.flag_bits & 1:
             raise SsondoError(f"{parts[-1]}: its files are encrypted; unpack it")
-        name = _clean(entry.name)
-        if name is not None and not entry.name.endswith("/"):
-            place = bases[entry.disk] + entry.offset
-            members[name] = ZipMember(archive, place, entry.packed_size, entry.size, entry.method, entry.crc)
+        name = _clean(entry.filename)
+        if name is not None and not entry.is_dir():
+            start = bases[entry.volume] + entry.header_offset
+            members[name] = ZipMember(
+                archive, start, entry.compress_size, entry.file_size, entry.compress_type, entry.CRC
+            )
     return members
 
 
@@ -225,70 +219,29 @@ def _bases(archive: Span, n_disks: int) -> tuple[int, ...]:
     return archive.starts if n_disks > 1 else archive.starts[:1]
 
 
-class _Entry(NamedTuple):
-    """An entry of the table of contents."""
-
-    name: str
-    flags: int
-    method: int
-    crc: int
-    packed_size: int
-    size: int
-    disk: int
-    offset: int
-
-
-def _entries(table: bytes, n_entries: int, broken: Callable[[str], SsondoError]) -> Iterator[_Entry]:
-    place = 0
-    for _ in range(n_entries):
-        fixed = table[place : place + _ENTRY.size]
-        if len(fixed) < _ENTRY.size or fixed[:4] != b"PK\1\2":
-            raise broken("its table of contents is damaged")
-        _, _, _, flags, method, _, _, crc, packed, size, n_name, n_extra, n_comment, disk, _, _, offset = _ENTRY.unpack(
-            fixed
-        )
-        place += _ENTRY.size
-        name = table[place : place + n_name].decode("utf-8" if flags & 0x800 else "cp437", "replace")
-        extra = table[place + n_name : place + n_name + n_extra]
-        place += n_name + n_extra + n_comment
-        yield _large(_Entry(name, flags, method, crc, packed, size, disk, offset), extra)
-
-
-def _end(archive: Span, broken: Callable[[str], SsondoError]) -> tuple[int, int, int, int, int]:
-    """Read the end record: number of disks and entries, and disk, size and offset of the table of contents."""
-    first = max(0, archive.size - _LONGEST_COMMENT - _END.size)
-    tail = archive.read(first, archive.size - first)
-    place = tail.rfind(b"PK\5\6")
-    if place < 0 or len(tail) - place < _END.size:
-        raise broken("its end is missing")
-    _, last_disk, disk, _, n_entries, size, offset, _ = _END.unpack_from(tail, place)
-    locator = archive.read(max(0, first + place - _LOCATOR64.size), _LOCATOR64.size)
+def _find_table(archive: Span) -> tuple[int, int, int, int]:
+    """Return the number of files of a split archive, and the file, size and offset of the table of contents."""
+    archive_size = archive.starts[-1]
+    tail_start = max(0, archive_size - _LONGEST_COMMENT - _END.size)
+    tail = archive.read(tail_start, archive_size - tail_start)
+    position = tail.rfind(b"PK\5\6")
+    if position < 0 or len(tail) - position < _END.size:
+        raise _broken(archive, "its end is missing")
+    _, last_disk, disk, _, _, size, offset, _ = _END.unpack_from(tail, position)
+    locator = archive.read(max(0, tail_start + position - _LOCATOR64.size), _LOCATOR64.size)
     if locator[:4] == b"PK\6\7":
         _, end_disk, end_offset, n_disks = _LOCATOR64.unpack(locator)
         bases = _bases(archive, n_disks)
         record = archive.read(bases[end_disk] + end_offset, _END64.size) if end_disk < len(bases) else b""
         if record[:4] != b"PK\6\6" or len(record) < _END64.size:
-            raise broken("its end is damaged")
-        _, _, _, _, last_disk, disk, _, n_entries, size, offset = _END64.unpack(record)
-    return last_disk + 1, n_entries, disk, size, offset
+            raise _broken(archive, "its end is damaged")
+        _, _, _, _, last_disk, disk, _, _, size, offset = _END64.unpack(record)
+    return last_disk + 1, disk, size, offset
 
 
-def _large(entry: _Entry, extra: bytes) -> _Entry:
-    """Return the entry with the numbers that need 64 bits taken from its zip64 field."""
-    place = 0
-    while place + 4 <= len(extra):
-        kind, length = struct.unpack_from("<HH", extra, place)
-        field = extra[place + 4 : place + 4 + length]
-        place += 4 + length
-        if kind != 1:
-            continue
-        for name in ("size", "packed_size", "offset"):
-            if getattr(entry, name) == 0xFFFFFFFF and len(field) >= 8:
-                entry = _Entry(**{**entry._asdict(), name: int.from_bytes(field[:8], "little")})
-                field = field[8:]
-        if entry.disk == 0xFFFF and len(field) >= 4:
-            entry = entry._replace(disk=int.from_bytes(field[:4], "little"))
-    return entry
+def _broken(archive: Span, reason: str) -> SsondoError:
+    path = archive.parts[-1]
+    return SsondoError(f"{path}: this zip archive is incomplete ({reason}); delete it and download it again")
 
 
 # tar
@@ -304,8 +257,8 @@ def _as_damage(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _walk(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
-    """Yield each file of a tar archive and a function that reads it, valid until the next file is requested."""
+def _walk(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the name of each file of a tar archive and the open file, valid until the next one is requested."""
     with path.open("rb") as file:
         packed = file.read(2) == _GZIP
     # The reader of gzip verifies the checksum at the end, that of tarfile does not.
@@ -315,27 +268,23 @@ def _walk(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
     ):
         while (member := tar.next()) is not None:
             if member.isfile():
-                yield member, partial(_content, tar, member)
+                content = tar.extractfile(member)
+                assert content is not None
+                yield member.name, content
             # Otherwise tarfile would keep the header of each of 300,000 files in memory.
             tar.members = []  # type: ignore[attr-defined]
         while stream.read(_BLOCK):
             pass
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    assert file is not None
-    return file.read()
-
-
 def _list_tar(path: Path, lists: Collection[str]) -> dict[str, tuple[Member, bytes | None]]:
-    found: dict[str, tuple[Member, bytes | None]] = {}
+    members: dict[str, tuple[Member, bytes | None]] = {}
     log.info("reading the names in %s (%.1f GB)", path, path.stat().st_size / 1e9)
     with _as_damage(path):
-        for position, (member, read) in enumerate(_walk(path)):
-            if (name := _clean(member.name)) is not None:
-                found[name] = TarMember(path, position), read() if _is_list(name, lists) else None
-    return found
+        for position, (packed_name, file) in enumerate(_walk(path)):
+            if (name := _clean(packed_name)) is not None:
+                members[name] = TarMember(path, position), file.read() if _is_list(name, lists) else None
+    return members
 
 
 def read_tar(path: Path, positions: Collection[int]) -> Iterator[bytes]:
@@ -346,6 +295,6 @@ def read_tar(path: Path, positions: Collection[int]) -> Iterator[bytes]:
     """
     selected = set(positions)
     with _as_damage(path):
-        for position, (_, read) in enumerate(_walk(path)):
+        for position, (_, file) in enumerate(_walk(path)):
             if position in selected:
-                yield read()
+                yield file.read()

@@ -126,24 +126,49 @@ class Files:
         Raises:
             SsondoError: If the list does not exist or is not UTF-8.
         """
-        content = self._packed.get(name, (None, None))[1]
+        path = self.root / name
         try:
-            data = content if content is not None and not (self.root / name).is_file() else self._read(name)
-            return data.decode("utf-8-sig")
+            content = None if path.is_file() else self._packed.get(name, (None, None))[1]
+            return (path.read_bytes() if content is None else content).decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise SsondoError(f"{self.root / name}: this is not a UTF-8 text ({error})") from None
-
-    def _read(self, name: str) -> bytes:
-        try:
-            return (self.root / name).read_bytes()
+            raise SsondoError(f"{path}: this is not a UTF-8 text ({error})") from None
         except IsADirectoryError:
-            raise SsondoError(f"{self.root / name}: this is a folder; give the list of clips in it") from None
+            raise SsondoError(f"{path}: this is a folder; give the list of clips in it") from None
         except FileNotFoundError:
-            raise SsondoError(f"{self.root / name}: this list of the task's clips does not exist") from None
+            raise SsondoError(f"{path}: this list of the task's clips does not exist") from None
 
     def rows(self, name: str, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
-        """Return the rows of a CSV file with a header, see `read_rows`."""
-        return _rows(io.StringIO(self.text(name), newline=""), self.root / name, columns, delimiter)
+        """Return the rows of a CSV file with a header, each as the text of its columns by name.
+
+        Args:
+            name: Name of the file.
+            columns: Names of the required columns; the rows contain the other columns too.
+            delimiter: Character between columns.
+
+        Raises:
+            SsondoError: If the file does not exist, is not CSV, lacks one of `columns`, or a row is not as long as the
+                header.
+        """
+        path = self.root / name
+        try:
+            reader = csv.DictReader(io.StringIO(self.text(name), newline=""), delimiter=delimiter)
+            rows = list(reader)
+        except csv.Error as error:
+            raise SsondoError(f"{path}: this is not a CSV file ({error})") from None
+        header = reader.fieldnames or []
+        if absent := [column for column in columns if column not in header]:
+            raise SsondoError(f"{path}: it has no column {', '.join(absent)}, but {', '.join(header[:12])}")
+        for number, row in enumerate(rows, start=2):
+            if any(row[column] is None for column in columns):
+                raise SsondoError(f"{path}, line {number}: fewer columns than the header has")
+            # An unquoted comma between two labels would silently drop the second one. Without required columns, the
+            # caller only needs the header.
+            if columns and any(text.strip() for text in row.get(None, ())):
+                raise SsondoError(
+                    f"{path}, line {number}: more columns than the header has; put fields that contain {delimiter!r} "
+                    "in quotes"
+                )
+        return rows
 
     def json(self, name: str) -> Any:
         """Return the content of a JSON file.
@@ -184,43 +209,3 @@ def _sorted_folders(folder: Path) -> list[os.DirEntry[str]]:
 
 def _missing(root: Path, names: Sequence[str]) -> list[str]:
     return [name for name in names if not (root / name).exists()]
-
-
-def read_rows(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
-    """Read the rows of a CSV file with a header.
-
-    Args:
-        path: Path of the file, which is UTF-8 with or without a byte-order mark.
-        columns: Names of the required columns; the rows contain the other columns too.
-        delimiter: Character between columns.
-
-    Returns:
-        The text of each column by name, for each row.
-
-    Raises:
-        SsondoError: If the file does not exist, is not CSV, lacks one of `columns`, or a row is not as long as the
-            header.
-    """
-    return Files(path.parent).rows(path.name, columns, delimiter)
-
-
-def _rows(lines: Iterable[str], path: Path, columns: Sequence[str], delimiter: str) -> list[dict[str, str]]:
-    try:
-        reader = csv.DictReader(lines, delimiter=delimiter)
-        rows = list(reader)
-    except csv.Error as error:
-        raise SsondoError(f"{path}: this is not a CSV file ({error})") from None
-    header = reader.fieldnames or []
-    if absent := [column for column in columns if column not in header]:
-        raise SsondoError(f"{path}: it has no column {', '.join(absent)}, but {', '.join(header[:12])}")
-    for number, row in enumerate(rows, start=2):
-        if any(row[column] is None for column in columns):
-            raise SsondoError(f"{path}, line {number}: fewer columns than the header has")
-        # An unquoted comma between two labels would silently drop the second one. Without required columns, the caller
-        # only needs the header.
-        if columns and any(text.strip() for text in row.get(None, ())):
-            raise SsondoError(
-                f"{path}, line {number}: more columns than the header has; put fields that contain {delimiter!r} in "
-                "quotes"
-            )
-    return rows

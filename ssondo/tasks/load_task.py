@@ -1,6 +1,7 @@
 """Reading of a task's lists with the function that its kind names in `ssondo.tasks.READERS`; audio is not read."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from inspect import Parameter
 from pathlib import Path
@@ -11,10 +12,7 @@ from ssondo.errors import SsondoError
 from ssondo.system.registry import check_options, look_up, parameters_of, unknown_name
 from ssondo.tasks import READERS
 from ssondo.tasks.files import names_in_folder
-from ssondo.tasks.task import DatasetSize, Remote, Task
-
-MAX_MISSING = 0.02
-"""Default of the share of a task's clips that may be missing or damaged."""
+from ssondo.tasks.task import MAX_MISSING, DatasetSize, Remote, Task
 
 
 def _module(kind: str) -> ModuleType:
@@ -45,12 +43,6 @@ def _how_to_get(kind: str) -> str:
     return f"download {urls[0]}{more} (licence: {licence}) and set the key to its folder"
 
 
-def _options(spec: dict[str, Any]) -> dict[str, Any]:
-    """The options of a spec; on a command line they can also stand next to `kind` and `path`."""
-    top_level = {name: value for name, value in spec.items() if name not in ("kind", "path", "options")}
-    return {**top_level, **(spec.get("options") or {})}
-
-
 def load_task(task: str, spec: dict[str, Any], seed: int) -> Task:
     """Read the lists of a task, without its audio.
 
@@ -67,28 +59,19 @@ def load_task(task: str, spec: dict[str, Any], seed: int) -> Task:
     load: Callable[..., Task] = look_up(f"tasks.{task}.kind", kind, READERS)
     arguments = {"task": task, "seed": seed}
     parameters = parameters_of(load)
-    options = _options(spec)
-    max_missing_option = Parameter("max_missing", Parameter.KEYWORD_ONLY, default=MAX_MISSING, annotation=float)
+    # On a command line, options can also stand next to `kind` and `path`.
+    options = {name: value for name, value in spec.items() if name not in ("kind", "path", "options")}
+    options |= spec.get("options") or {}
     own = {name: parameter for name, parameter in parameters.items() if name not in ("path", *arguments)}
-    check_options(f"tasks.{task}.options of kind {kind}", options, {**own, "max_missing": max_missing_option})
-    max_missing(task, spec)
-    options.pop("max_missing", None)
+    own["max_missing"] = Parameter("max_missing", Parameter.KEYWORD_ONLY, default=MAX_MISSING, annotation=float)
+    check_options(f"tasks.{task}.options of kind {kind}", options, own)
+    max_missing = options.pop("max_missing", MAX_MISSING)
+    if not 0 <= max_missing <= 1:
+        raise SsondoError(f"tasks.{task}.options.max_missing is {max_missing!r}; it must be a number from 0 to 1")
     if "path" in parameters:
         if not spec.get("path"):
             raise SsondoError(f"tasks.{task}.path is not set: {_how_to_get(str(kind))}")
         options["path"] = Path(spec["path"]).expanduser()
     content = load(**options, **{name: value for name, value in arguments.items() if name in parameters})
     content.check(task)
-    return content
-
-
-def max_missing(task: str, spec: dict[str, Any]) -> float:
-    """Return the share of a task's clips that may be missing or damaged.
-
-    Raises:
-        SsondoError: If the option `max_missing` is not a number from 0 to 1.
-    """
-    value = _options(spec).get("max_missing", MAX_MISSING)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise SsondoError(f"tasks.{task}.options.max_missing is {value!r}; it must be a number from 0 to 1")
-    return float(value)
+    return replace(content, max_missing=max_missing)

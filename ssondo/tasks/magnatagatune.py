@@ -57,8 +57,6 @@ def load(*, path: Path, task: str, untagged: Literal["keep", "drop"] = "keep") -
     """Read `annotations_final.csv`.
 
     Args:
-        path: Folder of the annotations and either the folders 0 to f or the three parts of the archive.
-        task: Name of the task in the configuration.
         untagged: Whether clips without any of the fifty tags are kept, keep or drop.
     """
     files = Files.find(path, task, lists=(_LIST,), folders=tuple(_FOLDERS))

@@ -1,26 +1,19 @@
 """The three metrics of the downstream tasks, computed for many probes at once.
 
-Labels are int8: 1 if the class is present, 0 if it is absent, -1 if it is not annotated. Class scores can have leading
-axes (probes, seeds), which share the labels.
+Labels are int8 of shape (n_clips, n_classes): 1 if the class is present, 0 if it is absent, -1 if it is not annotated,
+so that the clip is ignored for that class. Class scores have the shape (..., n_clips, n_classes), where a higher score
+means that the class is more likely; their leading axes (probes, seeds) share the labels. All results are float64 in
+[0, 1].
 """
 
 import torch
 
 from ssondo.errors import SsondoError
-
-METRICS = ("accuracy", "map", "masked_map")
+from ssondo.tasks import METRICS
 
 
 def accuracy(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Compute the share of clips whose class has the highest score.
-
-    Args:
-        scores: Class scores, shape (..., n_clips, n_classes).
-        labels: Labels, shape (n_clips, n_classes), with exactly one 1 per clip.
-
-    Returns:
-        Accuracy, shape (...), float64, in [0, 1].
-    """
+    """Compute the share of clips whose class has the highest score, shape (...); each clip has exactly one class."""
     return (scores.argmax(dim=-1) == labels.argmax(dim=-1)).double().mean(dim=-1)
 
 
@@ -30,12 +23,8 @@ def average_precision(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
     Clips with equal scores share a threshold, as in scikit-learn, so that the result does not depend on the order of
     the clips.
 
-    Args:
-        scores: Class scores, shape (..., n_clips, n_classes).
-        labels: Labels, shape (n_clips, n_classes): 1, 0 or -1 (ignored).
-
     Returns:
-        Average precision, shape (..., n_classes), float64, in [0, 1]; NaN for a class without a positive clip.
+        Shape (..., n_classes); NaN for a class without a positive clip.
     """
     # The clips are on the last axis because sorting contiguous memory is several times faster.
     ranked, order = scores.transpose(-1, -2).contiguous().sort(dim=-1, descending=True)
@@ -58,14 +47,7 @@ def _last_of_tie(ranked: torch.Tensor) -> torch.Tensor:
 
 
 def mean_average_precision(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Compute the macro average precision: the mean over the classes that have a positive clip.
-
-    Args:
-        scores: Class scores, shape (..., n_clips, n_classes).
-        labels: Labels, shape (n_clips, n_classes): 1, 0 or -1 (the clip is ignored for that class).
-
-    Returns:
-        Mean average precision, shape (...), float64, in [0, 1].
+    """Compute the mean of the average precision over the classes that have a positive clip, shape (...).
 
     Raises:
         SsondoError: If no class has a positive clip.
@@ -79,7 +61,7 @@ def mean_average_precision(scores: torch.Tensor, labels: torch.Tensor) -> torch.
 
 
 def check_labels(metric: str, labels: torch.Tensor) -> None:
-    """Check that `labels` (n_clips, n_classes) are valid for `metric`.
+    """Check that `labels` are valid for `metric`.
 
     Raises:
         SsondoError: If the metric does not exist, a clip does not have exactly one class although the metric is
@@ -96,16 +78,10 @@ def check_labels(metric: str, labels: torch.Tensor) -> None:
 
 
 def evaluate(metric: str, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Compute the metric of a task.
+    """Compute the metric of a task, shape (...).
 
-    Args:
-        metric: "accuracy", "map" or "masked_map". The last two are computed in the same way; they differ in the labels
-            that `check_labels` accepts.
-        scores: Class scores, shape (..., n_clips, n_classes); a higher score means that the class is more likely.
-        labels: Labels, shape (n_clips, n_classes).
-
-    Returns:
-        The metric, shape (...), float64, in [0, 1].
+    The metrics "map" and "masked_map" are computed in the same way; they differ in the labels that `check_labels`
+    accepts.
 
     Raises:
         SsondoError: If the metric is an average precision and no class has a positive clip.

@@ -33,9 +33,6 @@ def load(*, path: Path, task: str, seed: int, valid_share: float = 0.15) -> Task
     """Read the labels and split 01.
 
     Args:
-        path: Folder of the unpacked data set or of its archive.
-        task: Name of the task in the configuration.
-        seed: Seed of the draw of the validation clips.
         valid_share: Share of the training clips that become validation clips.
     """
     files = Files.find(path, task, lists=(_LABELS, _CLASSES, _TRAIN, _TEST), folders=("audio",))

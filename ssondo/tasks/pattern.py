@@ -26,9 +26,6 @@ def load(
     """Read the names of the audio files in a folder and its subfolders.
 
     Args:
-        path: Path of the folder.
-        task: Name of the task in the configuration.
-        seed: Seed of folds or validation clips that are drawn.
         pattern: Regular expression that must match the whole path relative to `path`, with / between folders. Files
             that it does not match are ignored.
         folds: Number of folds to draw if the pattern has none of the groups `test`, `valid` and `fold`; None is 5.

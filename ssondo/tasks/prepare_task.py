@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,8 +28,8 @@ from ssondo.system.process_pool import ordered_map
 from ssondo.system.progress import progress
 from ssondo.tasks.archives import TarMember, ZipMember, read_tar
 from ssondo.tasks.files import exists
-from ssondo.tasks.load_task import load_task, max_missing
-from ssondo.tasks.task import Clip, Playable
+from ssondo.tasks.load_task import load_task
+from ssondo.tasks.task import Clip, Playable, Task
 
 log = logging.getLogger(__name__)
 
@@ -69,18 +69,19 @@ def _read_clip(source: Path | ZipMember | bytes | Playable) -> _EncodedClip:
     return _encode(to_mono(decoded.waveform), decoded.sample_rate, reason)
 
 
-def _refuse_if_missing(task: str, unusable: dict[str, str], clips: Sequence[Clip], max_missing: float) -> None:
-    n_clips = len(clips)
-    if len(unusable) <= max_missing * n_clips:
+def _refuse_if_missing(task: str, unusable: dict[str, str], content: Task) -> None:
+    """Fail if too many clips cannot be used; `unusable` has the reason of each by its id."""
+    unusable = {clip_id: reason for clip_id, reason in unusable.items() if clip_id not in content.known_damaged}
+    if len(unusable) <= content.max_missing * len(content.clips):
         return
     counts = format_counts(Counter(unusable.values()), _N_SHOWN_REASONS)
-    example = next(clip for clip in clips if clip.clip_id in unusable)
+    example = next(clip for clip in content.clips if clip.clip_id in unusable)
     expected = f" (expected at {example.source})" if unusable[example.clip_id] == _NO_FILE else ""
     first = ", ".join(list(unusable)[:3]) + expected
     raise SsondoError(
-        f"task {task}: {len(unusable)} of {n_clips} clips cannot be used ({counts}), first {first}; "
+        f"task {task}: {len(unusable)} of {len(content.clips)} clips cannot be used ({counts}), first {first}; "
         f"complete tasks.{task}.path, or allow a larger share of them with "
-        f"tasks.{task}.options.max_missing (now {max_missing:g})"
+        f"tasks.{task}.options.max_missing (now {content.max_missing:g})"
     )
 
 
@@ -126,41 +127,37 @@ def prepare_task(*, task: str, spec: dict[str, Any], out: Path, seed: int, n_wor
     """
     started = time.perf_counter()
     content = load_task(task, spec, seed)
-    allowed_share = max_missing(task, spec)
-    clips, unusable = _in_reading_order(content.clips), {}
-    absent = [c.clip_id for c in clips if isinstance(c.source, Path) and not exists(c.source)]
-    _refuse_if_missing(task, {c: _NO_FILE for c in absent if c not in content.known_damaged}, clips, allowed_share)
-    if content.official_size is not None:
-        differences = content.official_size.deviations(len(content.classes), [clip.split for clip in clips])
+    content = replace(content, clips=_in_reading_order(content.clips))
+    clips = content.clips
+    absent = [clip.clip_id for clip in clips if isinstance(clip.source, Path) and not exists(clip.source)]
+    _refuse_if_missing(task, dict.fromkeys(absent, _NO_FILE), content)
+    if (size := content.official_size) is not None:
+        differences = size.deviations(len(content.classes), [clip.split for clip in clips])
         if differences:
-            log.warning(
-                "task %s: not the official data set: %s; do not compare its scores", task, ", ".join(differences)
-            )
-    settings = {"task": task, "metric": content.metric, "classes": list(content.classes)}
-    settings["split_kind"] = content.split_kind
-    with ExitStack() as stack:
-        shard = stack.enter_context(
-            AudioShardWriter(out, sample_rate=SAMPLE_RATE, settings=settings, producer="prepare_task")
-        )
-        encoded_clips = progress(
-            ordered_map(_read_clip, _sources(clips), n_workers), f"prepare {task}", total=len(clips)
-        )
+            text = ", ".join(differences)
+            log.warning("task %s: not the official data set: %s; do not compare its scores", task, text)
+    settings = {
+        "task": task,
+        "metric": content.metric,
+        "classes": list(content.classes),
+        "split_kind": content.split_kind,
+    }
+    unusable: dict[str, str] = {}
+    with AudioShardWriter(out, sample_rate=SAMPLE_RATE, settings=settings, producer="prepare_task") as shard:
+        encoded_clips = ordered_map(_read_clip, _sources(clips), n_workers)
+        encoded_clips = progress(encoded_clips, f"prepare {task}", total=len(clips))
         for clip, encoded in zip(clips, encoded_clips, strict=True):
             shard.add(clip.clip_id, **encoded._asdict())
             if encoded.status is not Status.OK:
                 unusable[clip.clip_id] = encoded.reason
-        counted = {clip_id: reason for clip_id, reason in unusable.items() if clip_id not in content.known_damaged}
-        _refuse_if_missing(task, counted, clips, allowed_share)
+        _refuse_if_missing(task, unusable, content)
         shard.add_extra("labels", np.stack([clip.labels for clip in clips]).astype(np.int8))
-        parts = np.array([clip.split for clip in clips])
-        if content.split_kind == "split":
-            shard.add_extra("split", parts.astype("S5"))
-        else:
-            shard.add_extra("fold", parts.astype(np.int16))
+        splits = np.array([clip.split for clip in clips])
+        shard.add_extra(content.split_kind, splits.astype("S5" if content.split_kind == "split" else np.int16))
     if unusable:
         log.info("task %s: not usable: %s", task, _describe(unusable))
     used = Counter(clip.split for clip in clips if clip.clip_id not in unusable)
-    shares = ", ".join(f"{n} {part}" if content.split_kind == "split" else f"{n}" for part, n in sorted(used.items()))
+    shares = ", ".join(f"{n} {split}" if content.split_kind == "split" else f"{n}" for split, n in sorted(used.items()))
     log.info(
         "prepared task %s: %d clips in %d classes (%s%s), %d not usable, in %.0f s: %s",
         *(task, len(clips) - len(unusable), len(content.classes)),

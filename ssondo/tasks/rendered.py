@@ -10,22 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ssondo.audioset.renderer import (
-    EFFECTS,
-    FAMILIES,
-    KITS,
-    PERCUSSION,
-    Note,
-    Part,
-    Scene,
-    draw_peak,
-    draw_tuning,
-    generator,
-    hits,
-    key_range,
-    melody,
-    mid,
-)
+from ssondo.audioset import renderer
 from ssondo.errors import SsondoError
 from ssondo.system.registry import unknown_name
 from ssondo.tasks.task import Clip, Task, encode_labels
@@ -41,7 +26,7 @@ N_FOLDS = 5
 # The splits use keys and velocities with different remainders modulo six, so no key and no velocity is in two splits.
 _REMAINDERS = {"train": (2, 4, 5), "valid": (1,), "test": (0, 3)}
 # The last family contains sound effects.
-_INSTRUMENTS = FAMILIES[:-1]
+_INSTRUMENTS = renderer.FAMILIES[:-1]
 
 
 def _draw(low: int, high: int, split: str, rng: np.random.Generator) -> int:
@@ -52,13 +37,13 @@ def _notes(task: str, seed: int, size: float) -> Task:
     clips = []
     for split, n in NOTES_PER_PROGRAM.items():
         for program in range(8 * len(_INSTRUMENTS)):
-            family = FAMILIES[program // 8]
-            low, high = key_range(program)
+            family = renderer.FAMILIES[program // 8]
+            low, high = renderer.key_range(program)
             for take in range(max(1, round(size * n))):
-                rng = generator("notes", task, seed, split, program, take)
+                rng = renderer.generator("notes", task, seed, split, program, take)
                 key, velocity = _draw(low, high, split, rng), _draw(40, 127, split, rng)
-                note = Note(key, velocity, 0.0, rng.uniform(0.5, 1.0) * CLIP_S)
-                scene = Scene(CLIP_S, (Part(program, (note,)),), draw_peak(rng))
+                note = renderer.Note(key, velocity, 0.0, rng.uniform(0.5, 1.0) * CLIP_S)
+                scene = renderer.Scene(CLIP_S, (renderer.Part(program, (note,)),), renderer.draw_peak(rng))
                 labels = encode_labels([family], _INSTRUMENTS)
                 clips.append(Clip(f"{split}-program{program:03d}-take{take}", scene, labels, split))
     return Task("accuracy", _INSTRUMENTS, clips)
@@ -68,10 +53,10 @@ def _mixtures(task: str, seed: int, size: float) -> Task:
     clips = []
     for split, n in MIXTURES.items():
         for index in range(max(1, round(size * n))):
-            rng = generator("mixtures", task, seed, split, index)
+            rng = renderer.generator("mixtures", task, seed, split, index)
             families = rng.choice(len(_INSTRUMENTS), size=int(rng.integers(1, 4)), replace=False)
-            parts = tuple(melody(int(8 * family + rng.integers(8)), CLIP_S, rng) for family in families)
-            scene = Scene(CLIP_S, parts, draw_peak(rng))
+            parts = tuple(renderer.melody(int(8 * family + rng.integers(8)), CLIP_S, rng) for family in families)
+            scene = renderer.Scene(CLIP_S, parts, renderer.draw_peak(rng))
             labels = encode_labels(scene.labels, _INSTRUMENTS)
             labels[rng.random(len(labels)) >= KNOWN_SHARE] = -1
             clips.append(Clip(f"{split}-{index:04d}", scene, labels, split))
@@ -79,21 +64,23 @@ def _mixtures(task: str, seed: int, size: float) -> Task:
 
 
 def _drums(task: str, seed: int, size: float) -> Task:
-    classes = (*PERCUSSION, *EFFECTS.values())
-    programs = {name: program for program, name in EFFECTS.items()}
+    classes = (*renderer.PERCUSSION, *renderer.EFFECTS.values())
+    programs = {name: program for program, name in renderer.EFFECTS.items()}
     clips = []
     for name in classes:
         for take in range(max(N_FOLDS, round(size * HITS_PER_CLASS))):
-            rng = generator("drums", task, seed, name, take)
+            rng = renderer.generator("drums", task, seed, name, take)
             every_s = rng.uniform(0.3, 1.5)
             if name in programs:
-                part = Part(programs[name], hits(int(rng.integers(45, 76)), every_s, CLIP_S, rng))
+                part = renderer.Part(programs[name], renderer.hits(int(rng.integers(45, 76)), every_s, CLIP_S, rng))
             else:
-                key = int(rng.choice(PERCUSSION[name]))
-                part = Part(int(rng.choice(KITS)), hits(key, every_s, CLIP_S, rng), drums=True)
-            scene = Scene(CLIP_S, (replace(part, tuning=draw_tuning(rng)),), draw_peak(rng))
+                key = int(rng.choice(renderer.PERCUSSION[name]))
+                part = renderer.Part(
+                    int(rng.choice(renderer.KITS)), renderer.hits(key, every_s, CLIP_S, rng), drums=True
+                )
+            scene = renderer.Scene(CLIP_S, (replace(part, tuning=renderer.draw_tuning(rng)),), renderer.draw_peak(rng))
             fold = 1 + take % N_FOLDS
-            clips.append(Clip(f"{mid(name)[6:]}-{take:02d}", scene, encode_labels([name], classes), fold))
+            clips.append(Clip(f"{renderer.mid(name)[6:]}-{take:02d}", scene, encode_labels([name], classes), fold))
     return Task("accuracy", classes, clips)
 
 
@@ -105,8 +92,6 @@ def load(*, content: str, task: str, seed: int, size: float = 1.0) -> Task:
 
     Args:
         content: Content of the clips: notes, mixtures or drums.
-        task: Name of the task in the configuration.
-        seed: Seed of the random choice of sounds.
         size: Factor of the number of clips; every class and split, or every class and fold, keeps at least one.
 
     Raises:

@@ -15,15 +15,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ssondo.errors import SsondoError
-from ssondo.tasks.files import find_audio, read_rows
+from ssondo.tasks.files import Files, find_audio
 from ssondo.tasks.task import SPLITS, Clip, Task, ascii_id, draw_valid, encode_labels, stratified_folds
 
 _SPLIT_NAMES = {"val": "valid", "validation": "valid", "dev": "valid", "training": "train", "testing": "test"}
-
-
-def _column(configured: str | None, defaults: tuple[str, ...], header: list[str]) -> str | None:
-    """Return the configured name of a column, or the first default that the header has."""
-    return configured or next((name for name in defaults if name in header), None)
 
 
 def _parse_split(text: str, where: str) -> str | int:
@@ -38,14 +33,9 @@ def _parse_split(text: str, where: str) -> str | int:
 
 
 class Row(NamedTuple):
-    """A clip of a table.
+    """A clip of a table; `name` becomes its id, a draw keeps the clips of a `group` together.
 
-    Attributes:
-        name: Name of the clip, from which its id is derived.
-        source: Path of the audio file.
-        labels: Classes of the clip.
-        group: A draw keeps the clips of a group together.
-        split: Split or fold of the clip; None in all rows to draw folds.
+    `split` is its split or fold; None in all rows to draw folds.
     """
 
     name: str
@@ -115,9 +105,6 @@ def load(
     """Read the CSV file.
 
     Args:
-        path: Path of the CSV file.
-        task: Name of the task in the configuration.
-        seed: Seed of folds or validation clips that are drawn.
         audio: Folder of the audio files, relative to that of the CSV file; None is the folder of the CSV file. If a
             file does not exist, one of the same name with the suffix of another audio format is used.
         file_column: Column with file names; None is `path`, `file` or `filename`.
@@ -144,23 +131,26 @@ def load(
         )
     if not separator:
         raise SsondoError(f"tasks.{task}.options.separator is empty; omit it if clips have one label each")
-    rows = read_rows(path, (), delimiter)
+    table = Files(path.parent)
+    rows = table.rows(path.name, (), delimiter)
     # csv.DictReader stores fields beyond the header under None.
     header = [name for name in rows[0] if name is not None] if rows else []
-    file_name = _column(file_column, ("path", "file", "filename"), header)
-    label = _column(label_column, ("label", "labels"), header)
-    split = None
-    if folds is None:
-        split = split_column or fold_column or _column(None, ("split", "fold"), header)
-    for name, key in ((file_name, "file_column"), (label, "label_column")):
+
+    def column(key: str, configured: str | None, defaults: tuple[str, ...]) -> str:
+        name = configured or next((name for name in defaults if name in header), None)
         if name is None:
             raise SsondoError(
                 f"{path}: it has the columns {', '.join(header) or '(none)'}; name the right one with "
                 f"tasks.{task}.options.{key}, or set tasks.{task}.options.delimiter (now {delimiter!r})"
             )
-    assert file_name is not None
-    assert label is not None
-    rows = read_rows(path, [name for name in (file_name, label, split, group_column) if name], delimiter)
+        return name
+
+    file_name = column("file_column", file_column, ("path", "file", "filename"))
+    label = column("label_column", label_column, ("label", "labels"))
+    split = None
+    if folds is None:
+        split = split_column or fold_column or next((name for name in ("split", "fold") if name in header), None)
+    rows = table.rows(path.name, [name for name in (file_name, label, split, group_column) if name], delimiter)
     folder = path.parent / audio if audio else path.parent
     clips = []
     for number, row in enumerate(rows, start=2):

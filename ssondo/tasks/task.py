@@ -7,17 +7,19 @@ clip.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from ssondo.errors import SsondoError
+from ssondo.tasks import METRICS
 from ssondo.tasks.archives import Member
 
 SPLITS = ("train", "valid", "test")
-METRICS = ("accuracy", "map", "masked_map")
+# Default of the share of a task's clips that may be missing or damaged.
+MAX_MISSING = 0.02
 
 
 class Playable(Protocol):
@@ -75,9 +77,7 @@ class DatasetSize:
     def deviations(self, n_classes: int, splits: Iterable[str | int]) -> list[str]:
         """Differences between this size and a copy of the data set, one phrase each; empty if there are none.
 
-        Args:
-            n_classes: Number of classes of the copy.
-            splits: Split or fold of each clip of the copy.
+        The copy has `n_classes` classes and clips in `splits`, the split or fold of each.
         """
         phrases = [f"{n_classes} of {self.n_classes} classes"] if n_classes != self.n_classes else []
         if isinstance(self.clips, int):
@@ -102,13 +102,15 @@ class Task:
         clips: Clips, in the order in which they are stored.
         known_damaged: Ids of clips that are damaged in the official archive; they do not count as missing.
         official_size: Size that the authors of the data set state; None for a user's own data.
+        max_missing: Share of the clips that may be missing or damaged; `load_task` sets it.
     """
 
     metric: str
     classes: Sequence[str]
     clips: Sequence[Clip]
-    known_damaged: frozenset[str] = field(default=frozenset())
+    known_damaged: frozenset[str] = frozenset()
     official_size: DatasetSize | None = None
+    max_missing: float = MAX_MISSING
 
     @property
     def split_kind(self) -> str:
@@ -116,10 +118,7 @@ class Task:
         return "split" if isinstance(self.clips[0].split, str) else "fold"
 
     def check(self, name: str) -> None:
-        """Check that probes can be trained and scored on the task.
-
-        Args:
-            name: Name of the task in the configuration.
+        """Check that probes can be trained and scored on the task, which is called `name` in the configuration.
 
         Raises:
             SsondoError: If a clip is listed twice, a split is empty, there are too few folds or classes, or the labels

@@ -1,4 +1,4 @@
-"""The probe: what selection may see, what it chooses, and that equal runs give equal files."""
+"""Probes: which clips the selection reads, what it selects, and that equal runs write equal files."""
 
 import json
 import subprocess
@@ -20,6 +20,7 @@ from ssondo.probe.eval_splits import fold_splits, official_split
 from ssondo.probe.grid_search import EarlyStopping, GridPoint, LabelledEmbeddings, TrainValid, select
 from ssondo.probe.probe import probe
 from ssondo.probe.scoring import score
+from ssondo.provenance import code_hash
 from ssondo.storage.atomic_files import clip_list_digest
 from ssondo.storage.shards.embedding import EmbeddingShardWriter
 
@@ -34,7 +35,7 @@ MODEL = {
 
 
 def clips_of(n, n_classes=4, dim=12, noise=1.0, seed=0):
-    """Gaussian clouds, one a class: embeddings (n, dim), labels (n, n_classes)."""
+    """Return one Gaussian cloud per class: embeddings (n, dim) and labels (n, n_classes)."""
     rng = np.random.default_rng(seed)
     classes = rng.integers(0, n_classes, n)
     centres = np.random.default_rng(99).normal(size=(n_classes, dim))
@@ -137,19 +138,19 @@ def test_batched_probes_learn_the_same_as_single_probes(hidden):
 
 
 def digits():
-    """Real and small: 8 x 8 images of ten digits."""
-    found = load_digits()
-    return found.data.astype("f4"), np.eye(10, dtype="i1")[found.target], 900, 1200
+    """Return 8 x 8 images of ten digits, their labels, and the ends of the training and of the validation clips."""
+    images = load_digits()
+    return images.data.astype("f4"), np.eye(10, dtype="i1")[images.target], 900, 1200
 
 
 def few_clips_of_many_classes():
-    """A dozen clips a class and more dimensions than clips, as in ESC-50's folds."""
+    """Return a dozen training clips per class and more dimensions than clips, as in the folds of ESC-50."""
     embeddings, labels = clips_of(1500, n_classes=15, dim=256, noise=4.0)
     return embeddings, labels, 200, 300
 
 
 def logistic_regression(embeddings, classes, train, valid, test):
-    """Test accuracy of scikit-learn's, its C chosen on the validation clips."""
+    """Return the test accuracy of scikit-learn's logistic regression with the C that is best on validation clips."""
     inputs = StandardScaler().fit(embeddings[train]).transform(embeddings)
     fits = [LogisticRegression(C=c, max_iter=500).fit(inputs[train], classes[train]) for c in np.logspace(-5, 1, 7)]
     best = max(fits, key=lambda fit: fit.score(inputs[valid], classes[valid]))
@@ -157,13 +158,13 @@ def logistic_regression(embeddings, classes, train, valid, test):
 
 
 def default_probe(embeddings, labels, train, valid, test, seeds):
-    """Mean test accuracy of a probe with the settings of config.yaml."""
+    """Return the mean test accuracy of a probe with the default settings."""
     defaults = Probe()
-    known = np.concatenate([train, valid])
-    rows = torch.arange(len(known)).expand(len(seeds), -1)
+    development = np.concatenate([train, valid])
+    rows = torch.arange(len(development)).expand(len(seeds), -1)
     fitted = select(
         TrainValid(
-            LabelledEmbeddings(torch.from_numpy(embeddings[known]), torch.from_numpy(labels[known])),
+            LabelledEmbeddings(torch.from_numpy(embeddings[development]), torch.from_numpy(labels[development])),
             rows[:, : len(train)],
             rows[:, len(train) :],
         ),
@@ -180,11 +181,12 @@ def default_probe(embeddings, labels, train, valid, test, seeds):
     return score(fitted, scored, metric="accuracy").mean().item()
 
 
-DIVERGES = GridPoint(learning_rate=1.0, weight_decay=10.0, batch_size=32)  # weights grow ninefold a step
+# The weights grow ninefold in each step.
+DIVERGES = GridPoint(learning_rate=1.0, weight_decay=10.0, batch_size=32)
 
 
 def sorted_noise(n=120):
-    """Clips that say nothing, in the order of their two classes: what follows that order looks as if it knew."""
+    """Return random embeddings sorted by their two classes, so that scores in the order of the clips look good."""
     embeddings = torch.randn(n, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.eye(2, dtype=torch.int8).repeat_interleave(n // 2, dim=0)
     rows = torch.arange(n)
@@ -194,7 +196,8 @@ def sorted_noise(n=120):
 @pytest.mark.parametrize("metric", ["accuracy", "map"])
 def test_diverged_probe_is_never_selected(metric):
     grid = [DIVERGES, GridPoint(1e-9, 0.0, 32)]
-    schedule = EarlyStopping(steps=400, patience=400, validate_every=100)  # at the first look it is not finite any more
+    # At the first validation the weights are no longer finite.
+    schedule = EarlyStopping(steps=400, patience=400, validate_every=100)
     fitted = select(sorted_noise(), metric=metric, head=Head(0), grid=grid, schedule=schedule, seeds=[0])
     assert fitted.chosen == grid[1:]
     assert all(weight.isfinite().all() for weight in fitted.weights)
@@ -204,29 +207,29 @@ def test_diverged_probe_is_never_selected(metric):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", [digits, few_clips_of_many_classes])
-def test_the_default_probe_is_within_a_point_of_tuned_logistic_regression(problem):
-    embeddings, labels, n_train, n_known = problem()
+def test_default_probe_is_within_a_point_of_tuned_logistic_regression(problem):
+    embeddings, labels, n_train, n_development = problem()
     ours, theirs = [], []
-    # Two draws: with one, the test clips' own chance is about a point.
+    # With a single draw, the sampling error of the test clips is about one point.
     for draw in (0, 1):
         order = np.random.default_rng(draw).permutation(len(labels))
-        parts = np.split(order, [n_train, n_known])
-        ours.append(default_probe(embeddings, labels, *parts, seeds=[0, 1]))
-        theirs.append(logistic_regression(embeddings, labels.argmax(1), *parts))
-    assert 0.6 < np.mean(theirs) < 0.99  # neither hopeless nor done
+        splits = np.split(order, [n_train, n_development])
+        ours.append(default_probe(embeddings, labels, *splits, seeds=[0, 1]))
+        theirs.append(logistic_regression(embeddings, labels.argmax(1), *splits))
+    assert 0.6 < np.mean(theirs) < 0.99  # The problem is neither too hard nor too easy.
     assert np.mean(ours) > np.mean(theirs) - 0.01
 
 
-_SELECTS_ALONE = """
+_SELECTION_WITHOUT_TEST_CLIPS = """
 import json, sys
 import numpy as np, torch
 from ssondo.probe.batched_probes import Head
 from ssondo.probe.grid_search import EarlyStopping, GridPoint, LabelledEmbeddings, TrainValid, select
-held = np.load(sys.argv[1])  # all that this process has
+arrays = np.load(sys.argv[1])  # This process has no other data.
 data = TrainValid(
-    LabelledEmbeddings(torch.from_numpy(held["embeddings"]), torch.from_numpy(held["labels"])),
-    torch.from_numpy(held["train_rows"]),
-    torch.from_numpy(held["valid_rows"]),
+    LabelledEmbeddings(torch.from_numpy(arrays["embeddings"]), torch.from_numpy(arrays["labels"])),
+    torch.from_numpy(arrays["train_rows"]),
+    torch.from_numpy(arrays["valid_rows"]),
 )
 grid = [GridPoint(rate, decay, 32) for rate in (1e-3, 3e-2) for decay in (0.0, 0.1)]
 fitted = select(
@@ -243,20 +246,18 @@ def test_selection_without_test_labels_is_the_same(tmp_path, kind):
     fold = np.arange(250) % 5 + 1
     extras = {"fold": fold} if kind == "fold" else {"split": thirds(250)}
     whole = run(write_task(tmp_path / "task.h5", embeddings, labels, **extras), tmp_path / "score.json")
-    part = fold_splits(fold, 3)[0] if kind == "fold" else official_split(thirds(250), labels, [0, 1, 2])
-    known = part.development_rows
+    split = fold_splits(fold, 3)[0] if kind == "fold" else official_split(thirds(250), labels, [0, 1, 2])
     np.savez(
-        tmp_path / "held.npz",
-        embeddings=embeddings[known],
-        labels=labels[known],
-        train_rows=part.train_rows,
-        valid_rows=part.valid_rows,
+        tmp_path / "arrays.npz",
+        embeddings=embeddings[split.development_rows],
+        labels=labels[split.development_rows],
+        train_rows=split.train_rows,
+        valid_rows=split.valid_rows,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", _SELECTS_ALONE, str(tmp_path / "held.npz")], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", _SELECTION_WITHOUT_TEST_CLIPS, str(tmp_path / "arrays.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     chosen, steps, valid_scores = json.loads(done.stdout)
-    expected = whole["parts"][0]
+    expected = whole["splits"][0]
     assert [[point["learning_rate"], point["weight_decay"]] for point in expected["chosen"]] == chosen
     assert [point["step"] for point in expected["chosen"]] == steps
     assert expected["valid_scores"] == valid_scores
@@ -265,38 +266,37 @@ def test_selection_without_test_labels_is_the_same(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["split", "fold"])
 def test_test_labels_do_not_affect_the_selection(tmp_path, kind):
     embeddings, labels = clips_of(250, noise=2.0)
-    spoilt = labels.copy()
+    wrong_labels = labels.copy()
     fold = np.arange(250) % 5 + 1
-    # In a k-fold task every clip is a test clip once, so the claim is about the first fold's part.
+    # In a task with folds, every clip is a test clip once, so only the split of the first fold is compared.
     is_test = fold == 1 if kind == "fold" else thirds(250) == b"test"
-    spoilt[is_test] = np.roll(labels[is_test], 1, axis=1)
+    wrong_labels[is_test] = np.roll(labels[is_test], 1, axis=1)
     extras = {"fold": fold} if kind == "fold" else {"split": thirds(250)}
-    honest = run(write_task(tmp_path / "a.h5", embeddings, labels, **extras), tmp_path / "a.json")
-    garbled = run(write_task(tmp_path / "b.h5", embeddings, spoilt, **extras), tmp_path / "b.json")
-    first, second = honest["parts"][0], garbled["parts"][0]
-    assert first["chosen"] == second["chosen"]
-    assert first["valid_scores"] == second["valid_scores"]
-    assert np.mean(first["scores"]) > np.mean(second["scores"]) + 0.2
+    right = run(write_task(tmp_path / "a.h5", embeddings, labels, **extras), tmp_path / "a.json")["splits"][0]
+    wrong = run(write_task(tmp_path / "b.h5", embeddings, wrong_labels, **extras), tmp_path / "b.json")["splits"][0]
+    assert right["chosen"] == wrong["chosen"]
+    assert right["valid_scores"] == wrong["valid_scores"]
+    assert np.mean(right["scores"]) > np.mean(wrong["scores"]) + 0.2
 
 
 def test_test_clips_do_not_affect_the_standardisation(tmp_path):
     embeddings, labels = clips_of(250)
     moved = embeddings.copy()
     moved[thirds(250) == b"test"] += 1000.0
-    honest = run(write_task(tmp_path / "a.h5", embeddings, labels, split=thirds(250)), tmp_path / "a.json")
+    original = run(write_task(tmp_path / "a.h5", embeddings, labels, split=thirds(250)), tmp_path / "a.json")
     shifted = run(write_task(tmp_path / "b.h5", moved, labels, split=thirds(250)), tmp_path / "b.json")
-    assert honest["parts"][0]["chosen"] == shifted["parts"][0]["chosen"]
-    assert honest["parts"][0]["valid_scores"] == shifted["parts"][0]["valid_scores"]
+    assert original["splits"][0]["chosen"] == shifted["splits"][0]["chosen"]
+    assert original["splits"][0]["valid_scores"] == shifted["splits"][0]["valid_scores"]
 
 
 def test_every_fold_is_the_test_set_once_and_disjoint_from_training_and_validation():
     folds = np.repeat([1, 2, 3, 4], 5)
-    parts = fold_splits(folds, n_seeds=2)
-    assert sorted(np.concatenate([part.test_rows for part in parts])) == list(range(20))
-    for i, part in enumerate(parts):
-        train = folds[part.development_rows[part.train_rows[0]]]
-        valid = folds[part.development_rows[part.valid_rows[0]]]
-        assert set(folds[part.test_rows]) == {i + 1}
+    splits = fold_splits(folds, n_seeds=2)
+    assert sorted(np.concatenate([split.test_rows for split in splits])) == list(range(20))
+    for i, split in enumerate(splits):
+        train = folds[split.development_rows[split.train_rows[0]]]
+        valid = folds[split.development_rows[split.valid_rows[0]]]
+        assert set(folds[split.test_rows]) == {i + 1}
         assert set(valid) == {(i + 1) % 4 + 1}
         assert set(train) == {1, 2, 3, 4} - {i + 1, (i + 1) % 4 + 1}
 
@@ -307,13 +307,13 @@ def test_two_folds_fail():
 
 
 def test_each_seed_draws_a_stratified_validation_split_if_there_is_none():
-    split = np.array([b"train"] * 200 + [b"test"] * 50)
+    names = np.array([b"train"] * 200 + [b"test"] * 50)
     classes = np.arange(200) % 4
-    part = official_split(split, classes, seeds=[0, 1])
-    assert part.train_rows.shape == (2, 170)
-    assert part.valid_rows.shape == (2, 30)
-    assert not np.array_equal(part.valid_rows[0], part.valid_rows[1])
-    for train, valid in zip(part.train_rows, part.valid_rows, strict=True):
+    split = official_split(names, classes, seeds=[0, 1])
+    assert split.train_rows.shape == (2, 170)
+    assert split.valid_rows.shape == (2, 30)
+    assert not np.array_equal(split.valid_rows[0], split.valid_rows[1])
+    for train, valid in zip(split.train_rows, split.valid_rows, strict=True):
         assert sorted([*train, *valid]) == list(range(200))
         assert np.bincount(classes[valid]).tolist() in [[7, 8, 7, 8], [7, 7, 8, 8], [7, 8, 8, 7], [8, 7, 8, 7]]
 
@@ -334,6 +334,15 @@ def test_score_file_states_its_provenance(split_task, tmp_path):
     assert not result["optimistic"]
 
 
+def test_score_file_has_the_first_hash_of_equivalent_code(split_task, tmp_path, monkeypatch):
+    own = code_hash("ssondo.probe.probe")
+    assert run(split_task, tmp_path / "score.json", steps=10, patience=10)["code"] == own
+    table = tmp_path / "equivalent_code.json"
+    table.write_text(json.dumps({"probe": [["0123456789abcdef", own]]}))
+    monkeypatch.setattr("ssondo.provenance.EQUIVALENT_CODE", table)
+    assert run(split_task, tmp_path / "score.json", steps=10, patience=10)["code"] == "0123456789abcdef"
+
+
 def test_ci95_equals_the_hand_calculation():
     # Standard deviation of 1, 2, 3 is 1; three runs.
     assert ci95([1.0, 2.0, 3.0]) == pytest.approx(1.96 / 3**0.5)
@@ -349,12 +358,12 @@ def test_equal_runs_write_equal_bytes(split_task, tmp_path):
 def test_score_of_a_seed_does_not_depend_on_the_other_seeds(split_task, tmp_path):
     several = run(split_task, tmp_path / "a.json", seeds=[3, 4, 5])
     alone = run(split_task, tmp_path / "b.json", seeds=[4])
-    assert alone["scores"][0] == pytest.approx(several["scores"][1], abs=0.021)  # one clip of 50
+    assert alone["scores"][0] == pytest.approx(several["scores"][1], abs=0.021)  # One clip of 50.
     assert alone["ci95"] is None
 
 
 def noise_task(folder):
-    """Nothing can be learnt from it: an honest probe is at chance, and the best epoch is above it."""
+    """Write a task with random labels: the standard protocol scores at chance level, the best epoch above it."""
     rng = np.random.default_rng(0)
     labels = np.eye(4, dtype="i1")[rng.integers(0, 4, 250)]
     return write_task(folder / "task.h5", rng.normal(size=(250, 12)).astype("f4"), labels, split=thirds(250))
@@ -362,17 +371,17 @@ def noise_task(folder):
 
 def test_published_notebook_protocol_reports_the_best_test_score_as_optimistic(tmp_path):
     task = noise_task(tmp_path)
-    honest = run(task, tmp_path / "a.json")
+    standard = run(task, tmp_path / "a.json")
     leaking = run(task, tmp_path / "b.json", protocol="published_notebook")
     assert leaking["optimistic"]
-    assert leaking["mean"] > honest["mean"] + 0.05
+    assert leaking["mean"] > standard["mean"] + 0.05
     assert leaking["n_train"] == 200
-    assert leaking["parts"][0]["valid_scores"] == pytest.approx(leaking["scores"], abs=0.021)
+    assert leaking["splits"][0]["valid_scores"] == pytest.approx(leaking["scores"], abs=0.021)
 
 
 @pytest.mark.slow
 def test_published_notebook_protocol_trains_as_the_notebook_does(tmp_path):
-    """torch.nn.Linear on embeddings as they are, Adam at 1e-3, batches of 64, the best of 1,000 epochs."""
+    """The notebook trains torch.nn.Linear on raw embeddings with Adam (1e-3, batches of 64) for 1,000 epochs."""
     embeddings, labels = clips_of(250, noise=2.0)
     task = write_task(tmp_path / "task.h5", 3 * embeddings + 1, labels, split=thirds(250))
     leaking = run(task, tmp_path / "b.json", protocol="published_notebook", seeds=[0, 1])
@@ -390,17 +399,17 @@ def test_published_notebook_protocol_trains_as_the_notebook_does(tmp_path):
                 torch.nn.functional.cross_entropy(layer(inputs[~test][rows]), classes[~test][rows]).backward()
                 optimiser.step()
             with torch.no_grad():
-                right = layer(inputs[test]).argmax(1) == classes[test]
-            best = max(best, float(right.float().mean()))
+                is_correct = layer(inputs[test]).argmax(1) == classes[test]
+            best = max(best, float(is_correct.float().mean()))
         bests.append(best)
     assert leaking["mean"] == pytest.approx(np.mean(bests), abs=0.03)
     assert leaking["options"]["epochs"] == 1000
-    assert leaking["parts"][0]["chosen"][0]["batch_size"] == 64
+    assert leaking["splits"][0]["chosen"][0]["batch_size"] == 64
 
 
 def test_multi_label_tasks_with_a_mask_learn_from_known_labels_only(tmp_path):
     embeddings, labels = clips_of(400, noise=0.5)
-    # Half of the labels unknown; where a reader took -1 as a label it would learn noise.
+    # Half of the labels are unknown; a probe that treated -1 as a label would learn noise.
     masked = np.where(np.random.default_rng(1).random(labels.shape) < 0.5, -1, labels).astype("i1")
     task = write_task(tmp_path / "task.h5", embeddings, masked, metric="masked_map", split=thirds(400))
     for head, hidden in (("linear", 0), ("mlp", 32)):
@@ -434,14 +443,14 @@ def test_bootstrap_interval_contains_the_score_and_narrows_with_more_test_clips(
 
 
 def test_bootstrap_draws_the_folds_independently(tmp_path):
-    # Half of each fold, at the same places, has labels of chance: were the draws those of one fold, they would
-    # be as wide as one fold's, here sqrt(5) times too wide.
+    # The same half of each fold has wrong labels. If all folds used the same draw, the interval would be as wide as
+    # that of a single fold: sqrt(5) times too wide.
     embeddings, labels = clips_of(400, noise=0.1)
     labels = np.where(np.arange(400)[:, None] % 80 < 40, labels, np.roll(labels, 1, axis=0))
     task = write_task(tmp_path / "task.h5", embeddings, labels, fold=np.repeat(np.arange(5), 80))
     result = run(task, tmp_path / "score.json", bootstrap=400, seeds=[0], steps=50)
     low, high = result["bootstrap_ci95"]
-    # The score's standard error over 400 clips that are right or wrong, each for itself.
+    # The width of the 95 % interval of a proportion of 400 independent clips.
     expected = 2 * 1.96 * (result["mean"] * (1 - result["mean"]) / 400) ** 0.5
     assert 0.8 * expected < high - low < 1.2 * expected
 

@@ -66,9 +66,9 @@ def write_score(folder, of, task, runs, **changes):
             },
             "embed_task": {"processor": "A small one", "cores": "2", "processes": "2"},
         },
-        "parts": [
+        "splits": [
             {
-                "part": "test",
+                "split": "test",
                 "scores": runs,
                 "chosen": [{"learning_rate": 0.001, "weight_decay": 0.0, "batch_size": 64, "epoch": 7}] * len(runs),
             }

@@ -52,7 +52,7 @@ def test_downloaded_archives_and_a_users_table_become_scores(tmp_path: Path) -> 
         assert sorted(set(server.asked)) == sorted(files)
     events, own = (json.loads(score.read_text()) for score in scores)
     assert events["mean"] > 0.9
-    assert (own["metric"], own["n_classes"], own["n_clips"], len(own["parts"])) == ("map", 5, 30, 5)
+    assert (own["metric"], own["n_classes"], own["n_clips"], len(own["splits"])) == ("map", 5, 30, 5)
     assert own["mean"] > 0.9
 
     # Without the server, nothing runs again, neither for a touched archive nor for deleted archives.
