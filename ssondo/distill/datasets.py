@@ -10,7 +10,8 @@ lock, so it is used only to find the position of the bytes, which are then read 
 
 import logging
 import os
-import threading
+import resource
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,34 +30,38 @@ log = logging.getLogger(__name__)
 
 
 class _ChunkedRows:
-    """Rows of an HDF5 dataset that is stored in uncompressed chunks along its first axis."""
+    """Rows of an HDF5 dataset that is stored in uncompressed chunks along its first axis; its file is kept open."""
 
-    def __init__(self, file: h5py.File, name: str) -> None:
-        dataset = file[name]
-        if dataset.compression is not None:
-            raise SsondoError(f"{file.filename}: {name} is compressed; make the file again with this version")
-        self._path = file.filename
-        self._row_bytes = int(dataset.dtype.itemsize * np.prod(dataset.shape[1:], dtype=np.int64))
-        if dataset.chunks is None:
-            self._chunk_rows, offsets = max(dataset.shape[0], 1), [dataset.id.get_offset() or 0]
-        else:
-            self._chunk_rows = dataset.chunks[0]
-            offsets = [0] * -(-dataset.shape[0] // self._chunk_rows)
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        with h5py.File(path, "r") as file:
+            dataset = file[name]
+            if dataset.compression is not None:
+                raise SsondoError(f"{path}: {name} is compressed; make the file again with this version")
+            self.dtype = dataset.dtype
+            self._row_bytes = int(dataset.dtype.itemsize * np.prod(dataset.shape[1:], dtype=np.int64))
+            if dataset.chunks is None:
+                self._chunk_rows, offsets = max(dataset.shape[0], 1), [dataset.id.get_offset() or 0]
+            else:
+                self._chunk_rows = dataset.chunks[0]
+                offsets = [0] * -(-dataset.shape[0] // self._chunk_rows)
 
-            def store_offset(chunk: h5py.h5d.StoreInfo) -> None:
-                offsets[chunk.chunk_offset[0] // self._chunk_rows] = chunk.byte_offset
+                def store_offset(chunk: h5py.h5d.StoreInfo) -> None:
+                    offsets[chunk.chunk_offset[0] // self._chunk_rows] = chunk.byte_offset
 
-            dataset.id.chunk_iter(store_offset)
+                dataset.id.chunk_iter(store_offset)
         self._offsets = np.array(offsets, dtype=np.int64)
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
 
-    def read(self, descriptor: int, start: int, stop: int) -> bytes:
-        """Return the bytes of the rows `start` to `stop` (exclusive) of the file that is open as `descriptor`."""
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes of the rows `start` to `stop` (exclusive)."""
         pieces = []
         while start < stop:
             chunk, row = divmod(start, self._chunk_rows)
             n_rows = min(stop - start, self._chunk_rows - row)
             n_bytes = n_rows * self._row_bytes
-            piece = os.pread(descriptor, n_bytes, int(self._offsets[chunk]) + row * self._row_bytes)
+            piece = os.pread(self._descriptor, n_bytes, int(self._offsets[chunk]) + row * self._row_bytes)
             if len(piece) != n_bytes:
                 raise SsondoError(f"{self._path}: changed or was truncated while it was read; make it again")
             pieces.append(piece)
@@ -64,36 +69,8 @@ class _ChunkedRows:
         return b"".join(pieces)
 
 
-class _OpenFiles:
-    """File descriptors, opened at the first access and kept open."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-        self._open: dict[int, int] = {}
-        self._lock = threading.Lock()
-        _raise_open_files_limit(2 * len(paths))
-
-    def descriptor(self, number: int) -> int:
-        descriptor = self._open.get(number)
-        if descriptor is None:
-            with self._lock:
-                if number not in self._open:
-                    self._open[number] = os.open(self._paths[number], os.O_RDONLY)
-                descriptor = self._open[number]
-        return descriptor
-
-    def __del__(self) -> None:
-        for descriptor in self._open.values():
-            with suppress(OSError):
-                os.close(descriptor)
-
-
 def _raise_open_files_limit(n: int) -> None:
     """Raise this process's limit of open files to `n` plus a reserve, if the system allows it."""
-    try:
-        import resource
-    except ImportError:  # not a Unix
-        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = n + 256
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -119,6 +96,8 @@ class AudioDataset:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
+        # Of each clip, the audio and the target are in two files.
+        _raise_open_files_limit(2 * len(paths))
         self.clip_ids: list[str] = []
         self.digests: list[str] = []
         self.n_absent = 0
@@ -133,8 +112,7 @@ class AudioDataset:
                 self.digests.append(shard.digest)
                 self.n_absent += len(shard) - len(rows)
                 rates.add(shard.sample_rate)
-            with h5py.File(path, "r") as file:
-                self._blobs.append(_ChunkedRows(file, "blob"))
+            self._blobs.append(_ChunkedRows(path, "blob"))
             shards.append(np.full(len(rows), number, dtype=np.int32))
             starts.append(offset[rows])
             stops.append(offset[rows + 1])
@@ -147,17 +125,10 @@ class AudioDataset:
         self._shard = np.concatenate(shards)
         self._start = np.concatenate(starts)
         self._stop = np.concatenate(stops)
-        self._files = _OpenFiles(paths)
         _check_unique(self.clip_ids, paths)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Decode clips.
-
-        Args:
-            rows: Positions in `clip_ids`, shape (n,).
-
-        Returns:
-            int16, shape (n, samples).
+        """Decode the clips at positions `rows` in `clip_ids`, int16, shape (n, samples).
 
         Raises:
             SsondoError: If a clip cannot be decoded or its length differs from that of the others.
@@ -165,11 +136,7 @@ class AudioDataset:
         return np.stack([self._decode(int(row)) for row in rows])
 
     def check_sample_rate(self, sample_rate: int) -> None:
-        """Check that the clips have the sample rate of the student.
-
-        Raises:
-            SsondoError: If they do not.
-        """
+        """Raise SsondoError unless `sample_rate`, the student's, is that of the clips."""
         if self.sample_rate != sample_rate:
             raise SsondoError(
                 f"the clips have {self.sample_rate} Hz and the student takes {sample_rate}; "
@@ -178,7 +145,7 @@ class AudioDataset:
 
     def _decode(self, row: int) -> np.ndarray:
         number = int(self._shard[row])
-        blob = self._blobs[number].read(self._files.descriptor(number), int(self._start[row]), int(self._stop[row]))
+        blob = self._blobs[number].read(int(self._start[row]), int(self._stop[row]))
         try:
             waveform = decode_pcm16(blob, self.sample_rate)
         except SsondoError as error:
@@ -213,23 +180,20 @@ class EmbeddingDataset:
     files = "embedding shards"
 
     def __init__(self, paths: Sequence[Path]) -> None:
+        # Of each clip, the audio and the target are in two files.
+        _raise_open_files_limit(2 * len(paths))
         self.clip_ids: list[str] = []
         self.digests: list[str] = []
         self._rows: list[_ChunkedRows] = []
-        self._dtypes: list[np.dtype] = []
-        shards, positions = [], []
+        n_rows: list[int] = []
         dims: dict[int, Path] = {}
-        for number, path in enumerate(paths):
+        for path in paths:
             with EmbeddingShard(path) as shard:
                 self.clip_ids.extend(shard.clip_ids)
                 self.digests.append(shard.digest)
                 dims.setdefault(shard.embedding_dim, path)
-                n_rows = len(shard)
-            with h5py.File(path, "r") as file:
-                self._rows.append(_ChunkedRows(file, "embedding"))
-                self._dtypes.append(file["embedding"].dtype)
-            shards.append(np.full(n_rows, number, dtype=np.int32))
-            positions.append(np.arange(n_rows, dtype=np.int64))
+                n_rows.append(len(shard))
+            self._rows.append(_ChunkedRows(path, "embedding"))
         if len(dims) != 1:
             sizes = ", ".join(f"{dim} ({path})" for dim, path in dims.items())
             raise SsondoError(
@@ -237,9 +201,8 @@ class EmbeddingDataset:
                 "give the shards of one teacher"
             )
         (self.embedding_dim,) = dims
-        self._shard = np.concatenate(shards)
-        self._position = np.concatenate(positions)
-        self._files = _OpenFiles(paths)
+        self._shard = np.repeat(np.arange(len(paths)), n_rows)
+        self._position = np.concatenate([np.arange(n) for n in n_rows])
         _check_unique(self.clip_ids, paths)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -247,8 +210,8 @@ class EmbeddingDataset:
         out = np.empty((len(rows), self.embedding_dim), dtype=np.float32)
         for i, row in enumerate(rows):
             number, position = int(self._shard[row]), int(self._position[row])
-            data = self._rows[number].read(self._files.descriptor(number), position, position + 1)
-            out[i] = np.frombuffer(data, dtype=self._dtypes[number])
+            data = self._rows[number].read(position, position + 1)
+            out[i] = np.frombuffer(data, dtype=self._rows[number].dtype)
         return out
 
 

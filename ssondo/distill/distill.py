@@ -1,6 +1,6 @@
 """Distillation: training of a student on the embeddings of a teacher."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssondo.distill import losses
-from ssondo.distill.augment import Mix
-from ssondo.distill.base_loss import BinaryCrossEntropy
+from ssondo.distill.base_loss import Loss
 from ssondo.distill.datasets import EmbeddingDataset, PairedDataset, intersect_ids
 from ssondo.distill.distributed import init_distributed
 from ssondo.distill.labels import LabelDataset
@@ -99,7 +98,8 @@ def distill(
     distillation_loss = losses.build(loss, **options)
     if distillation_loss.needs_clusters and not n_clusters:
         raise SsondoError(f"loss {loss!r} needs clusters; set n_clusters above 0")
-    combined = losses.Combined(BinaryCrossEntropy(), distillation_loss, prediction_weight)
+    if not 0 <= prediction_weight <= 1:
+        raise SsondoError(f"prediction_weight is {prediction_weight}; it must be from 0 to 1")
     if prediction_weight and (not segments or classes is None):
         raise SsondoError(
             f"prediction_weight is {prediction_weight:g}, which needs labels; add --segments and --classes"
@@ -121,13 +121,21 @@ def distill(
             weights = balanced_weights(cluster_of)
         else:
             weights = uniform_weights(len(train_set))
-        targets: Callable[[np.ndarray], np.ndarray] = train_set.targets
-        n_classes, labels_digest = 0, None
+        objective_loss: Loss = distillation_loss
+        n_outputs = dim
+        labels, label_rows = None, np.empty(0, dtype=np.int64)
         if prediction_weight and segments and classes:
             labels = LabelDataset(segments, classes)
             label_rows = _rows_of(train_set.clip_ids, labels)
-            targets = _concatenated(train_set.targets, lambda clips: labels.read(label_rows[clips]))
-            n_classes, labels_digest = labels.n_classes, labels.digest(label_rows)
+            objective_loss = losses.Combined(distillation_loss, prediction_weight, dim)
+            n_outputs = dim + labels.n_classes
+
+        def targets(clips: np.ndarray) -> np.ndarray:
+            teacher_targets = train_set.targets(clips)
+            if labels is None:
+                return teacher_targets
+            return np.concatenate([teacher_targets, labels.read(label_rows[clips])], axis=1)
+
         eval_targets = torch.from_numpy(eval_set.targets(np.arange(len(eval_set))))
         constant_cosine = _cosine(torch.from_numpy(_mean_direction(train_set))[None], eval_targets)
 
@@ -144,8 +152,8 @@ def distill(
         run_training(
             "distill",
             Objective(
-                loss=SplitOutputLoss(combined, dim) if n_classes else distillation_loss,
-                n_outputs=dim + n_classes,
+                loss=objective_loss,
+                n_outputs=n_outputs,
                 targets=targets,
                 weights=weights,
                 evaluate=evaluate,
@@ -160,7 +168,6 @@ def distill(
             outputs=outputs,
             runtime=runtime,
             context=context,
-            module=__name__,
             name=f"distill {_teacher_name(embeddings[0])} ->",
             summary=f"{loss}, k={n_clusters}",
             settings={
@@ -170,27 +177,12 @@ def distill(
                 "center": center,
                 "clusters": None if cluster_of is None else array_digest(cluster_of),
                 "prediction_weight": prediction_weight,
-                "labels": labels_digest,
+                "labels": None if labels is None else labels.digest(label_rows),
                 "embeddings": teacher.digests,
             },
             # The mean, which an application needs to compare outputs with the teacher, replaces the setting.
             provenance={"center": None if train_set.offset is None else train_set.offset.tolist()},
         )
-
-
-class SplitOutputLoss:
-    """Combined loss of outputs whose first `dim` values are an embedding and whose others are logits of classes."""
-
-    def __init__(self, combined: losses.Combined, dim: int) -> None:
-        self._combined = combined
-        self._dim = dim
-
-    def with_components(
-        self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Criterion`; output and target have the shape (batch, dim + n_classes)."""
-        (mapped, logits), (teacher, labels) = ((x[:, : self._dim], x[:, self._dim :]) for x in (output, target))
-        return self._combined.with_components(logits, labels, mapped, teacher, clusters, mix)
 
 
 def _rows_of(clip_ids: list[str], labels: LabelDataset) -> np.ndarray:
@@ -203,12 +195,6 @@ def _rows_of(clip_ids: list[str], labels: LabelDataset) -> np.ndarray:
             "give the lists from which their shards were made"
         )
     return rows
-
-
-def _concatenated(
-    first: Callable[[np.ndarray], np.ndarray], second: Callable[[np.ndarray], np.ndarray]
-) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda clips: np.concatenate([first(clips), second(clips)], axis=1)
 
 
 def _read_clusters(path: Path | None, n_clusters: int, clip_ids: list[str]) -> np.ndarray:

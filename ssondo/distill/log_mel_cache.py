@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +16,6 @@ log = logging.getLogger(__name__)
 
 _CLIPS_PER_CHUNK = 64
 _MB = 1_000_000
-
-
-class FrontEnd(Protocol):
-    """The front-end of a student: waveforms (n, samples) to log-mels (n, windows, mels, frames)."""
-
-    def __call__(self, waveforms: Tensor) -> Tensor:
-        """Compute log-mels."""
-        ...
 
 
 class PartialBatch(NamedTuple):
@@ -56,7 +48,7 @@ class LogMelCache:
     Args:
         audio: All clips with audio.
         rows: Positions of the clips in `audio.clip_ids`, shape (n_clips,).
-        front_end: Computes log-mels on `device`.
+        front_end: Function from waveforms, (n, samples), to log-mels, (n, windows, mels, frames), on `device`.
         device: Device of the returned log-mels.
         cache_mb: Size of the cache in MB; 0 for no cache.
         num_workers: Number of threads that decode.
@@ -73,7 +65,7 @@ class LogMelCache:
         self,
         audio: AudioDataset,
         rows: np.ndarray,
-        front_end: FrontEnd,
+        front_end: Callable[[Tensor], Tensor],
         *,
         device: torch.device,
         cache_mb: float,

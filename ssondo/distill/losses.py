@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ssondo.distill import LOSSES
 from ssondo.distill.augment import Mix
-from ssondo.distill.base_loss import Loss
+from ssondo.distill.base_loss import BinaryCrossEntropy, Loss
 from ssondo.errors import SsondoError
 from ssondo.system.registry import check_options, look_up, parameters_of
 
@@ -23,14 +23,7 @@ MASKINGS = ("correct", "published")
 
 
 class Cosine(Loss):
-    """Mean of 1 - cos(output, target): the loss that the paper uses (S-SONDO, section 2.2).
-
-    Shapes: output and target (batch, dim).
-
-        loss = Cosine()
-        value = loss(student(log_mel), teacher)
-        value.backward()
-    """
+    """Mean of 1 - cos(output, target): the loss that the paper uses (S-SONDO, section 2.2)."""
 
     def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Loss`."""
@@ -39,14 +32,7 @@ class Cosine(Loss):
 
 
 class MeanSquaredError(Loss):
-    """Mean of the squared difference over all elements (Hinton et al., 2015; Romero et al., 2015).
-
-    Shapes: output and target (batch, dim).
-
-        loss = MeanSquaredError()
-        value = loss(student(log_mel), teacher)
-        value.backward()
-    """
+    """Mean of the squared difference over all elements (Hinton et al., 2015; Romero et al., 2015)."""
 
     def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Loss`."""
@@ -55,14 +41,7 @@ class MeanSquaredError(Loss):
 
 
 class MeanAbsoluteError(Loss):
-    """Mean of the absolute difference over all elements (the L1 loss of the S-SONDO ablation).
-
-    Shapes: output and target (batch, dim).
-
-        loss = MeanAbsoluteError()
-        value = loss(student(log_mel), teacher)
-        value.backward()
-    """
+    """Mean of the absolute difference over all elements (the L1 loss of the S-SONDO ablation)."""
 
     def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Loss`."""
@@ -74,11 +53,6 @@ class KullbackLeibler(Loss):
     """KL(softmax(target / T) || softmax(output / T)) * T^2, mean over all elements (Hinton et al., 2015).
 
     The mean is over elements and not over clips, as in the published code.
-    Shapes: output and target (batch, dim).
-
-        loss = KullbackLeibler(temperature=4.0)
-        value = loss(student(log_mel), teacher)
-        value.backward()
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
@@ -98,11 +72,6 @@ class Contrastive(Loss):
 
     After Radford et al., 2021, and Wu et al., 2023. Each clip is classified as its own target among
     those of the batch, and each target as its own clip.
-    Shapes: output and target (batch, dim).
-
-        loss = Contrastive(temperature=0.1)
-        value = loss(student(log_mel), teacher)
-        value.backward()
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
@@ -118,21 +87,12 @@ class Contrastive(Loss):
         return (forward + backward) / 2, torch.ones_like(forward)
 
 
-class DecoupledContrastive(Loss):
+class DecoupledContrastive(Contrastive):
     """Decoupled contrastive loss (Yeh et al., 2022), from student to teacher only.
 
     The positive is not part of the denominator. The loss of a batch of one clip, which has no
     negatives, is 0.
-    Shapes: output and target (batch, dim).
-
-        loss = DecoupledContrastive(temperature=0.1)
-        value = loss(student(log_mel), teacher)
-        value.backward()
     """
-
-    def __init__(self, temperature: float = 0.1) -> None:
-        super().__init__()
-        self.temperature = _positive("temperature", temperature)
 
     def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Loss`."""
@@ -142,7 +102,20 @@ class DecoupledContrastive(Loss):
         return torch.where(counted, negatives - logits.diagonal(), 0.0), counted.to(logits.dtype)
 
 
-class ContrastiveNegClusters(Loss):
+class _ClusterContrastive(Loss):
+    """Base class of contrastive losses that exclude clips by their clusters."""
+
+    needs_clusters = True
+
+    def __init__(self, temperature: float = 0.1, masking: str = "correct") -> None:
+        super().__init__()
+        if masking not in MASKINGS:
+            raise SsondoError(f"masking is {masking!r}; it must be one of {', '.join(MASKINGS)}")
+        self.temperature = _positive("temperature", temperature)
+        self.masking = masking
+
+
+class ContrastiveNegClusters(_ClusterContrastive):
     """InfoNCE with negatives from other clusters only (S-SONDO's cluster ablation).
 
     The loss of a clip is -log(e^p / (e^p + sum of e^n)), where p is the logit of its own target and n
@@ -151,19 +124,7 @@ class ContrastiveNegClusters(Loss):
 
     `masking="published"` reproduces the published code, in which an excluded logit is multiplied by 0
     and therefore adds e^0 = 1 to the sum.
-    Shapes: output and target (batch, dim), clusters (batch,).
-
-        loss = ContrastiveNegClusters(temperature=0.1)
-        value = loss(student(log_mel), teacher, clusters)
-        value.backward()
     """
-
-    needs_clusters = True
-
-    def __init__(self, temperature: float = 0.1, masking: str = "correct") -> None:
-        super().__init__()
-        self.temperature = _positive("temperature", temperature)
-        self.masking = _one_of("masking", masking, MASKINGS)
 
     def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Loss`."""
@@ -176,26 +137,14 @@ class ContrastiveNegClusters(Loss):
         return torch.where(counted, loss, 0.0), counted.to(logits.dtype)
 
 
-class SupervisedContrastive(Loss):
+class SupervisedContrastive(_ClusterContrastive):
     """Supervised contrastive loss with clusters as labels (after Khosla et al., 2020), both directions.
 
     The loss of a clip is -log(P / (P + N)), where P is the sum of e^logit over the other clips of its
     cluster and N the sum over the clips of other clusters; its own target is in neither. Clips
     without positives or without negatives are excluded from the mean. `masking="published"` works as
     in `ContrastiveNegClusters`; no clip is excluded then, since every excluded logit adds 1.
-    Shapes: output and target (batch, dim), clusters (batch,).
-
-        loss = SupervisedContrastive(temperature=0.1)
-        value = loss(student(log_mel), teacher, clusters)
-        value.backward()
     """
-
-    needs_clusters = True
-
-    def __init__(self, temperature: float = 0.1, masking: str = "correct") -> None:
-        super().__init__()
-        self.temperature = _positive("temperature", temperature)
-        self.masking = _one_of("masking", masking, MASKINGS)
 
     def per_clip(self, output: Tensor, target: Tensor, clusters: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Loss`."""
@@ -216,11 +165,6 @@ class CrossClusterGuidance(Loss):
 
     Centroids are means of the unit vectors of the clips in the batch (a component of S-SONDO's hybrid
     loss).
-    Shapes: output and target (batch, dim), clusters (batch,).
-
-        loss = CrossClusterGuidance()
-        value = loss(student(log_mel), teacher, clusters)
-        value.backward()
     """
 
     needs_clusters = True
@@ -234,15 +178,16 @@ class CrossClusterGuidance(Loss):
         return -(student * teacher).sum(dim=1), 1 / same.sum(dim=1)
 
 
-class Hybrid(Loss):
-    """Weighted sum of `Cosine`, `SupervisedContrastive` and `CrossClusterGuidance` (S-SONDO's cluster ablation).
+class _WeightedSum(Loss):
+    """Base class of losses that are a weighted sum of other losses."""
 
-    Shapes: output and target (batch, dim), clusters (batch,).
+    def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None) -> Tensor:
+        """See `Loss`."""
+        return self.with_components(output, target, clusters, mix)[0]
 
-        loss = Hybrid(temperature=0.1, alignment_weight=1.0, contrastive_weight=0.5, cross_cluster_weight=0.25)
-        value = loss(student(log_mel), teacher, clusters)
-        value.backward()
-    """
+
+class Hybrid(_WeightedSum):
+    """Weighted sum of `Cosine`, `SupervisedContrastive` and `CrossClusterGuidance` (S-SONDO's cluster ablation)."""
 
     needs_clusters = True
 
@@ -262,14 +207,10 @@ class Hybrid(Loss):
             "cross_cluster": cross_cluster_weight,
         }
 
-    def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None) -> Tensor:
-        """See `Loss`."""
-        return self.with_components(output, target, clusters, mix)[0]
-
     def with_components(
         self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Criterion`; the components are alignment, contrastive and cross_cluster."""
+        """See `Loss`; the components are alignment, contrastive and cross_cluster."""
         terms, components = [], {}
         for (name, weight), component in zip(self.weights.items(), self.components, strict=True):
             value = component(output, target, clusters, mix)
@@ -278,54 +219,32 @@ class Hybrid(Loss):
         return torch.stack(terms).sum(), components
 
 
-class Combined(nn.Module):
-    """`prediction_weight` * prediction loss + (1 - `prediction_weight`) * distillation loss (Hinton et al., 2015).
+class Combined(_WeightedSum):
+    """`prediction_weight` * cross-entropy on labels + (1 - `prediction_weight`) * distillation (Hinton et al., 2015).
 
-    A weight of 0 is plain distillation, a weight of 1 the supervised baseline; a term of weight 0 is not computed.
-    Shapes: predictions and labels (batch, n_classes), output and teacher (batch, dim), clusters (batch,).
-
-        loss = Combined(BinaryCrossEntropy(), Cosine(), prediction_weight=0.5)
-        value = loss(predictions, labels, output, teacher)
-        value.backward()
+    The first `dim` values of output and target are an embedding, the others are logits and labels of classes. A
+    weight of 0 is plain distillation, a weight of 1 the supervised baseline; a term of weight 0 is not computed.
     """
 
-    def __init__(self, prediction: Loss, distillation: Loss, prediction_weight: float) -> None:
+    def __init__(self, distillation: Loss, prediction_weight: float, dim: int) -> None:
         super().__init__()
-        if not 0 <= prediction_weight <= 1:
-            raise SsondoError(f"prediction_weight is {prediction_weight}; it must be from 0 to 1")
-        self.prediction = prediction
+        self.prediction = BinaryCrossEntropy()
         self.distillation = distillation
         self.prediction_weight = prediction_weight
-
-    def forward(
-        self,
-        predictions: Tensor,
-        labels: Tensor,
-        output: Tensor,
-        teacher: Tensor,
-        clusters: Tensor | None = None,
-        mix: Mix | None = None,
-    ) -> Tensor:
-        """Compute the loss of a batch, a scalar; see the class for the shapes."""
-        return self.with_components(predictions, labels, output, teacher, clusters, mix)[0]
+        self.dim = dim
 
     def with_components(
-        self,
-        predictions: Tensor,
-        labels: Tensor,
-        output: Tensor,
-        teacher: Tensor,
-        clusters: Tensor | None = None,
-        mix: Mix | None = None,
+        self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `Criterion`; the components are prediction, distillation and the components of the latter."""
+        """See `Loss`; the components are prediction, distillation and the components of the latter."""
+        (mapped, logits), (teacher, labels) = ((x[:, : self.dim], x[:, self.dim :]) for x in (output, target))
         terms, components = [], {}
         if self.prediction_weight > 0:
-            prediction = self.prediction(predictions, labels, None, mix)
+            prediction = self.prediction(logits, labels, None, mix)
             terms.append(self.prediction_weight * prediction)
             components["prediction"] = prediction.detach()
         if self.prediction_weight < 1:
-            distillation, nested = self.distillation.with_components(output, teacher, clusters, mix)
+            distillation, nested = self.distillation.with_components(mapped, teacher, clusters, mix)
             terms.append((1 - self.prediction_weight) * distillation)
             components |= {"distillation": distillation.detach(), **nested}
         return torch.stack(terms).sum(), components
@@ -359,12 +278,6 @@ def build(name: str, **options: Any) -> Loss:
 def _positive(name: str, value: float) -> float:
     if not value > 0:
         raise SsondoError(f"{name} is {value}; it must be above 0")
-    return value
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise SsondoError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
     return value
 
 

@@ -53,7 +53,10 @@ def _compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 class _AllReduceSum(torch.autograd.Function):
-    """Sum over all processes; the gradient is the sum of all processes' gradients."""
+    """Sum over all processes; the gradient is the sum of all processes' gradients.
+
+    torch's own function for it, `torch.distributed.nn.functional.all_reduce`, is deprecated.
+    """
 
     @staticmethod
     def forward(ctx: object, values: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Sampling of the clips of each batch.
 
-A batch depends only on the seed, the epoch and the step, and each process takes its slice of it. So a
-training that is resumed, or that runs on a different number of devices, sees the same batches.
+A batch depends only on the seed, the epoch and the step. So a training that is resumed, or that runs on a
+different number of devices, sees the same batches.
 """
 
 from collections.abc import Sequence
@@ -27,30 +27,17 @@ def balanced_weights(clusters: np.ndarray) -> np.ndarray:
 
     Returns:
         Probabilities that sum to 1, float64, shape (n_clips,).
-
-    Raises:
-        ValueError: If `clusters` is empty or has a negative entry.
     """
-    clusters = np.asarray(clusters)
-    if not clusters.size or clusters.min() < 0:
-        raise ValueError("clusters must be a non-empty array of integers from 0")
     sizes = np.bincount(clusters)
     return 1 / sizes[clusters] / np.count_nonzero(sizes)
 
 
 def class_balanced_weights(labels: Sequence[Sequence[int]], n_classes: int, offset: float = 100) -> np.ndarray:
-    """Return the sum over a clip's labels of 1000 / (offset + number of clips with the label).
+    """Return the sum over a clip's labels of 1000 / (offset + number of clips with the label), shape (n_clips,).
 
     This is the sampler of the supervised baseline (EfficientAT, Schmid et al., 2023). The weights are
-    relative: they do not sum to 1, and a clip without labels has weight 0.
-
-    Args:
-        labels: Classes of each clip, integers in [0, n_classes).
-        n_classes: Number of classes.
-        offset: Added to each count, so that the rarest classes do not dominate.
-
-    Returns:
-        Weights, float64, shape (n_clips,).
+    relative: they do not sum to 1, and a clip without labels has weight 0. Because of the offset the rarest
+    classes do not dominate.
     """
     counts = np.zeros(n_classes)
     for classes in labels:
@@ -80,20 +67,17 @@ class Sampler:
         self._seed = seed
         self._batch_size = batch_size
 
-    def draw(self, epoch: int, step: int, *, rank: int = 0, world_size: int = 1) -> np.ndarray:
-        """Draw the clips of one batch, or one process's slice of them.
+    def draw(self, epoch: int, step: int) -> np.ndarray:
+        """Draw the clips of one batch.
 
         Args:
             epoch: Number of the epoch, counted from 0.
             step: Number of the step within the epoch, counted from 0.
-            rank: Rank of the process, in [0, world_size).
-            world_size: Number of processes; their slices in order of rank are the whole batch.
 
         Returns:
-            Row numbers, int64, shape (batch_size,) for one process, else about batch_size / world_size of them.
+            Row numbers, int64, shape (batch_size,).
         """
         uniform = np.random.default_rng([self._seed, epoch, step]).random(self._batch_size)
         rows = np.searchsorted(self._edges, uniform * self._edges[-1], side="right")
-        start, stop = (self._batch_size * number // world_size for number in (rank, rank + 1))
         # Rounding may place the largest draws beyond the last edge.
-        return np.minimum(rows, self._last)[start:stop]
+        return np.minimum(rows, self._last)

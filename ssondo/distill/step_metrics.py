@@ -1,7 +1,6 @@
 """Metrics of each step on their way from the device to the log, without a wait for the device."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -11,25 +10,15 @@ from torch import Tensor
 
 from ssondo.distill.distributed import DistributedContext
 
-_NO_COMPONENTS: Mapping[str, float] = MappingProxyType({})
-
 
 class StepResult(NamedTuple):
-    """Metrics of one step.
-
-    Attributes:
-        step: Number of the step.
-        loss: Loss of the batch.
-        gradient_norm: Norm of the gradient before clipping.
-        clips: Clips of the batch.
-        components: Components of the loss by name.
-    """
+    """Number and clips of a step, its loss with components by name, and the norm of its gradient before clipping."""
 
     step: int
     loss: float
     gradient_norm: float
     clips: np.ndarray
-    components: Mapping[str, float] = _NO_COMPONENTS
+    components: Mapping[str, float]
 
 
 class StepMetrics:

@@ -103,7 +103,6 @@ def supervise(
             outputs=outputs,
             runtime=runtime,
             context=context,
-            module=__name__,
             name="supervise",
             summary=f"{labels.n_classes} classes",
             settings={

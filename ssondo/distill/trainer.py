@@ -8,7 +8,7 @@ ends with the same weights, see `ssondo.distill.training_state`.
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssondo.distill.augment import Augmentation, seed_step
-from ssondo.distill.base_loss import Criterion
+from ssondo.distill.augment import augment, seed_step
+from ssondo.distill.base_loss import Loss
 from ssondo.distill.distributed import DistributedContext
 from ssondo.distill.log_mel_cache import LogMelCache, PartialBatch
 from ssondo.distill.prepare_model import prepare
@@ -57,7 +57,7 @@ class Objective:
         clusters: Cluster of each training clip, shape (n_clips,), for losses that need it.
     """
 
-    loss: Criterion
+    loss: Loss
     n_outputs: int
     targets: Callable[[np.ndarray], np.ndarray]
     weights: np.ndarray
@@ -76,12 +76,7 @@ class Batch(NamedTuple):
 
 
 class TrainingData:
-    """The batches of a training.
-
-    Attributes:
-        log_mels: Log-mels of the training clips.
-        move: Copies tensors to the device.
-    """
+    """The batches of a training; `move` copies their tensors to the device."""
 
     def __init__(
         self, log_mels: LogMelCache, objective: Objective, config: TrainingConfig, context: DistributedContext
@@ -105,34 +100,21 @@ class TrainingData:
     def bn_batches(self, n_batches: int) -> Iterator[Tensor]:
         """Log-mels, without augmentation, of batches that no epoch draws."""
         for step in range(n_batches):
-            rank, world_size = self._context.rank, self._context.world_size
-            clips = self._sampler.draw(self._config.epochs, step, rank=rank, world_size=world_size)
+            clips = self._context.local_slice(self._sampler.draw(self._config.epochs, step))
             yield self.log_mels.to_device(self.log_mels.read(clips))
 
 
 class Trainer:
-    """The training loop.
+    """The training loop. The student, which is on the device (`to_device`), is trained in place.
 
-    Args:
-        student: The student, on the device (`to_device`); trained in place.
-        loss: Loss of the whole batch's outputs.
-        data: Batches of training clips.
-        evaluate: Function that scores the student in evaluation mode.
-        config: Settings of the optimisation.
-        context: This process and its device.
-        runtime: Use of the machine.
-        state_path: Path of the state that is saved during the training.
-        fingerprint: Digest of everything that determines the result; a state with another one is not resumed.
-        logger: Reports each epoch.
-
-    Raises:
-        SsondoError: If the batch cannot be divided evenly among the processes.
+    A state at `state_path` is resumed if its fingerprint is `fingerprint`, the digest of everything that determines
+    the result.
     """
 
     def __init__(
         self,
         student: Student,
-        loss: Criterion,
+        loss: Loss,
         data: TrainingData,
         evaluate: Callable[[], Row],
         config: TrainingConfig,
@@ -152,17 +134,16 @@ class Trainer:
         self.state_path, self.fingerprint = state_path, fingerprint
         self.amp_dtype = amp_dtype(config.precision, context.device)
         self.model = prepare(student, context, compile=runtime.compile)
-        self.augment = Augmentation(config, context)
         self.lr_lambda = config.lr_lambda()
         self.optimizer = torch.optim.Adam(student.parameters(), lr=config.learning_rate, fused=True)
         self.scaler = torch.amp.GradScaler(context.device.type, enabled=self.amp_dtype is torch.float16)
         self.state = TrainingState()
 
     def run(self) -> list[Row]:
-        """Train to the end, from the saved state if there is one.
+        """Train to the end, from the saved state if there is one; the student is then in evaluation mode.
 
         Returns:
-            One row per epoch. The student is in evaluation mode.
+            One row per epoch.
 
         Raises:
             SsondoError: If the loss is not finite; the message names the clips of the batch.
@@ -216,17 +197,13 @@ class Trainer:
         return state.history
 
     def _step(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Make one training step.
-
-        Returns:
-            Loss, its components by name and the norm of the gradient before clipping, on the device.
-        """
+        """Make one step; return its loss, components and norm of the gradient before clipping, on the device."""
         config, context, move = self.config, self.context, self.data.move
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * self.lr_lambda(step)
         self.student.model.begin_epoch(step // config.steps_per_epoch)
         seed_step(config.seed, step)
-        log_mel, mix = self.augment(self.data.log_mels.to_device(batch.input.map(move)), step)
+        log_mel, mix = augment(self.data.log_mels.to_device(batch.input.map(move)), step, config, context)
         with torch.autocast(context.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
             outputs = self.model(log_mel)
         clusters = None if batch.clusters is None else move(batch.clusters)
@@ -243,11 +220,10 @@ class Trainer:
         return loss, components, norm
 
     def _accumulate(self, result: StepResult | None) -> None:
-        """Add the metrics of a step to those of the epoch.
+        """Add the metrics of a step to those of the epoch, and stop if the loss or the gradient is not finite.
 
-        Raises:
-            SsondoError: If the loss or the gradient is not finite. With float16 an overflow of the gradient is
-                normal, since the scaler skips the step and halves the scale of the loss, unless it persists.
+        With float16 an overflow of the gradient is normal, since the scaler skips the step and halves the scale of
+        the loss, unless it persists.
         """
         if result is None:
             return
@@ -267,8 +243,7 @@ class Trainer:
         row = self.state.end_epoch(epoch, float(self.optimizer.param_groups[0]["lr"])) | speed
         is_last = self.state.step == n_steps
         if epoch % self.runtime.validate_every == 0 or is_last:
-            with self._recalibrated_eval(keep=is_last):
-                row.update(self.evaluate())
+            row.update(self._evaluate(is_last))
         self.state.history.append(row)
         if self.context.is_main:
             self.logger.add(self.state.history)
@@ -276,23 +251,22 @@ class Trainer:
     def _save(self) -> None:
         save_state(self.state_path, self.fingerprint, self.student, self.optimizer, self.scaler, self.state)
 
-    @contextmanager
-    def _recalibrated_eval(self, *, keep: bool) -> Iterator[None]:
-        """Evaluation mode, with statistics of batch normalisation that are recomputed on training clips.
+    def _evaluate(self, is_last: bool) -> Row:
+        """Evaluate the student, with statistics of batch normalisation that are recomputed on training clips.
 
-        Afterwards the running statistics are restored, unless `keep`: an evaluation must not change the training.
+        Except after the last epoch, the running statistics are then restored: an evaluation must not change the
+        training.
         """
         before = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
         n_batches = self.config.bn_update_batches
-        if not keep:
+        if not is_last:
             n_batches = min(n_batches, _BN_BATCHES_DURING_TRAINING)
         if n_batches:
             update_bn(self.student, self.data.bn_batches(n_batches))
         self.student.eval()
-        try:
-            yield
-        finally:
-            if not keep:
-                for name, buffer in self.student.named_buffers():
-                    buffer.copy_(before[name])
-                self.student.train()
+        scores = self.evaluate()
+        if not is_last:
+            for name, buffer in self.student.named_buffers():
+                buffer.copy_(before[name])
+            self.student.train()
+        return scores

@@ -45,7 +45,6 @@ def run_training(
     outputs: Outputs,
     runtime: Runtime,
     context: DistributedContext,
-    module: str,
     name: str,
     summary: str,
     settings: Mapping[str, Any],
@@ -54,7 +53,7 @@ def run_training(
     """Train a student, or resume its training, and write its checkpoint.
 
     Args:
-        verb: Verb that trains, for the provenance.
+        verb: Verb that trains; the code of its module determines the result.
         objective: What the student learns.
         train_set: Training clips.
         eval_set: Clips on which the student is evaluated.
@@ -64,7 +63,6 @@ def run_training(
         outputs: Files that are written.
         runtime: Use of the machine.
         context: This process and its device.
-        module: Module of the verb, whose code determines the result.
         name: Beginning of the training's name in logs and figures; the architecture follows.
         summary: Description of the training in the last log message and the figure.
         settings: Further plain values that determine the result, written to the provenance.
@@ -106,7 +104,7 @@ def run_training(
         context=context,
         runtime=runtime,
         state_path=state_path,
-        fingerprint=fingerprint(model, config, module, **settings),
+        fingerprint=fingerprint(model, config, f"ssondo.distill.{verb}", **settings),
         logger=TrainingLogger(outputs, name=name, n_epochs=config.epochs, scores=objective.scores),
     )
     history = trainer.run()
@@ -144,17 +142,8 @@ def make_log_mel_cache(
 ) -> LogMelCache:
     """Return the log-mels of a data set's clips for a student on its device.
 
-    Args:
-        dataset: The clips.
-        student: Its front-end computes the log-mels.
-        context: This process and its device.
-        runtime: Number of threads and size of the cache.
-        name: Name of the training.
-        weights: Relative probability with which each clip is drawn; None for equal ones.
-        used_mb: Memory that other caches already use, in MB.
-
-    Raises:
-        SsondoError: If the clips have another sample rate than the student.
+    The cache holds at most `runtime.cache_mb` without the `used_mb` of other caches, and first the clips of the
+    largest `weights`, which are the relative probabilities with which they are drawn.
     """
     dataset.audio.check_sample_rate(student.sample_rate)
     return LogMelCache(

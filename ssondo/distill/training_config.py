@@ -71,15 +71,14 @@ class TrainingConfig:
         Raises:
             SsondoError: If there is no such schedule.
         """
-        options = {
-            "warmup_epochs": self.warmup_epochs,
-            "decay_start_epoch": self.decay_start_epoch,
-            "decay_epochs": self.decay_epochs,
-            "final_lr_fraction": self.final_lr_fraction,
-        }
-        if self.schedule == "constant":
-            options = {}
-        return lr_lambda(self.schedule, steps_per_epoch=self.steps_per_epoch, **options)
+        return lr_lambda(
+            self.schedule,
+            steps_per_epoch=self.steps_per_epoch,
+            warmup_epochs=self.warmup_epochs,
+            decay_start_epoch=self.decay_start_epoch,
+            decay_epochs=self.decay_epochs,
+            final_lr_fraction=self.final_lr_fraction,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,12 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
 import pandas as pd
 
 from ssondo.distill.training_config import Outputs
 from ssondo.storage.atomic_files import atomic_write, save_figure, write_csv
-
-if TYPE_CHECKING:
-    from tensorboard.summary.writer.record_writer import RecordWriter
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +29,9 @@ def write_history(path: Path, history: Sequence[Row]) -> None:
 
 
 def write_curves(path: Path, history: Sequence[Row], title: str, scores: Mapping[str, str]) -> None:
-    """Draw the loss and its components, and beside them the scores, over the epochs.
+    """Draw the loss and its components, and beside them the scores, over the epochs, as a PNG file.
 
-    Args:
-        path: Path of the PNG file.
-        history: One row per epoch.
-        title: Title of the figure.
-        scores: Columns of the history with scores, each with its name in the legend.
+    `scores` are columns of the history, each with its name in the legend.
     """
     from matplotlib.figure import Figure
 
@@ -65,50 +58,34 @@ def write_curves(path: Path, history: Sequence[Row], title: str, scores: Mapping
 
 def write_events(path: Path, history: Sequence[Row]) -> None:
     """Write the history as a TensorBoard file; the time of an event is the time since the training began."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        writer = _record_writer(file)
-        writer.write(_event(file_version="brain.Event:2", wall_time=0))
-        for row in history:
-            writer.write(_event_of(row))
-
-
-def _append_event(path: Path, row: Row) -> None:
-    """Append an epoch to a TensorBoard file, in place, since TensorBoard keeps the file open."""
-    with path.open("ab") as file:
-        _record_writer(file).write(_event_of(row))
-
-
-def _record_writer(file: BinaryIO) -> "RecordWriter":
+    from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    return RecordWriter(file)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        RecordWriter(file).write(Event(file_version="brain.Event:2", wall_time=0).SerializeToString())
+        _append_events(file, history)
 
 
-def _event(**fields: Any) -> bytes:
+def _append_events(file: BinaryIO, rows: Sequence[Row]) -> None:
     from tensorboard.compat.proto.event_pb2 import Event
-
-    return bytes(Event(**fields).SerializeToString())
-
-
-def _event_of(row: Row) -> bytes:
     from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
-    values = [
-        Summary.Value(tag=key, simple_value=value)
-        for key, value in row.items()
-        if value is not None and key not in ("epoch", "step")
-    ]
-    return _event(step=row["step"], wall_time=row["seconds"], summary=Summary(value=values))
+    writer = RecordWriter(file)
+    for row in rows:
+        values = [
+            Summary.Value(tag=key, simple_value=value)
+            for key, value in row.items()
+            if value is not None and key not in ("epoch", "step")
+        ]
+        event = Event(step=row["step"], wall_time=row["seconds"], summary=Summary(value=values))
+        writer.write(event.SerializeToString())
 
 
 class TrainingLogger:
     """Reports each epoch while the training runs, in the log, the CSV file and the TensorBoard file.
 
-    Args:
-        outputs: Files that are written.
-        name: Name of the training in log messages.
-        n_epochs: Number of epochs of the training.
-        scores: Columns of the history with scores, each with its name in log messages.
+    `scores` are columns of the history, each with its name in log messages.
     """
 
     def __init__(self, outputs: Outputs, *, name: str, n_epochs: int, scores: Mapping[str, str]) -> None:
@@ -125,7 +102,9 @@ class TrainingLogger:
         """Report the last epoch of `history`; `begin` or `add` has reported the ones before it."""
         write_history(self._outputs.history, history)
         if self._outputs.events is not None:
-            _append_event(self._outputs.events, history[-1])
+            # In place, since TensorBoard keeps the file open.
+            with self._outputs.events.open("ab") as file:
+                _append_events(file, history[-1:])
         row = history[-1]
         components = ", ".join(f"{name} {row[key]:.4g}" for key, name in _component_names(list(row)).items())
         metrics = [

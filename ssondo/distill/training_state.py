@@ -115,12 +115,9 @@ def load_state(
     scaler: torch.amp.GradScaler,
     context: DistributedContext,
 ) -> TrainingState | None:
-    """Load the state that `save_state` wrote into the student, the optimiser and the scaler.
+    """Load what `save_state` wrote into the student, the optimiser and the scaler; None if there is no such state.
 
     The main process reads it for all processes.
-
-    Returns:
-        The state, or None if there is none of this training.
     """
     content = context.broadcast_object(lambda: _read(path, fingerprint))
     if content is None:

@@ -1,55 +1,33 @@
 """Recomputation of the statistics of batch normalisation, which a short training leaves inaccurate."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 
-@contextmanager
-def _cumulative_statistics(model: nn.Module) -> Iterator[list[nn.modules.batchnorm._BatchNorm]]:
-    """Reset the statistics of all batch norms of `model`, and put these layers alone into training mode."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    try:
-        yield norms
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for module, mode in modes.items():
-            module.training = mode
-
-
 @torch.no_grad()
-def update_bn(model: nn.Module, batches: Iterable[Tensor]) -> int:
+def update_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Recompute the running statistics of all batch norms as the plain average over batches.
 
     With a momentum of 0.01 running statistics are accurate only after some 500 steps, so the evaluation
-    mode of a model that was trained for fewer steps is inaccurate. Dropout is disabled meanwhile, and the
-    weights do not change.
+    mode of a model that was trained for fewer steps is inaccurate. Unlike `torch.optim.swa_utils.update_bn`, it
+    disables dropout meanwhile. The weights do not change.
 
     Args:
         model: Changed in place; its mode is restored.
-        batches: Inputs of `model`, e.g. log-mels of training clips. All batches have the same weight.
-
-    Returns:
-        Number of batches.
-
-    Raises:
-        ValueError: If there is no batch; the old statistics are lost in this case.
+        batches: At least one input of `model`, e.g. log-mels of training clips. All batches have the same weight.
     """
-    n_batches = 0
-    with _cumulative_statistics(model):
-        for batch in batches:
-            model(batch)
-            n_batches += 1
-    if n_batches == 0:
-        raise ValueError("the statistics of batch normalisation need at least one batch")
-    return n_batches
+    modes = {module: module.training for module in model.modules()}
+    momenta = {norm: norm.momentum for norm in modes if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
+    model.eval()
+    for norm in momenta:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for batch in batches:
+        model(batch)
+    for norm, momentum in momenta.items():
+        norm.momentum = momentum
+    for module, mode in modes.items():
+        module.training = mode

@@ -23,8 +23,7 @@ from ssondo.students.student import Student
 from ssondo.system.device import disable_tf32
 from ssondo.system.hardware import describe_machine
 from ssondo.teachers.embed import checkpoint_sha256, embed_batch, prepare_device, write_embeddings
-from ssondo.teachers.load_teacher import load_teacher_from_config
-from ssondo.teachers.teacher import Teacher
+from ssondo.teachers.teacher import Teacher, load_teacher_from_config
 
 # Clips are sorted by length within groups of this many batches, so that batches need little padding.
 _GROUP = 8

@@ -17,6 +17,7 @@ from ssondo.students.mobilenet_blocks import (
     Block,
     Linear,
     batch_norm,
+    conv_norm,
     initialise_weights,
     make_divisible,
     scaled_blocks,
@@ -165,11 +166,6 @@ class DynamicBlock(nn.Module):
         return out + x if self.residual else out
 
 
-def _conv_norm(n_in: int, n_out: int, kernel: int, stride: int) -> nn.Sequential:
-    conv = Conv2d(n_in, n_out, kernel, stride, (kernel - 1) // 2, bias=False)
-    return nn.Sequential(conv, batch_norm(n_out), nn.Hardswish(inplace=True))
-
-
 class DyMN(Backbone):
     """DyMN-Large up to its global pooling.
 
@@ -206,9 +202,9 @@ class DyMN(Backbone):
         layers = [
             DynamicBlock(block, min(max(make_divisible(block.expanded // 4), smallest), largest)) for block in blocks
         ]
-        self.in_c = _conv_norm(1, blocks[0].n_in, 3, 2)
+        self.in_c = conv_norm(1, blocks[0].n_in, 3, 2, activation=nn.Hardswish)
         self.layers = nn.ModuleList(layers)
-        self.out_c = _conv_norm(n_out, self.embedding_dim, 1, 1)
+        self.out_c = conv_norm(n_out, self.embedding_dim, 1, activation=nn.Hardswish)
         initialise_weights(self)
 
     def begin_epoch(self, epoch: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssondo.errors import SsondoError
-from ssondo.students.backbone import is_exporting
+from ssondo.students.backbone import Conv2d, is_exporting
 
 
 class Block(NamedTuple):
@@ -85,6 +85,19 @@ def scaled_blocks(width_mult: float, strides: Sequence[int]) -> list[Block]:
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """Return a batch normalisation with the constants of EfficientAT."""
     return nn.BatchNorm2d(channels, eps=0.001, momentum=0.01)
+
+
+def conv_norm(
+    n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1, activation: type[nn.Module] | None = None
+) -> nn.Sequential:
+    """Return a convolution without bias that preserves the resolution at stride 1, batch normalisation, activation."""
+    layers: list[nn.Module] = [
+        Conv2d(n_in, n_out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
+        batch_norm(n_out),
+    ]
+    if activation is not None:
+        layers.append(activation(inplace=True))
+    return nn.Sequential(*layers)
 
 
 class Linear(nn.Linear):

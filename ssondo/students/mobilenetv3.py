@@ -8,29 +8,17 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ssondo.students.backbone import Backbone, Conv2d
+from ssondo.students.backbone import Backbone
 from ssondo.students.mobilenet_blocks import (
     Block,
     Linear,
-    batch_norm,
+    conv_norm,
     initialise_weights,
     make_divisible,
     scaled_blocks,
 )
 
 _SQUEEZE = 4
-
-
-def _conv_norm(
-    n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1, activation: type[nn.Module] | None = None
-) -> nn.Sequential:
-    layers: list[nn.Module] = [
-        Conv2d(n_in, n_out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False),
-        batch_norm(n_out),
-    ]
-    if activation is not None:
-        layers.append(activation(inplace=True))
-    return nn.Sequential(*layers)
 
 
 class SqueezeExcitation(nn.Module):
@@ -69,11 +57,11 @@ class InvertedResidual(nn.Module):
         n_in, expanded, n_out = block.n_in, block.expanded, block.n_out
         layers: list[nn.Module] = []
         if expanded != n_in:
-            layers.append(_conv_norm(n_in, expanded, 1, activation=activation))
-        layers.append(_conv_norm(expanded, expanded, block.kernel, block.stride, expanded, activation))
+            layers.append(conv_norm(n_in, expanded, 1, activation=activation))
+        layers.append(conv_norm(expanded, expanded, block.kernel, block.stride, expanded, activation))
         if block.squeeze:
             layers.append(ConcurrentSqueezeExcitation(expanded))
-        layers.append(_conv_norm(expanded, n_out, 1))
+        layers.append(conv_norm(expanded, n_out, 1))
         self.block = nn.Sequential(*layers)
         self.residual = block.stride == 1 and n_in == n_out
 
@@ -100,9 +88,9 @@ class MobileNetV3(Backbone):
         self.embedding_dim = 6 * n_out
         self.hidden_dim = make_divisible(1280 * width_mult)
         self.features = nn.Sequential(
-            _conv_norm(1, blocks[0].n_in, 3, 2, activation=nn.Hardswish),
+            conv_norm(1, blocks[0].n_in, 3, 2, activation=nn.Hardswish),
             *(InvertedResidual(block) for block in blocks),
-            _conv_norm(n_out, self.embedding_dim, 1, activation=nn.Hardswish),
+            conv_norm(n_out, self.embedding_dim, 1, activation=nn.Hardswish),
         )
         initialise_weights(self)
 

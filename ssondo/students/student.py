@@ -133,11 +133,6 @@ class Student(nn.Module):
         """Number of parameters of the backbone, without the mapping head."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    @property
-    def n_parameters_with_head(self) -> int:
-        """Number of parameters of backbone and mapping head."""
-        return sum(parameter.numel() for parameter in self.parameters())
-
     def log_mel(self, waveforms: Tensor) -> Tensor:
         """Cut clips of equal length into windows and compute their log-mels.
 
@@ -198,10 +193,6 @@ class Student(nn.Module):
         """
         if self.training:
             raise ValueError("the model is in training mode; call eval() before embed()")
-        return embed_in_chunks(self, self._windows_of_clips(waveforms, lengths))
-
-    def _windows_of_clips(self, waveforms: Tensor, lengths: Tensor | Sequence[int] | None) -> list[Tensor]:
-        """Return the windows of each clip, shape (n_windows, samples)."""
         if waveforms.dim() != 2 or not waveforms.is_floating_point():
             raise ValueError(
                 f"waveforms must be floating point of shape (batch, samples), not {waveforms.dtype} of shape "
@@ -211,28 +202,16 @@ class Student(nn.Module):
         lengths = [n_samples] * len(waveforms) if lengths is None else [int(length) for length in lengths]
         if len(lengths) != len(waveforms) or not all(0 < length <= n_samples for length in lengths):
             raise ValueError(f"lengths must be {len(waveforms)} numbers in 1..{n_samples}, not {lengths}")
-        return [self._windows(clip[:length]) for clip, length in zip(waveforms, lengths, strict=True)]
-
-
-def embed_in_chunks(student: Student, windows: Sequence[Tensor]) -> Tensor:
-    """Embed clips that are cut into windows.
-
-    Args:
-        student: A student in evaluation mode.
-        windows: Windows of each clip, shape (n_windows, samples).
-
-    Returns:
-        Mean over the windows of each clip, float32, shape (n_clips, embedding_dim).
-    """
-    if not windows:
-        return torch.zeros(0, student.embedding_dim, device=student.front_end.window.device)
-    rows = chain.from_iterable(clip.unbind(0) for clip in windows)
-    chunk_size = _WINDOWS_AT_ONCE.get(windows[0].device.type, 16)
-    embeddings = [
-        student.model.embed_windows(student.front_end(torch.stack(chunk))).float()
-        for chunk in iter(lambda: list(islice(rows, chunk_size)), [])
-    ]
-    return torch.stack([clip.mean(0) for clip in torch.cat(embeddings).split([len(clip) for clip in windows])])
+        if not lengths:
+            return torch.zeros(0, self.embedding_dim, device=self.front_end.window.device)
+        windows = [self._windows(clip[:length]) for clip, length in zip(waveforms, lengths, strict=True)]
+        rows = chain.from_iterable(clip.unbind(0) for clip in windows)
+        chunk_size = _WINDOWS_AT_ONCE.get(waveforms.device.type, 16)
+        embeddings = [
+            self.model.embed_windows(self.front_end(torch.stack(chunk))).float()
+            for chunk in iter(lambda: list(islice(rows, chunk_size)), [])
+        ]
+        return torch.stack([clip.mean(0) for clip in torch.cat(embeddings).split([len(clip) for clip in windows])])
 
 
 def initialise_backbone(backbone: Backbone, path: str | PathLike[str], trust_checkpoint: bool = False) -> Backbone:

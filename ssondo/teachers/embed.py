@@ -27,8 +27,7 @@ from ssondo.system.allocator import disable_malloc_trim
 from ssondo.system.device import amp_dtype, check_precision, disable_tf32, resolve_device
 from ssondo.system.hardware import describe_machine, n_cores
 from ssondo.system.progress import progress_bar
-from ssondo.teachers.load_teacher import load_teacher_from_config, teacher_options
-from ssondo.teachers.teacher import Teacher
+from ssondo.teachers.teacher import Teacher, load_teacher_from_config, teacher_options
 
 log = logging.getLogger(__name__)
 
@@ -71,18 +70,10 @@ def _waveform(shard: AudioShard, row: int, blob: bytes, sample_rate: int) -> Ten
 
 
 def read_waveforms(shard: AudioShard, sample_rate: int, ahead: int) -> Iterator[tuple[int, Tensor]]:
-    """Decode and resample the available clips of a shard, in order, in background threads.
+    """Decode and resample the available clips of an audio shard, in order, in background threads.
 
-    Args:
-        shard: An audio shard.
-        sample_rate: Sample rate of the returned waveforms in Hz.
-        ahead: Maximum number of decoded clips that wait to be consumed.
-
-    Yields:
-        Row of a clip in the shard, and its waveform, float32, shape (samples,).
-
-    Raises:
-        SsondoError: if a clip cannot be decoded; the message names it.
+    Yields the row of each clip in the shard and its waveform, float32, shape (samples,). At most `ahead` decoded clips
+    wait to be consumed.
     """
     pending: deque[tuple[int, Future[Tensor]]] = deque()
     with ThreadPoolExecutor(n_workers(), thread_name_prefix="decode") as pool:
@@ -99,19 +90,10 @@ def read_waveforms(shard: AudioShard, sample_rate: int, ahead: int) -> Iterator[
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def batches(
+def _batches(
     clips: Iterator[tuple[int, Tensor]], sample_rate: int, size: int
 ) -> Iterator[tuple[list[int], list[Tensor]]]:
-    """Group clips into batches of `size` clips, or fewer if they are long.
-
-    Args:
-        clips: Rows and waveforms, see `read_waveforms`.
-        sample_rate: Sample rate of the waveforms in Hz.
-        size: Maximum number of clips in a batch.
-
-    Yields:
-        Rows and waveforms of a batch.
-    """
+    """Group rows and waveforms into batches of `size` clips, or fewer if they are long."""
     rows: list[int] = []
     waveforms: list[Tensor] = []
     n_samples = 0
@@ -261,7 +243,7 @@ def write_embeddings(
         progress_bar(len(clip_ids), name) as bar,
     ):
         clips = read_waveforms(shard, sample_rate, ahead=2 * batch_size)
-        for rows, waveforms in batches(clips, sample_rate, group * batch_size):
+        for rows, waveforms in _batches(clips, sample_rate, group * batch_size):
             embeddings = embed_clips(waveforms)
             finite = writer.is_finite(embeddings)
             not_finite += [shard.clip_ids[row] for row, kept in zip(rows, finite, strict=True) if not kept]

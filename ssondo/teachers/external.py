@@ -1,6 +1,7 @@
 """Teachers of the user: an ONNX file, a TorchScript file, or a function in an importable module.
 
-Each maps float32 waveforms of shape (batch, samples) to embeddings of shape (batch, embedding_dim).
+Each maps float32 waveforms of shape (batch, samples) at `sample_rate` Hz to embeddings of shape
+(batch, embedding_dim).
 """
 
 import os
@@ -19,16 +20,10 @@ from ssondo.teachers.teacher import check_waveforms, embed_by_length
 
 
 class ExternalTeacher:
-    """A function from waveforms to embeddings, whose return value is checked.
+    """A teacher that is a function from waveforms to embeddings (a tensor or an array), which are checked.
 
-    Args:
-        name: Name of the teacher in error messages.
-        function: (batch, samples) float32 tensor -> (batch, embedding_dim) tensor or array.
-        sample_rate: Sample rate of the waveforms in Hz.
-        embedding_dim: Size of an embedding.
-        n_parameters: Number of parameters; 0 if it is unknown.
-        device: Device that the waveforms are moved to before the function is called.
-        computes_on: Device that computes, if it differs from `device`.
+    The waveforms are moved to `device` before the function is called; `computes_on` is the device that computes, if
+    it is another one. `name` is used in error messages.
     """
 
     # The function may contain operations that overflow in float16, such as the square of a sample.
@@ -103,12 +98,8 @@ def load_onnx(
 ) -> ExternalTeacher:
     """Load an ONNX file with one input (batch, samples) and one output (batch, embedding_dim).
 
-    Args:
-        checkpoint: The file. Weights in separate files are read from its folder.
-        device: A torch device. A GPU is used if the installed onnxruntime supports it, else the CPU.
-        sample_rate: Sample rate of the waveforms in Hz.
-        embedding_dim: Size of an embedding.
-        threads: Number of threads of onnxruntime; None for as many as torch uses.
+    Weights in separate files are read from its folder. A GPU is used if the installed onnxruntime supports it, else
+    the CPU, with `threads` threads or as many as torch uses.
 
     Raises:
         SsondoError: if there is no file or it is not such a model.
@@ -161,12 +152,6 @@ def _n_onnx_parameters(path: Path) -> int:
 def load_torchscript(checkpoint: Path | None, device: str, *, sample_rate: int, embedding_dim: int) -> ExternalTeacher:
     """Load a TorchScript file whose forward takes (batch, samples).
 
-    Args:
-        checkpoint: The file.
-        device: A torch device.
-        sample_rate: Sample rate of the waveforms in Hz.
-        embedding_dim: Size of an embedding.
-
     Raises:
         SsondoError: if there is no file or it is not TorchScript.
     """
@@ -192,15 +177,10 @@ def load_torchscript(checkpoint: Path | None, device: str, *, sample_rate: int, 
 def load_callable(
     checkpoint: Path | None, device: str, *, callable: str, sample_rate: int, embedding_dim: int
 ) -> ExternalTeacher:
-    """Load a function of waveforms from an importable module.
+    """Load a function of waveforms from an importable module; `callable` is its "package.module:name".
 
-    Args:
-        checkpoint: None, or a file. With a file, `callable` is a factory: it is called with the path of the file and
-            the device, and returns the function.
-        device: Device that the waveforms are moved to before the function is called.
-        callable: "package.module:name" of the function or factory.
-        sample_rate: Sample rate of the waveforms in Hz.
-        embedding_dim: Size of an embedding.
+    With a checkpoint, `callable` is a factory: it is called with the path of the file and the device, and returns the
+    function.
 
     Raises:
         SsondoError: if the module or the name does not exist, or the object cannot be called.

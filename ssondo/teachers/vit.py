@@ -9,7 +9,7 @@ v0.1.0 of github.com/nttcslab/m2d, file `checkpoint-300.pth`, under NTT's own li
 
 import re
 import zipfile
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,28 +51,16 @@ class Attention(nn.Module):
         return self.proj(attended.transpose(1, 2).reshape(batch, n_tokens, dim))
 
 
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(_DIM, 4 * _DIM)
-        self.fc2 = nn.Linear(4 * _DIM, _DIM)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Transform tokens, (batch, tokens, dim), without changing their shape."""
-        return self.fc2(F.gelu(self.fc1(tokens)))
-
-
 class Block(nn.Module):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block with the parameter names of timm."""
 
     def __init__(self) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(_DIM, eps=1e-6)
         self.attn = Attention()
         self.norm2 = nn.LayerNorm(_DIM, eps=1e-6)
-        self.mlp = Mlp()
+        layers = {"fc1": nn.Linear(_DIM, 4 * _DIM), "act": nn.GELU(), "fc2": nn.Linear(4 * _DIM, _DIM)}
+        self.mlp = nn.Sequential(OrderedDict(layers))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Transform tokens, (batch, tokens, dim), without changing their shape."""
@@ -245,12 +233,7 @@ class M2DTeacher(ViTTeacher):
 
 
 def load_matpac(checkpoint: Path | None, device: str, *, trust_checkpoint: bool = False) -> Matpac:
-    """Load MATPAC++ from the published encoder-only file.
-
-    Args:
-        checkpoint: Path of `matpac_plus_6s_2048_enconly.pt`.
-        device: A torch device.
-        trust_checkpoint: See `ssondo.storage.weights.load_weights`.
+    """Load MATPAC++ from the published encoder-only file, `matpac_plus_6s_2048_enconly.pt`.
 
     Raises:
         SsondoError: if there is no checkpoint or it holds another model.
@@ -260,18 +243,14 @@ def load_matpac(checkpoint: Path | None, device: str, *, trust_checkpoint: bool 
             "teacher 'matpac' needs its checkpoint: matpac_plus_6s_2048_enconly.pt, "
             "release MATPAC++ of https://github.com/aurianworld/matpac"
         )
-    weights = _state_dict(checkpoint, trust_checkpoint)
-    return _ready(Matpac(), weights, checkpoint, device)
+    return _ready(Matpac(), _state_dict(checkpoint, trust_checkpoint), checkpoint, device)
 
 
 def load_m2d(checkpoint: Path | None, device: str, *, trust_checkpoint: bool = False) -> M2DTeacher:
-    """Load M2D from the published encoder-only file, its zip archive, or the unpacked folder.
+    """Load M2D from the published encoder-only file, `checkpoint-300.pth`, its zip archive, or the unpacked folder.
 
-    Args:
-        checkpoint: Path of `checkpoint-300.pth`, the archive, or the folder. The size of the input and of a patch are
-            read from the name of the archive or folder; 80x608p16x16 is assumed if no name contains them.
-        device: A torch device.
-        trust_checkpoint: See `ssondo.storage.weights.load_weights`.
+    The size of the input and of a patch are read from the name of the archive or folder; 80x608p16x16 is assumed if
+    no name contains them.
 
     Raises:
         SsondoError: if there is no checkpoint or it holds another model.

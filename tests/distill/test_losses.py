@@ -184,7 +184,7 @@ def test_components_do_not_change_the_gradient(pair, dtype):
     labels = (target[:, :5] > 0).to(dtype)
     weights = (1.0, 0.5, 0.25)
     hybrid, cross_entropy = losses.Hybrid(0.5, *weights), BinaryCrossEntropy()
-    combined = losses.Combined(cross_entropy, hybrid, 0.25)
+    combined = losses.Combined(hybrid, 0.25, dim=16)
 
     def plain_hybrid(x):
         terms = [w * part(x, target, CLUSTERS) for w, part in zip(weights, hybrid.components, strict=True)]
@@ -195,22 +195,25 @@ def test_components_do_not_change_the_gradient(pair, dtype):
 
     pairs = [
         (plain_hybrid, lambda x: hybrid.with_components(x, target, CLUSTERS)[0]),
-        (plain_combined, lambda x: combined.with_components(x[:, :5], labels, x, target, CLUSTERS)[0]),
+        (plain_combined, lambda x: combined.with_components(*with_classes(x, target, labels), CLUSTERS)[0]),
     ]
     for plain, with_components in pairs:
         assert torch.equal(gradient_of(plain, output), gradient_of(with_components, output))
 
 
+def with_classes(output, target, labels):
+    """Output and target of a combined loss; the logits are the first values of the embedding."""
+    return torch.cat([output, output[:, : labels.shape[1]]], dim=1), torch.cat([target, labels], dim=1)
+
+
 def test_components_of_a_combined_loss_include_those_of_its_distillation_loss(pair):
-    labels = (pair[1][:, :5] > 0).double()
+    outputs = with_classes(*pair, (pair[1][:, :5] > 0).double())
     for weight, names in ((0.0, {"distillation"}), (0.5, {"prediction", "distillation"}), (1.0, {"prediction"})):
-        combined = losses.Combined(BinaryCrossEntropy(), losses.Cosine(), weight)
-        total, components = combined.with_components(pair[0][:, :5], labels, *pair)
+        total, components = losses.Combined(losses.Cosine(), weight, dim=16).with_components(*outputs)
         assert set(components) == names
         weights = {"prediction": weight, "distillation": 1 - weight}
         assert total.item() == pytest.approx(sum(weights[name] * part.item() for name, part in components.items()))
-    nested = losses.Combined(BinaryCrossEntropy(), losses.Hybrid(0.5), 0.5)
-    _, components = nested.with_components(pair[0][:, :5], labels, *pair, CLUSTERS)
+    _, components = losses.Combined(losses.Hybrid(0.5), 0.5, dim=16).with_components(*outputs, CLUSTERS)
     assert list(components) == ["prediction", "distillation", "alignment", "contrastive", "cross_cluster"]
 
 
@@ -232,10 +235,10 @@ def test_binary_cross_entropy_equals_torch(pair):
 def test_combined_loss_weighs_prediction_and_distillation(weight, pair):
     output, teacher = pair
     labels = (teacher > 0).double()
-    combined = losses.Combined(BinaryCrossEntropy(), losses.Cosine(), prediction_weight=weight)
+    combined = losses.Combined(losses.Cosine(), weight, dim=16)
     prediction = torch.nn.BCEWithLogitsLoss()(output, labels)
     distillation = (1 - torch.nn.functional.cosine_similarity(output, teacher)).mean()
-    found = combined(output, labels, output, teacher)
+    found = combined(*with_classes(output, teacher, labels))
     assert found.item() == pytest.approx((weight * prediction + (1 - weight) * distillation).item(), rel=1e-9)
 
 

@@ -105,12 +105,12 @@ def test_gradient_that_overflows_at_every_scale_stops_the_training():
         amp_dtype=torch.float16,
         data=SimpleNamespace(log_mels=SimpleNamespace(clip_ids=["a", "b"])),
     )
-    overflow = StepResult(7, 0.5, np.inf, np.array([1]))
+    overflow = StepResult(7, 0.5, np.inf, np.array([1]), {})
     for _ in range(40):
         accumulate(loop, overflow)
     with pytest.raises(SsondoError, match=r"in step 7 the loss is 0.5 .*check the clips of this batch: b$"):
         accumulate(loop, overflow)
-    accumulate(loop, StepResult(8, 0.5, 1.0, np.array([1])))
+    accumulate(loop, StepResult(8, 0.5, 1.0, np.array([1]), {}))
     assert loop.state.n_overflows == 0
     loop.amp_dtype = torch.bfloat16
     with pytest.raises(SsondoError, match="norm of its gradient inf"):

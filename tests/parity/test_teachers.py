@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssondo.teachers import vit
-from ssondo.teachers.load_teacher import load_teacher
+from ssondo.teachers.teacher import load_teacher
 
 pytestmark = pytest.mark.slow
 

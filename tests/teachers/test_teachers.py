@@ -12,8 +12,7 @@ from onnx import TensorProto, helper
 from ssondo.audio.log_mel_settings import M2D
 from ssondo.errors import SsondoError
 from ssondo.teachers import TEACHERS, external, vit
-from ssondo.teachers.load_teacher import load_teacher
-from ssondo.teachers.teacher import Teacher
+from ssondo.teachers.teacher import Teacher, load_teacher
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
