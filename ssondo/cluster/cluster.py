@@ -29,6 +29,15 @@ _PROCESS_MB = 420
 _CLIP_BYTES = 400
 _BLOCK_BYTES = 24 << 20
 _CHUNK_ROWS = 64
+_MINIMA = {
+    "n_clusters": 2,
+    "iterations": 1,
+    "restarts": 1,
+    "sample_size": 2,
+    "metric_sample": 2,
+    "memory_mb": 1,
+    "seed": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -52,11 +61,7 @@ class _Assignment:
 
 
 def _open_sources(train: Sequence[Path], eval_: Sequence[Path]) -> tuple[list[_Source], int, str]:
-    """Open every shard once and return the sources in order, their embedding_dim and their checkpoint_sha256.
-
-    Raises:
-        SsondoError: if there is no shard or two shards come from different teachers.
-    """
+    """Open every shard once and return the sources in order, their embedding_dim and their checkpoint_sha256."""
     sources: list[_Source] = []
     first: tuple[Path, int, str] | None = None
     for split, paths in (("train", train), ("eval", eval_)):
@@ -79,23 +84,10 @@ def _open_sources(train: Sequence[Path], eval_: Sequence[Path]) -> tuple[list[_S
     return sources, first[1], first[2]
 
 
-def _unit_length(rows: np.ndarray) -> np.ndarray:
-    """Scale rows to length 1, in place; a row of zeros is left as it is."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows /= np.maximum(norms, np.finfo(np.float32).tiny)
-    return rows
-
-
 def _blocks(shard: EmbeddingShard, spherical: bool, selected: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """Yield the embeddings of a shard in order, in blocks of float32 (n, embedding_dim).
 
-    Args:
-        shard: An open shard.
-        spherical: Scale each row to length 1.
-        selected: Sorted numbers of the rows that are read; None for all.
-
-    Raises:
-        SsondoError: if a row has a NaN or an infinity.
+    `selected` are the sorted numbers of the rows that are read; None for all. If `spherical`, a row has length 1.
     """
     step = max(1, _BLOCK_BYTES // (4 * shard.embedding_dim * _CHUNK_ROWS)) * _CHUNK_ROWS
     for start in range(0, len(shard), step):
@@ -115,7 +107,9 @@ def _blocks(shard: EmbeddingShard, spherical: bool, selected: np.ndarray | None 
                 f"remove the shard and make it again with: snakemake {shard.path}"
             )
         rows = stored[inside].astype(np.float32)
-        yield _unit_length(rows) if spherical else rows
+        if spherical:
+            rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        yield rows
 
 
 def _gather(sources: Sequence[_Source], selected: np.ndarray, embedding_dim: int, spherical: bool) -> np.ndarray:
@@ -138,14 +132,9 @@ def _gather(sources: Sequence[_Source], selected: np.ndarray, embedding_dim: int
 def _assign_all(
     sources: Sequence[_Source], centroids: np.ndarray, sampled: np.ndarray, spherical: bool, writer: ClusterWriter
 ) -> _Assignment:
-    """Assign all clips to their nearest centroids and write their clusters.
+    """Assign all clips to their nearest centroids and write their clusters in the order of the sources.
 
-    Args:
-        sources: Shards, in the order in which they are written.
-        centroids: Shape (n_clusters, embedding_dim).
-        sampled: Sorted numbers of the training clips whose embeddings are returned.
-        spherical: Scale embeddings to length 1.
-        writer: Destination of the clusters.
+    `sampled` are the sorted numbers of the training clips whose embeddings are returned.
     """
     n_clusters, embedding_dim = centroids.shape
     result = _Assignment(
@@ -186,26 +175,8 @@ def _size_summary(sizes: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _check_settings(settings: Mapping[str, int]) -> None:
-    for name, minimum in (
-        ("n_clusters", 2),
-        ("iterations", 1),
-        ("restarts", 1),
-        ("sample_size", 2),
-        ("metric_sample", 2),
-        ("memory_mb", 1),
-        ("seed", 0),
-    ):
-        if settings[name] < minimum:
-            raise SsondoError(f"{name} is {settings[name]}; it must be at least {minimum}")
-
-
 def _sample_sizes(n_train: int, n_clips: int, embedding_dim: int, settings: Mapping[str, int]) -> tuple[int, int]:
-    """Return the number of clips for the fit, and for the metrics, that fit into `memory_mb`.
-
-    Raises:
-        SsondoError: if there are more clusters than clips for the fit, or the memory is too small.
-    """
+    """Return the number of clips for the fit, and for the metrics, that fit into `memory_mb`."""
     k, sample_size, memory_mb = settings["n_clusters"], settings["sample_size"], settings["memory_mb"]
     if k > n_train:
         raise SsondoError(
@@ -315,7 +286,9 @@ def cluster(
         "metric_sample": metric_sample,
         "memory_mb": memory_mb,
     }
-    _check_settings(numbers)
+    for name, minimum in _MINIMA.items():
+        if numbers[name] < minimum:
+            raise SsondoError(f"{name} is {numbers[name]}; it must be at least {minimum}")
     sources, embedding_dim, checkpoint_sha256 = _open_sources(train, eval)
     fit_sources = [source for source in sources if include_eval or source.split == "train"]
     n_train = sum(source.n_clips for source in sources if source.split == "train")

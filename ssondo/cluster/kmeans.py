@@ -80,11 +80,7 @@ def assign(rows: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def separation(points: np.ndarray, clusters: np.ndarray) -> dict[str, Any]:
-    """Measure how well clusters are separated.
-
-    Args:
-        points: Shape (n, dim).
-        clusters: Cluster of each point, shape (n,).
+    """Measure how well clusters are separated: points of shape (n, dim), the cluster of each of shape (n,).
 
     Returns:
         `silhouette`, `calinski_harabasz` and `davies_bouldin`, which are None where they are undefined; `n_clips`; and

@@ -11,12 +11,7 @@ _TSNE_ITERATIONS = 500
 
 
 def plot_sizes(sizes: np.ndarray, path: Path) -> None:
-    """Draw a bar chart of the cluster sizes, largest first.
-
-    Args:
-        sizes: Number of training clips in each cluster, shape (n_clusters,).
-        path: Path of the PNG.
-    """
+    """Draw a bar chart of the cluster sizes, largest first, as a PNG file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -63,15 +58,10 @@ def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
 
 
 def plot_tsne(points: np.ndarray, clusters: np.ndarray, n_train: int, n_clusters: int, seed: int, path: Path) -> None:
-    """Draw a t-SNE map of sampled training clips, coloured by cluster.
+    """Draw a t-SNE map of sampled training clips, coloured by cluster, as a PNG file.
 
-    Args:
-        points: Embeddings, shape (n, embedding_dim), float32.
-        clusters: Cluster of each point, shape (n,).
-        n_train: Number of all training clips, for the title.
-        n_clusters: Number of clusters, for the title.
-        seed: Seed of PCA and t-SNE.
-        path: Path of the PNG.
+    `points` are their embeddings, float32, shape (n, embedding_dim), `clusters` the cluster of each. The numbers of
+    all training clips and of all clusters are for the title.
     """
     import matplotlib
     from matplotlib.figure import Figure
