@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_STATUS_COLUMNS = {Status.OK: "there", Status.UNAVAILABLE: "unavailable", Status.FAILED: "failed"}
+_STATUS_COLUMNS = {Status.OK: "available", Status.UNAVAILABLE: "unavailable", Status.FAILED: "failed"}
 _N_SHOWN_REASONS = 12
 _N_SHOWN_CLASSES = 10
 # In inches, of each of the two plots; narrow enough to stay legible on a telephone.
@@ -82,7 +82,7 @@ def _read_shard(split: str, segments: Path, audio: Path) -> pd.DataFrame:
 
 
 def _count_by_class(clips: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """One row per class: mid, display_name, and for each split how many clips are listed, there and missing.
+    """One row per class: mid, display_name, and for each split how many clips are listed, available and missing.
 
     Classes are in the order of the class list; labels that are not in it follow, sorted.
     """
@@ -121,7 +121,7 @@ def _percentage(part: int, whole: int) -> str:
 
 def _markdown(summary: Mapping[str, Mapping[str, Any]], by_reason: pd.DataFrame, by_class: pd.DataFrame) -> str:
     """The tables for readers."""
-    lines = ["# Availability", "", "| split | listed | there | share | unavailable | failed |"]
+    lines = ["# Availability", "", "| split | listed | available | share | unavailable | failed |"]
     lines.append("|---|--:|--:|--:|--:|--:|")
     for split, numbers in summary.items():
         n_listed, n_ok = numbers["n_listed"], numbers["n_ok"]
@@ -129,7 +129,7 @@ def _markdown(summary: Mapping[str, Mapping[str, Any]], by_reason: pd.DataFrame,
         lines.append(f"| {split} | {n_listed:,} | {n_ok:,} | {_percentage(n_ok, n_listed)} | {missing} |")
     reasons = by_reason[by_reason["status"] != Status.OK]
     if len(reasons):
-        lines += ["", "| split | why not | may pass | clips |", "|---|---|---|--:|"]
+        lines += ["", "| split | reason | temporary | clips |", "|---|---|---|--:|"]
     for split in SPLITS:
         rows = reasons[reasons["split"] == split].sort_values(["n", "reason"], ascending=[False, True])
         for status, reason, n in rows[["status", "reason", "n"]].itertuples(index=False):
@@ -137,11 +137,11 @@ def _markdown(summary: Mapping[str, Mapping[str, Any]], by_reason: pd.DataFrame,
     listed = by_class[by_class["train_listed"] > 0]
     if len(listed):
         lines += ["", "Classes of which the most is missing, training clips:", ""]
-        lines += ["| class | listed | there | share |", "|---|--:|--:|--:|"]
-    shares = listed.assign(share=listed["train_there"] / listed["train_listed"]).sort_values(["share", "mid"])
-    columns = ["mid", "display_name", "train_listed", "train_there"]
-    for mid, name, n_listed, n_there in shares.head(_N_SHOWN_CLASSES)[columns].to_numpy():
-        lines.append(f"| {name or mid} | {n_listed:,} | {n_there:,} | {_percentage(n_there, n_listed)} |")
+        lines += ["| class | listed | available | share |", "|---|--:|--:|--:|"]
+    shares = listed.assign(share=listed["train_available"] / listed["train_listed"]).sort_values(["share", "mid"])
+    columns = ["mid", "display_name", "train_listed", "train_available"]
+    for mid, name, n_listed, n_available in shares.head(_N_SHOWN_CLASSES)[columns].to_numpy():
+        lines.append(f"| {name or mid} | {n_listed:,} | {n_available:,} | {_percentage(n_available, n_listed)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -154,7 +154,7 @@ def _plot(
     shares = {}
     for split in SPLITS:
         listed = by_class[by_class[f"{split}_listed"] > 0]
-        shares[split] = sorted(100 * (listed[f"{split}_there"] / listed[f"{split}_listed"]))
+        shares[split] = sorted(100 * (listed[f"{split}_available"] / listed[f"{split}_listed"]))
     n_plots = 1 + any(shares.values())
     figure = Figure(figsize=(_PLOT_WIDTH, _PLOT_HEIGHT * n_plots), layout="constrained")
     subfigures = figure.subfigures(n_plots, 1, squeeze=False)[:, 0]
@@ -163,7 +163,7 @@ def _plot(
         axes = subfigures[1].subplots()
         for split, values in shares.items():
             axes.plot(range(1, len(values) + 1), values, label=split, marker="." if len(values) < 20 else "")
-        axes.set(xlabel="class, by its share", ylabel="% of its clips that are there", ylim=(0, 102))
+        axes.set(xlabel="class, by its share", ylabel="% of its clips that are available", ylim=(0, 102))
         axes.set_title("availability by class")
         axes.legend()
     save_figure(path, figure)

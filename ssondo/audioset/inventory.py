@@ -73,8 +73,8 @@ def inventory(*, shards: list[Path], out: Path, manifest: Path | None = None, sp
         content["manifest"] = _compare(present, manifest, split)
     write_json(out, content)
     if len(present) < n_clips:
-        log.warning("%d of %d clips are not there: %s", n_clips - len(present), n_clips, _missing_text(counts))
-    log.info("inventory: %d of %d clips are there, in %d shards; %s", len(present), n_clips, len(shards), out)
+        log.warning("%d of %d clips are missing: %s", n_clips - len(present), n_clips, _missing_text(counts))
+    log.info("inventory: %d of %d clips are present, in %d shards; %s", len(present), n_clips, len(shards), out)
 
 
 def _compare(present: list[str], path: Path, split: str) -> dict[str, Any]:

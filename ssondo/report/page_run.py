@@ -112,7 +112,7 @@ def _available(n_ok: int, n_listed: int) -> list[Cell]:
 def clips_section(folder: Path) -> Section:
     """Return the section with the clips of the corpus, from the folder that `availability` wrote to."""
     splits = read_availability(folder)
-    heads = ["split", "listed", "there", "per cent", "unavailable", "failed", "clip list"]
+    heads = ["split", "listed", "available", "per cent", "unavailable", "failed", "clip list"]
     rows: list[list[Cell | str]] = [
         [
             split,
@@ -125,7 +125,7 @@ def clips_section(folder: Path) -> Section:
         for split, counts in splits.items()
     ]
     reasons = _reasons_panel(splits)
-    note = "'unavailable' is final, 'failed' may pass; ssondo retry requests the clips of a reason again."
+    note = "'unavailable' is final, 'failed' may be temporary; ssondo retry requests the clips of a reason again."
     return Section(
         "Clips",
         "availability",
@@ -155,15 +155,15 @@ def _class_panels(folder: Path, splits: Mapping[str, Any]) -> list[Section]:
     panels = []
     for split in splits:
         counts = classes[classes[f"{split}_listed"] > 0]
-        share = counts[f"{split}_there"] / counts[f"{split}_listed"]
+        share = counts[f"{split}_available"] / counts[f"{split}_listed"]
         counts = counts.assign(share=share).sort_values(["share", "mid"])
-        columns = [counts[f"{split}_{what}"].tolist() for what in ("listed", "there", "unavailable", "failed")]
+        columns = [counts[f"{split}_{what}"].tolist() for what in ("listed", "available", "unavailable", "failed")]
         rows = [
-            [name, number(listed), *_available(there, listed), number(unavailable), number(failed)]
-            for name, listed, there, unavailable, failed in zip(counts["name"], *columns, strict=True)
+            [name, number(listed), *_available(available, listed), number(unavailable), number(failed)]
+            for name, listed, available, unavailable, failed in zip(counts["name"], *columns, strict=True)
         ]
         if rows:
-            heads = ["class", "listed", "there", "per cent", "unavailable", "failed"]
+            heads = ["class", "listed", "available", "per cent", "unavailable", "failed"]
             table = PageTable(heads, rows, search="Filter: class")
             title = f"Classes of the {split} clips, the one that lost most first: {len(rows)}"
             panels.append(Section(title, is_open=len(rows) <= _FEW_ROWS, table=table))

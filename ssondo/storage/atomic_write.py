@@ -1,6 +1,6 @@
 """A file appears under its name when it is complete, and not before.
 
-This module decides when a file is there, never what it holds, so it is no part of a code hash
+This module decides when a file exists, never what it holds, so it is not part of a code hash
 (`ssondo.provenance.COMPUTES_NOTHING`). What decides about the content of files belongs in `atomic_files`.
 """
 

@@ -52,7 +52,7 @@ def test_clips_are_counted_by_split_reason_and_class_and_listed(corpus: Path) ->
         "FAILED": {"truncated wav: only # s can be read": 2},
     }
     assert (found["train"]["n_unavailable"], found["train"]["n_failed"], found["eval"]["n_failed"]) == (1, 2, 0)
-    columns = ("listed", "there", "unavailable", "failed")
+    columns = ("listed", "available", "unavailable", "failed")
     with (out / "availability.csv").open() as file:
         assert list(csv.reader(file)) == [
             ["mid", "display_name", *(f"train_{name}" for name in columns), *(f"eval_{name}" for name in columns)],

@@ -63,9 +63,9 @@ def test_missing_clips_are_logged_as_a_warning_with_reasons(tmp_path: Path, capl
         inventory(shards=[audio(tmp_path / "0.h5", "a")], out=tmp_path / "out.json")
         inventory(shards=[embeddings(tmp_path / "1.h5", "a")], out=tmp_path / "out.json")
     assert [(record.levelname, record.message.split(";")[0]) for record in caplog.records] == [
-        ("WARNING", "2 of 3 clips are not there: 1 private, 1 not audio (begins with b'x')"),
-        ("INFO", "inventory: 1 of 3 clips are there, in 1 shards"),
-        ("INFO", "inventory: 1 of 1 clips are there, in 1 shards"),
+        ("WARNING", "2 of 3 clips are missing: 1 private, 1 not audio (begins with b'x')"),
+        ("INFO", "inventory: 1 of 3 clips are present, in 1 shards"),
+        ("INFO", "inventory: 1 of 1 clips are present, in 1 shards"),
     ]
 
 

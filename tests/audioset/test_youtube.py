@@ -115,7 +115,7 @@ def test_each_answer_of_the_server_gives_its_status_and_reason(server: Server) -
                 actual[name] = ("rate limited", f"{limit.retry_after_s:g}")
     assert actual == expected
     # One request per clip, apart from the redirect loop.
-    assert {name: n for name, n in server.times_asked().items() if n > 1 and "loop" not in name} == {}
+    assert {name: n for name, n in server.count_requests().items() if n > 1 and "loop" not in name} == {}
 
 
 @pytest.mark.slow
@@ -144,11 +144,11 @@ def test_only_the_segment_is_downloaded_and_it_is_not_encoded_again(server: Serv
 def test_fetch_waits_for_a_rate_limit_and_then_continues(tmp_path: Path, server: Server) -> None:
     server.behaviour = {"clip": 429}
 
-    def relent() -> None:
-        wait_until(lambda: server.times_asked()["clip"] > 1, seconds=600)
+    def end_rate_limit() -> None:
+        wait_until(lambda: server.count_requests()["clip"] > 1, seconds=600)
         server.behaviour.clear()
 
-    threading.Thread(target=relent, daemon=True).start()
+    threading.Thread(target=end_rate_limit, daemon=True).start()
     out = tmp_path / "out.h5"
     fetch(
         segments=segment_list(tmp_path, ["clip", "other"]),
@@ -157,7 +157,7 @@ def test_fetch_waits_for_a_rate_limit_and_then_continues(tmp_path: Path, server:
         fetch_policy={**NO_WAIT, "pauses_s": [0.3] * 20},
     )
     assert results(out) == {"clip": ("OK", ""), "other": ("OK", "")}
-    assert server.times_asked()["clip"] > 1
+    assert server.count_requests()["clip"] > 1
     assert [entry.status for entry in read_ledger(ledger_path(out)).values()] == [Status.OK] * 2
 
 
@@ -168,10 +168,10 @@ def test_permanent_rate_limit_fails_the_job_and_the_next_job_resumes(tmp_path: P
     with pytest.raises(TransientError, match=r"limits the rate \(HTTP 429\)"):
         fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT)
     assert not out.exists()
-    assert server.times_asked() == {"a": 1, "b": 1, "c": 4}
-    server.behaviour, server.asked = {}, []
+    assert server.count_requests() == {"a": 1, "b": 1, "c": 4}
+    server.behaviour, server.requested = {}, []
     fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT)
-    assert server.times_asked() == {"c": 1, "d": 1}
+    assert server.count_requests() == {"c": 1, "d": 1}
     assert [status for status, _ in results(out).values()] == ["OK", "UNAVAILABLE", "OK", "OK"]
 
 
@@ -197,9 +197,9 @@ def test_streak_of_refusals_counts_as_throttling_and_marks_no_clip_as_failed(
 def test_missing_network_ends_the_job_early_and_marks_no_clip(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = [f"clip{n}" for n in range(9)]
     segments, out = segment_list(tmp_path, names), tmp_path / "out.h5"
-    with socket.socket() as nobody, caplog.at_level(logging.WARNING):
-        nobody.bind(("127.0.0.1", 0))  # bound but not listening, so connections are refused
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/{{ytid}}.wav"
+    with socket.socket() as closed_port, caplog.at_level(logging.WARNING):
+        closed_port.bind(("127.0.0.1", 0))  # bound but not listening, so connections are refused
+        url = f"http://127.0.0.1:{closed_port.getsockname()[1]}/{{ytid}}.wav"
         with pytest.raises(TransientError, match=r"^4 clips in a row failed: connection lost; check the network"):
             fetch(
                 segments=segments,
@@ -232,7 +232,7 @@ def test_streak_of_clips_that_fail_permanently_is_recorded_as_failed(tmp_path: P
     assert {by_clip[name] for name in bad} == {("FAILED", "HTTP 500")}
     assert {by_clip[name] for name in good} == {("OK", "")}
     # `max_tries_per_clip` is 2, and a failure streak adds one request.
-    assert max(server.times_asked().values()) <= 3
+    assert max(server.count_requests().values()) <= 3
 
 
 @pytest.mark.slow
@@ -246,8 +246,8 @@ def test_failed_clips_are_retried_last_and_within_the_budget_of_retries(tmp_path
         fetch_policy={**NO_WAIT, "max_tries_per_clip": 5, "max_retries_per_job": 2},
         max_failed_share=1.0,
     )
-    assert server.asked[:4] == names
-    assert len(server.asked) == 4 + 2
+    assert server.requested[:4] == names
+    assert len(server.requested) == 4 + 2
 
 
 @pytest.mark.slow
@@ -255,10 +255,10 @@ def test_shard_that_is_made_again_requests_only_failed_clips(tmp_path: Path, ser
     segments, out = segment_list(tmp_path, ["a", "b", "c"]), tmp_path / "out.h5"
     server.behaviour = {"b": 404, "c": 500}
     fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT, max_failed_share=0.5)
-    server.behaviour, server.asked = {}, []
+    server.behaviour, server.requested = {}, []
     out.unlink()
     fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT)
-    assert server.asked == ["c"]
+    assert server.requested == ["c"]
     assert results(out) == {"a": ("OK", ""), "b": ("UNAVAILABLE", "removed (HTTP 404)"), "c": ("OK", "")}
 
 
@@ -273,10 +273,10 @@ def test_only_the_clip_whose_stored_audio_was_damaged_is_fetched_again(tmp_path:
     ledger.write_bytes(damaged)
     with pytest.raises(LocationChanged, match="--forcerun locate fetch"):
         resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
-    server.asked = []
+    server.requested = []
     out.unlink()
     fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT)
-    assert server.asked == ["b"]
+    assert server.requested == ["b"]
     assert sound(out, "b") == whole
     resample(audio=out, out=tmp_path / "resampled.h5", sample_rate=RATE, clip_s=1)
     assert set(results(tmp_path / "resampled.h5").values()) == {("OK", "")}
@@ -306,10 +306,10 @@ def test_each_job_uses_its_own_proxy_for_all_requests(server: Server) -> None:
         fetched = youtube.fetch(Segment("good", 5, 9))
         assert fetched.status is Status.OK
         # One request of yt-dlp and at least one of ffmpeg.
-        assert len(other.heard) >= 2
-        urls = {address.replace(":80/", "/") for address, _ in other.heard}
+        assert len(other.requests) >= 2
+        urls = {address.replace(":80/", "/") for address, _ in other.requests}
         assert urls == {"http://nowhere.invalid/good.wav"}
-    assert server.heard == []
+    assert server.requests == []
 
 
 @pytest.mark.slow
@@ -319,7 +319,7 @@ def test_cookies_are_sent_with_the_request_for_a_video(server: Server, tmp_path:
     fetched = Youtube(url_template=server.url, cookies=str(cookies)).fetch(Segment("good", 5, 9))
     assert fetched.status is Status.OK
     # ffmpeg sends no cookies; YouTube's audio URLs contain their own authorisation.
-    assert server.heard[0] == ("/good.wav", "session=mine")
+    assert server.requests[0] == ("/good.wav", "session=mine")
 
 
 # Imports the slow modules once, then fetches in child processes, which are killed.
@@ -369,7 +369,7 @@ def test_shard_killed_twenty_times_is_identical_and_fetches_no_clip_twice(tmp_pa
         shards = {"killed": tmp_path / "killed" / "train-0003.h5", "whole": tmp_path / "whole" / "train-0003.h5"}
         n_stored = []
         for kind, n_kills in (("killed", 20), ("whole", 0)):
-            server.asked = []
+            server.requested = []
             with subprocess.Popen(
                 [sys.executable, "-c", _DRIVER, str(segments), str(shards[kind]), server.url, str(n_kills)],
                 stdin=subprocess.PIPE,
@@ -380,15 +380,15 @@ def test_shard_killed_twenty_times_is_identical_and_fetches_no_clip_twice(tmp_pa
                 assert driver.stdout is not None
                 stored: set[str] = set()
                 for _ in driver.stdout:
-                    assert not stored & set(server.asked), "a clip that was stored was asked for again"
+                    assert not stored & set(server.requested), "a clip that was stored was requested again"
                     ledger = ledger_path(shards[kind])
                     stored = {ytid for ytid, *_ in read_ledger(ledger)} if ledger.exists() else set()
                     n_stored.append(len(stored))
-                    server.asked = []
+                    server.requested = []
                     driver.stdin.write("\n")
                     driver.stdin.flush()
             assert driver.returncode == 0
-            assert not stored & set(server.asked)
+            assert not stored & set(server.requested)
     # The kills were spread over the whole job.
     assert len(n_stored) == 20
     assert 100 < n_stored[-1] < 200
@@ -409,20 +409,20 @@ def test_exception_inside_yt_dlp_fails_only_its_own_clip(
 
     extract = GenericIE._real_extract
 
-    def raise_for_strange_page(self: GenericIE, url: str) -> dict:
-        if "strange" in url:
+    def raise_for_bad_page(self: GenericIE, url: str) -> dict:
+        if "bad" in url:
             raise TypeError("'NoneType' object is not subscriptable")
         return extract(self, url)
 
-    monkeypatch.setattr(GenericIE, "_real_extract", raise_for_strange_page)
-    segments, out = segment_list(tmp_path, ["a", "strange", "b"]), tmp_path / "out.h5"
+    monkeypatch.setattr(GenericIE, "_real_extract", raise_for_bad_page)
+    segments, out = segment_list(tmp_path, ["a", "bad", "b"]), tmp_path / "out.h5"
     with caplog.at_level(logging.WARNING):
         fetch(segments=segments, out=out, source=source(server), fetch_policy=NO_WAIT, max_failed_share=0.5)
     bug = "yt-dlp: TypeError: 'NoneType' object is not subscriptable"
-    assert results(out) == {"a": ("OK", ""), "strange": ("FAILED", bug), "b": ("OK", "")}
-    assert "raise_for_strange_page" in caplog.text
+    assert results(out) == {"a": ("OK", ""), "bad": ("FAILED", bug), "b": ("OK", "")}
+    assert "raise_for_bad_page" in caplog.text
     entries = read_ledger(ledger_path(out))
-    assert entries["strange", 0, 1].reason == bug
+    assert entries["bad", 0, 1].reason == bug
 
 
 class _YtDlpError(Exception):
@@ -480,7 +480,7 @@ def test_network_and_unknown_errors_make_the_clip_failed(text: str, status: int 
     assert classify_error(_YtDlpError(text, status)) == Fetched(Status.FAILED, reason)
 
 
-HOSTILE_IDS = [
+IDS_WITH_KEYWORDS = [
     "drm",
     "xXdRmXx-_Ab",
     "abc-DRM-def",
@@ -492,12 +492,12 @@ HOSTILE_IDS = [
 ]
 
 
-@pytest.mark.parametrize("ytid", HOSTILE_IDS)
+@pytest.mark.parametrize("ytid", IDS_WITH_KEYWORDS)
 @pytest.mark.parametrize(
     ("text", "ffmpeg_output", "reason"),
     [
         ("ERROR: [youtube] {}: Unable to download API page: HTTP Error 403: Forbidden", "", "HTTP 403"),
-        ("ERROR: [youtube] {}: strange answer for {}", "", "strange answer for"),
+        ("ERROR: [youtube] {}: unexpected answer for {}", "", "unexpected answer for"),
         ("ERROR: [youtube] {}: Failed to ask https://x.org/watch?v={}&sig=a{}z", "", "Failed to ask"),
         (
             "ERROR: ffmpeg exited with code 8",

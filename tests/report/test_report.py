@@ -227,7 +227,7 @@ def test_tables_contain_only_scores_of_their_seeds_and_settings(results, tmp_pat
 
 def test_clips_are_counted_by_split_by_reason_and_by_class(results):
     text = render_page(results).text
-    assert "train 100 97 97.0 3 0 " in text  # listed, there, per cent, unavailable, failed
+    assert "train 100 97 97.0 3 0 " in text  # listed, available, per cent, unavailable, failed
     assert "eval 2 1 50.0 0 1 " in text
     assert "timeout eval failed 1 50.00" in text
     assert "97 training clips" in text

@@ -163,7 +163,7 @@ def test_fetch_job_gets_the_fetch_policy_of_the_configuration(cluster: Cluster, 
         assert run.end() == 0, run.text[-5000:]
         assert "fetch" in {job["rule"] for job in Jobs(cluster, run)()}
         # Without the policy, the job would try the failing clip three times.
-        assert server.times_asked() == dict.fromkeys(clips, 1)
+        assert server.count_requests() == dict.fromkeys(clips, 1)
 
 
 def test_cancelled_job_is_named_and_the_next_run_repeats_only_that_job(

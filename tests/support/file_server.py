@@ -31,7 +31,7 @@ class FileServer(http.server.ThreadingHTTPServer):
         self.faults: list[int | str] = []
         self.retry_after: str | None = None
         self.ranges: list[str | None] = []
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.knows_ranges = True
         self.says_length = True
         self.pause_s = 0.0
@@ -52,7 +52,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.ranges.append(self.headers.get("Range"))
-        server.asked.append(self.path.lstrip("/"))
+        server.requested.append(self.path.lstrip("/"))
         fault = server.faults.pop(0) if server.faults else None
         content = server.files.get(self.path.lstrip("/"))
         if fault == "silent":

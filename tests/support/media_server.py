@@ -32,8 +32,8 @@ class Server(http.server.ThreadingHTTPServer):
         behaviour: Faulty answers by name: an HTTP status, or one of cut, longer, html, short, stall, drip, slow, loop
             and head (response headers that are sent slowly).
         only_sound: Names for which only requests of ffmpeg get the faulty answer, not those of yt-dlp.
-        heard: URL and cookies of every request.
-        asked: Names that yt-dlp requested, in order; requests of ffmpeg are not included.
+        requests: URL and cookies of every request.
+        requested: Names that yt-dlp requested, in order; requests of ffmpeg are not included.
     """
 
     daemon_threads = True
@@ -43,14 +43,14 @@ class Server(http.server.ThreadingHTTPServer):
         self.behaviour: dict[str, int | str] = {}
         self.only_sound: set[str] = set()
         self.retry_after: str | None = None
-        self.asked: list[str] = []
-        self.heard: list[tuple[str, str | None]] = []
+        self.requested: list[str] = []
+        self.requests: list[tuple[str, str | None]] = []
         self.sound = wav(seconds)
         self.stopping = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/{{ytid}}.wav"
 
-    def times_asked(self) -> Counter[str]:
-        return Counter(self.asked)
+    def count_requests(self) -> Counter[str]:
+        return Counter(self.requested)
 
     def handle_error(self, *_: object) -> None:
         """Ignore broken connections, which the tests cause on purpose."""
@@ -63,10 +63,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         # A proxy receives the complete URL.
         name = self.path.rpartition("/")[2].removesuffix(".wav")
-        self.server.heard.append((self.path, self.headers.get("Cookie")))
+        self.server.requests.append((self.path, self.headers.get("Cookie")))
         by_ffmpeg = self.headers.get("User-Agent", "").startswith("Lavf") or "Range" in self.headers
         if not by_ffmpeg:
-            self.server.asked.append(name)
+            self.server.requested.append(name)
         how: int | str = self.server.behaviour.get(name, 200)
         if name in self.server.only_sound and not by_ffmpeg:
             how = 200

@@ -71,7 +71,7 @@ def test_archives_from_a_server_become_a_score(kind: str, tmp_path: Path, teache
             # The connection breaks once during the last file.
             server.faults = ["cut"] if name == list(files)[-1] else []
             download(url=server.url(name), out=folder / name)
-        assert sorted(set(server.asked)) == sorted(files)
+        assert sorted(set(server.requested)) == sorted(files)
 
     prepare(kind, folder, tmp_path / "packed.h5")
     prepare(kind, tmp_path / "unpacked", tmp_path / "unpacked.h5")

@@ -45,11 +45,11 @@ def test_downloaded_archives_and_a_users_table_become_scores(tmp_path: Path) -> 
     with serving(files) as server:
         project.configure(use)
         assert project.planned(*targets) == {"download": 9, "prepare_task": 2, "embed_task": 2, "probe": 2}
-        assert server.asked == []
+        assert server.requested == []
         # The first request fails temporarily, and the second file arrives in two parts.
         server.faults = [503, "cut"]
         project.snakemake(*targets)
-        assert sorted(set(server.asked)) == sorted(files)
+        assert sorted(set(server.requested)) == sorted(files)
     events, own = (json.loads(score.read_text()) for score in scores)
     assert events["mean"] > 0.9
     assert (own["metric"], own["n_classes"], own["n_clips"], len(own["splits"])) == ("map", 5, 30, 5)

@@ -36,7 +36,7 @@ def test_clips_are_requested_once_even_if_their_shards_are_made_again(tmp_path: 
         source |= {"sleep_s": 0, "max_tries_per_clip": 1}
         project.configure(lambda config: config["audioset"].update(source=source, max_failed_share=0.5))
         project.snakemake("--until", "resample", "--quiet", "host", "reason")
-        assert server.times_asked() == dict.fromkeys(IDS, 1)
+        assert server.count_requests() == dict.fromkeys(IDS, 1)
         expected = dict.fromkeys(IDS, "OK") | {PRIVATE: "UNAVAILABLE", BROKEN: "FAILED"}
         assert clip_statuses(project) == expected
         project.snakemake("availability", "--quiet", "host", "reason")
@@ -45,18 +45,18 @@ def test_clips_are_requested_once_even_if_their_shards_are_made_again(tmp_path: 
         assert list(reasons["UNAVAILABLE"]) == ["removed (HTTP 410)"]
 
         # If fetch runs again, as for a new version of its code, it requests only clips with a temporary failure.
-        server.asked, server.behaviour = [], {}
+        server.requested, server.behaviour = [], {}
         project.snakemake("--forcerun", "fetch", "--until", "fetch", "--quiet", "host", "reason")
-        assert server.asked == [BROKEN]
+        assert server.requested == [BROKEN]
 
         # After clips with one reason are reset, only the shards that contain such clips run.
-        server.asked = []
+        server.requested = []
         done = project.ssondo("retry", "--reason", "removed (HTTP 410)", "--folder", "results/tiny/data/fetched")
         assert done.returncode == 0, done.stderr
         planned = project.snakemake("--dry-run", "--until", "fetch").stdout
         assert re.findall(r"Fetching the clips of (\S+)", planned) == [f"train-{shard_of(PRIVATE, 3):04d}"]
         project.snakemake("--until", "resample", "--quiet", "host", "reason")
-        assert server.asked == [PRIVATE]
+        assert server.requested == [PRIVATE]
         assert set(clip_statuses(project).values()) == {"OK"}
         assert project.planned("--until", "resample") == {}
         assert project.planned("availability") == {"availability": 1}

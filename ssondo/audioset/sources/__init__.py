@@ -27,7 +27,7 @@ class Fetched(NamedTuple):
     """The result of fetching one clip.
 
     Attributes:
-        status: OK; UNAVAILABLE for a permanent reason; FAILED for a reason that may pass.
+        status: OK; UNAVAILABLE for a permanent reason; FAILED for a reason that may be temporary.
         reason: Why the clip is not OK, in a few words that many clips share.
         data: The encoded file; empty unless `status` is OK.
         location: Location of the sound, if it can be read in place; then `data` is empty.

@@ -125,5 +125,5 @@ def _row(file: Path, cell: Any, clip: Any) -> tuple[list[str], bytes, str]:
     # An id column may contain whole file names.
     names = [name, PurePosixPath(name).stem, PurePosixPath(path or "").stem]
     outside = file.parent / path if path and not data else None
-    there = str(outside) if outside is not None and outside.is_file() else ""
-    return list(dict.fromkeys(filter(None, names))), data or b"", there
+    existing = str(outside) if outside is not None and outside.is_file() else ""
+    return list(dict.fromkeys(filter(None, names))), data or b"", existing
