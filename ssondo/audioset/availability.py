@@ -37,7 +37,7 @@ def availability(*, index: Path, audio: Path, n_train_shards: int, n_eval_shards
         n_train_shards: Number of training shards.
         n_eval_shards: Number of evaluation shards.
         out: Folder for availability.json, .md, .csv (by class) and .png, and available-{split}.txt (one clip per
-            line). They count the clips that are listed, present, unavailable (a permanent reason) and failed (a
+            line). They count the clips that are listed, available, unavailable (a permanent reason) and failed (a
             reason that may be temporary).
 
     Raises:

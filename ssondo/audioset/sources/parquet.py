@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssondo.audioset.sources.local import Candidate, LocalSource, find_files
 from ssondo.errors import SsondoError
@@ -25,6 +25,15 @@ _ID_COLUMNS = ("video_id", "ytid", "youtube_id", "YTID", "audio_name", "file_nam
 _BATCH_ROWS = 64
 # Format version of the JSON beside an unpacked file; files of another version are written again.
 _FORMAT = 2
+
+
+class _Row(NamedTuple):
+    names: list[str]  # all of them, because another list may identify the row by another one
+    start: int  # of the unpacked sound in bytes
+    length: int
+    fingerprint: str  # of the unpacked sound; empty if the sound was not unpacked
+    path: str  # of the sound, if it is a file of its own
+    has_no_sound: bool
 
 
 @dataclass(kw_only=True)
@@ -44,12 +53,14 @@ class Parquet(LocalSource):
         """Yield every row of every file."""
         for file in find_files(self.path, (".parquet",), "parquet files"):
             unpacked = self._unpacked_name(file)
-            for row, (names, start, length, fingerprint, path) in enumerate(self._rows(file, unpacked, is_wanted)):
-                wanted = _first_wanted(names, is_wanted)
-                name = wanted or next(iter(names), "")
-                location = ClipLocation(path) if path else ClipLocation(str(unpacked), f"{start}+{length}", fingerprint)
-                if fingerprint or path:
-                    yield Candidate(name, f"{file}{row:012d}", location)
+            for number, row in enumerate(self._rows(file, unpacked, is_wanted)):
+                wanted = _first_wanted(row.names, is_wanted)
+                name = wanted or next(iter(row.names), "")
+                if row.path:
+                    yield Candidate(name, f"{file}{number:012d}", ClipLocation(row.path))
+                elif row.fingerprint:
+                    location = ClipLocation(str(unpacked), f"{row.start}+{row.length}", row.fingerprint)
+                    yield Candidate(name, f"{file}{number:012d}", location)
                 elif not wanted:
                     yield Candidate(name, "", ClipLocation(""))
 
@@ -58,31 +69,29 @@ class Parquet(LocalSource):
         folder = self.scratch if self.scratch is not None else Path()
         return Path(os.path.abspath(folder / f"{file.stem}-{digest}.sound"))  # noqa: PTH100
 
-    def _rows(self, file: Path, unpacked: Path, is_wanted: Callable[[str], bool]) -> list[list[Any]]:
-        """Names, start, length, fingerprint and path of each row; the sound of wanted rows is in `unpacked`."""
+    def _rows(self, file: Path, unpacked: Path, is_wanted: Callable[[str], bool]) -> list[_Row]:
+        """The rows of a file; the sound of wanted rows is in `unpacked`."""
         notes = unpacked.with_suffix(".json")
-        fingerprint = file_fingerprint(file)
+        header = {"form": _FORMAT, "stamp": file_fingerprint(file)}
         if notes.is_file() and unpacked.is_file():
             state = json.loads(notes.read_text(encoding="utf-8"))
-            complete = state.get("form") == _FORMAT and state["stamp"] == fingerprint
-            complete = complete and state["size"] == unpacked.stat().st_size
-            rows: list[list[Any]] = state["rows"]
-            if complete and all(row[3] or row[4] or row[5] or not _first_wanted(row[0], is_wanted) for row in rows):
-                return [row[:5] for row in rows]
+            if header.items() <= state.items() and state["size"] == unpacked.stat().st_size:
+                rows = [_Row(*row) for row in state["rows"]]
+                missing = [row for row in rows if not (row.fingerprint or row.path or row.has_no_sound)]
+                if not any(_first_wanted(row.names, is_wanted) for row in missing):
+                    return rows
         rows = []
         with atomic_write(unpacked) as temporary, temporary.open("wb") as sound:
             for names, data, path in self._read(file):
-                start = sound.tell()
-                # All names are stored: another list may identify the row by another one.
                 if data and _first_wanted(names, is_wanted):
+                    rows.append(_Row(names, sound.tell(), len(data), content_fingerprint(data), "", has_no_sound=False))
                     sound.write(data)
-                    rows.append([names, start, len(data), content_fingerprint(data), "", False])
                 else:
-                    rows.append([names, 0, 0, "", path, not data])
+                    rows.append(_Row(names, 0, 0, "", path, has_no_sound=not data))
             size = sound.tell()
-        write_text(notes, json.dumps({"form": _FORMAT, "stamp": fingerprint, "size": size, "rows": rows}))
-        log.info("%s: unpacked %d of %d clips", file, sum(bool(row[3]) for row in rows), len(rows))
-        return [row[:5] for row in rows]
+        write_text(notes, json.dumps({**header, "size": size, "rows": rows}))
+        log.info("%s: unpacked %d of %d clips", file, sum(bool(row.fingerprint) for row in rows), len(rows))
+        return rows
 
     def _read(self, file: Path) -> Iterator[tuple[list[str], bytes, str]]:
         """Names, bytes and path of each row's sound; the path is empty unless it is an existing file."""
