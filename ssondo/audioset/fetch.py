@@ -73,7 +73,7 @@ def fetch(
     counts: Counter[Status] = Counter()
     failures: Counter[str] = Counter()
     with AudioShardWriter(out, sample_rate=0, settings={"source": source["kind"]}, producer="fetch") as shard:
-        if opened.is_remote:
+        if opened.identity is not None:
             ledger_source = f"{source['kind']} {opened.identity}"
             results = _fetch_remote(opened, ledger_source, listed, out, RateLimiter(**limiter_settings), scratch)
         else:

@@ -52,16 +52,16 @@ class Source(Protocol):
 
     Attributes:
         parallel: Whether several processes may fetch clips, each with its own source.
-        is_remote: Whether clips come from a server: they are requested at a limited rate, kept in a
-            ledger, and never requested again.
     """
 
     parallel: bool
-    is_remote: bool
 
     @property
-    def identity(self) -> str:
-        """The settings that change what is fetched, as text."""
+    def identity(self) -> str | None:
+        """The settings of a server that change what is fetched, as text; None if clips do not come from a server.
+
+        Clips of a server are requested at a limited rate, kept in a ledger with this text, and never requested again.
+        """
         ...
 
     def fetch(self, segment: Segment) -> Fetched:

@@ -1,6 +1,5 @@
 """Clips in a local folder: a copy of AudioSet, or any other corpus."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,11 +29,6 @@ class Folder(LocalSource):
         super().__post_init__()
         if not Path(self.path).is_dir():
             raise SsondoError(f"audioset.source.path: {self.path} is not a folder")
-
-    @property
-    def identity(self) -> str:
-        """The settings that change what is fetched."""
-        return json.dumps([super().identity, self.pattern])
 
     def candidates(self, is_wanted: Callable[[str], bool]) -> Iterator[Candidate]:
         """Yield every sound file below the folder."""

@@ -3,7 +3,6 @@
 Each lists its content in one pass, by name and location. The segment list determines which clip a name stands for.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ class LocalSource:
         scratch: Folder for clips that cannot be read in place; only for parquet.
     """
 
-    is_remote: ClassVar[bool] = False
+    identity: ClassVar[None] = None
 
     path: str
     files_are_clips: bool = True
@@ -74,11 +73,6 @@ class LocalSource:
         # Storing locations is limited by the disk, cutting by the decoder.
         self.parallel = not self.files_are_clips
         self._clips = read_located(self.located) if self.located is not None else None
-
-    @property
-    def identity(self) -> str:
-        """The settings that change what is fetched."""
-        return json.dumps([self.path, self.copy_clips, self.files_are_clips])
 
     def candidates(self, is_wanted: Callable[[str], bool]) -> Iterator[Candidate]:
         """Yield everything that the copy contains; items whose name is not `is_wanted` may be left out.

@@ -1,7 +1,5 @@
 """Clips of the demo corpus, which are rendered on demand."""
 
-import json
-
 from ssondo.audioset.sources import Fetched
 from ssondo.storage.segments import Segment
 from ssondo.storage.shards.status import Status
@@ -15,15 +13,10 @@ class Renderer:
     """
 
     parallel = True
-    is_remote = False
+    identity = None
 
     def __init__(self, *, seed: int = 0) -> None:
         self._seed = seed
-
-    @property
-    def identity(self) -> str:
-        """The settings that change what is fetched."""
-        return json.dumps(self._seed)
 
     def fetch(self, segment: Segment) -> Fetched:
         """Render the clip."""

@@ -91,7 +91,6 @@ class Youtube:
     """
 
     parallel = False
-    is_remote = True
 
     def __init__(
         self,
@@ -114,6 +113,7 @@ class Youtube:
                 f"audioset.source.proxies: {other[0]!r} is not an http:// proxy; ffmpeg supports no other kind"
             )
         self._url_template = url_template
+        self.identity = json.dumps(url_template)
         self._socket_timeout_s = socket_timeout_s
         self._scratch = scratch
         self._clip_timeout_s = clip_timeout_s
@@ -166,11 +166,6 @@ class Youtube:
         if proxy:
             options["proxy"] = proxy
         return YoutubeDL(options)
-
-    @property
-    def identity(self) -> str:
-        """The settings that change what is fetched."""
-        return json.dumps(self._url_template)
 
     def _ranges(self, info: dict[str, Any], _: Any) -> Iterator[dict[str, float]]:
         """Yield the seconds to download; yt-dlp calls this after it has read the metadata of the video."""
