@@ -129,11 +129,7 @@ class AdamW:
             weight.sub_(change, alpha=correction2**0.5 / correction1)
 
     def keep_points(self, keep: torch.Tensor) -> None:
-        """Continue with the grid points `keep` only.
-
-        Args:
-            keep: Indices into the third axis of the weights, int64.
-        """
+        """Continue with the grid points `keep` only, which are indices into the third axis of the weights."""
         for name in ("weights", "_first_moments", "_second_moments"):
             setattr(self, name, [value[:, :, keep].contiguous() for value in getattr(self, name)])
         self._learning_rates = [value[keep] for value in self._learning_rates]

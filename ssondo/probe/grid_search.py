@@ -124,11 +124,8 @@ def _standardisation(data: TrainValid, head: Head) -> tuple[torch.Tensor, torch.
 class _Validated:
     """Probes at a validation, for every seed and grid point.
 
-    Attributes:
-        weights: Weights and biases, see `initial_weights`.
-        score: Validation score, shape (n_seeds, n_points).
-        loss: Validation loss, shape (n_seeds, n_points).
-        step: Number of steps trained, shape (n_seeds, n_points).
+    The weights are as in `initial_weights`; the validation score, the validation loss and the number of steps that were
+    trained have the shape (n_seeds, n_points).
     """
 
     weights: list[torch.Tensor]
@@ -268,14 +265,11 @@ def select(
     Args:
         data: Training and validation clips; test clips are not an argument of this function.
         metric: "accuracy", "map" or "masked_map".
-        head: Architecture of the probe.
+        head: Architecture of the probes.
         grid: Grid points to select from.
         schedule: Duration of the training.
-        seeds: Seeds of initialisation and batch order; one probe is selected for each.
+        seeds: Seeds of initialisation and batch order.
         name: Name in the progress display and in error messages.
-
-    Returns:
-        One fitted probe per seed.
 
     Raises:
         SsondoError: If all probes of a seed diverged.

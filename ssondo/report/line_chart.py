@@ -58,11 +58,7 @@ def _axis(
 
 
 def line_chart(
-    title: str,
-    values: "pd.DataFrame",
-    *,
-    half_widths: "pd.DataFrame | None" = None,
-    dashed: Collection[str] = (),
+    title: str, values: "pd.DataFrame", *, half_widths: "pd.DataFrame | None" = None, dashed: Collection[str] = ()
 ) -> LineChart | None:
     """Return a chart with a curve for each column.
 
@@ -90,13 +86,13 @@ def line_chart(
     curves = []
     texts: list[list[str]] = [[] for _ in positions]
     for name in map(str, values):
-        known = [i for i, value in enumerate(values[name]) if not np.isnan(value)]
-        points = [(positions[i], values[name].iloc[i], widths[name].iloc[i]) for i in known]
+        present = [i for i, value in enumerate(values[name]) if not np.isnan(value)]
+        points = [(positions[i], values[name].iloc[i], widths[name].iloc[i]) for i in present]
         edges = [(at, value + half) for at, value, half in points]
         edges += [(at, value - half) for at, value, half in reversed(points)]
         band = " ".join(f"{x(at)},{y(value)}" for at, value in edges) if widths[name].any() else ""
         curves.append(Curve(name, name in dashed, [f"{x(at)} {y(value)}" for at, value, _ in points], band))
-        for i, (_, value, half) in zip(known, points, strict=True):
+        for i, (_, value, half) in zip(present, points, strict=True):
             texts[i].append(f"{name} {value:.4g}" + (f" ± {half:.2g}" if half else ""))
     axis = str(values.index.name)
     shown = [(x(at), f"{axis} {at:g}: {', '.join(text)}") for at, text in zip(positions, texts, strict=True)]

@@ -21,15 +21,13 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: The text that is shown.
         order: Value that the column is sorted by; None means the text itself.
         bar: Length of the bar behind the text, in [0, 1]; None means no bar.
         heat: Depth of the colour behind the text, in [0, 1]; None means no colour.
         strong: Whether the text is bold.
         code: Whether the text is shown in a monospaced font.
         opens: Id of the box that a click on the text opens.
-        small: A second, smaller line.
-        small_title: Explanation of the second line.
+        small: A second, smaller line, which `small_title` explains.
     """
 
     text: str

@@ -74,13 +74,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers.
-
-    Attributes:
-        name: Name of the column in a CSV.
-        head: Heading of the column in Markdown, LaTeX and the page.
-        fields: Attributes of a cell that a CSV contains.
-    """
+    """A column of numbers: its name in a CSV, its heading, and the attributes of a cell that a CSV contains."""
 
     name: str
     head: str

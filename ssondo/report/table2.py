@@ -4,15 +4,7 @@ import logging
 from pathlib import Path
 
 from ssondo.report.score_table import Column, Row, Table, TableCell, average_of, mark_best, write_table
-from ssondo.report.scores import (
-    ABLATED,
-    TaskScore,
-    TaskScores,
-    comparability_notes,
-    only_model,
-    published,
-    read_scores,
-)
+from ssondo.report.scores import ABLATED, TaskScore, TaskScores, comparability_notes, only_model, published, read_scores
 
 log = logging.getLogger(__name__)
 

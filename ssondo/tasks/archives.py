@@ -108,12 +108,7 @@ class ZipMember:
 
 @dataclass(frozen=True)
 class TarMember:
-    """A file in a tar archive, which `read_tar` reads.
-
-    Attributes:
-        archive: Path of the archive.
-        position: Number of files before it in the archive.
-    """
+    """A file in a tar archive, which `read_tar` reads; `position` is the number of files before it in the archive."""
 
     archive: Path
     position: int

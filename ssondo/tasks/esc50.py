@@ -19,8 +19,7 @@ def load(*, path: Path, task: str) -> Task:
     """Read `meta/esc50.csv`."""
     files = Files.find(path, task, lists=(_LIST,), folders=("audio",))
     rows = files.rows(_LIST, ("filename", "fold", "target", "category"))
-    names = {int(row["target"]): row["category"] for row in rows}
-    classes = [names[target] for target in sorted(names)]
+    classes = [name for _, name in sorted({(int(row["target"]), row["category"]) for row in rows})]
     clips = [
         Clip(
             Path(row["filename"]).stem,

@@ -50,12 +50,7 @@ def find_audio(path: Path) -> Path | None:
 
 
 class Files:
-    """The files of a data set.
-
-    Args:
-        root: Folder of the unpacked files.
-        packed: Files in archives, by name relative to `root`, with the content of lists.
-    """
+    """The files of a data set: unpacked ones in the folder `root`, and `packed` ones by their name relative to it."""
 
     def __init__(self, root: Path, packed: dict[str, tuple[Member, bytes | None]] | None = None) -> None:
         self.root = root

@@ -153,13 +153,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Remote:
-    """A file of a data set that can be downloaded.
-
-    Attributes:
-        url: Address of the file.
-        md5: MD5 of the file in hexadecimal, or None if it is not published.
-        size: Size of the file in bytes, or None if it is not published.
-    """
+    """A file of a data set that can be downloaded; its MD5 and its size in bytes are None if they are not published."""
 
     url: str
     md5: str | None = None
@@ -180,7 +174,7 @@ def encode_labels(present: Iterable[str], classes: Sequence[str]) -> np.ndarray:
 def stratified_folds(
     labels: Sequence[Sequence[str]], groups: Sequence[str], n_folds: int, seed: int, name: str
 ) -> list[int]:
-    """Distribute clips over folds, stratified by class; the clips of a group stay in one fold.
+    """Return the fold of each clip, 1 to `n_folds`, stratified by class; the clips of a group are in one fold.
 
     Groups are assigned one after the other: those with the rarest classes first, larger before smaller ones, and equal
     ones in random order. A group goes to the fold with the fewest clips of its rarest class, then of its next rarest
@@ -192,9 +186,6 @@ def stratified_folds(
         n_folds: Number of folds.
         seed: Seed of the random order.
         name: Name of the task, so that two tasks with the same seed differ.
-
-    Returns:
-        The fold of each clip, 1 to `n_folds`.
 
     Raises:
         SsondoError: If there are fewer groups than folds.
@@ -226,18 +217,17 @@ def stratified_folds(
 
 
 def draw_valid(labels: Sequence[Sequence[str]], groups: Sequence[str], share: float, seed: int, name: str) -> list[str]:
-    """Draw validation clips from the training clips, stratified by class.
+    """Draw validation clips from training clips and return "train" or "valid" for each clip.
+
+    The draw is that of `stratified_folds`, of which one fold becomes the validation clips.
 
     Args:
-        labels: Classes of each training clip.
-        groups: Group of each training clip; the clips of a group stay together.
-        share: Share of the clips that become validation clips, above 0 and at most 0.5. The clips are divided into n
-            equal parts, with n the integer nearest to 1 / share, and one part is drawn.
+        labels: Classes of each clip.
+        groups: Group of each clip.
+        share: Share of the clips that become validation clips, above 0 and at most 0.5; the number of folds is the
+            integer nearest to 1 / share.
         seed: Seed of the draw.
         name: Name of the task.
-
-    Returns:
-        "train" or "valid" for each clip.
 
     Raises:
         SsondoError: If the share is out of range, or there are too few groups for it.

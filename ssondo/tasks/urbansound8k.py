@@ -27,8 +27,7 @@ def load(*, path: Path, task: str) -> Task:
     """Read `metadata/UrbanSound8K.csv`."""
     files = Files.find(path, task, lists=(_LIST,), folders=("audio",))
     rows = files.rows(_LIST, ("slice_file_name", "fold", "classID", "class"))
-    names = {int(row["classID"]): row["class"] for row in rows}
-    classes = [names[class_id] for class_id in sorted(names)]
+    classes = [name for _, name in sorted({(int(row["classID"]), row["class"]) for row in rows})]
     clips = [
         Clip(
             Path(row["slice_file_name"]).stem,
