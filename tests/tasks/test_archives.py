@@ -68,7 +68,9 @@ def test_zip_in_pieces_is_read_as_one_archive(folder: Path, n: int) -> None:
 
 
 @pytest.mark.skipif(shutil.which("zip") is None, reason="needs the zip program")
-@pytest.mark.parametrize("options", [["-0"], ["-6"], ["-0", "-s", "64k"], ["-6", "-s", "64k"], ["-0", "-fz"]])
+@pytest.mark.parametrize(
+    "options", [["-0"], ["-6"], ["-0", "-s", "64k"], ["-6", "-s", "64k"], ["-0", "-fz"], ["-0", "-fz", "-s", "64k"]]
+)
 def test_archives_of_the_zip_program_are_read(folder: Path, options: list[str]) -> None:
     noise = folder / "top/folder/noise.bin"
     noise.write_bytes(replicas.np.random.default_rng(0).bytes(300_000))
