@@ -96,7 +96,7 @@ class AudioDataset:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        # Of each clip, the audio and the target are in two files.
+        # The files of the targets are open at the same time.
         _raise_open_files_limit(2 * len(paths))
         self.clip_ids: list[str] = []
         self.digests: list[str] = []
@@ -180,7 +180,7 @@ class EmbeddingDataset:
     files = "embedding shards"
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        # Of each clip, the audio and the target are in two files.
+        # The files of the targets are open at the same time.
         _raise_open_files_limit(2 * len(paths))
         self.clip_ids: list[str] = []
         self.digests: list[str] = []

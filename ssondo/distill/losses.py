@@ -178,7 +178,7 @@ class CrossClusterGuidance(Loss):
         return -(student * teacher).sum(dim=1), 1 / same.sum(dim=1)
 
 
-class _WeightedSum(Loss):
+class WeightedSum(Loss):
     """Base class of losses that are a weighted sum of other losses."""
 
     def forward(self, output: Tensor, target: Tensor, clusters: Tensor | None = None, mix: Mix | None = None) -> Tensor:
@@ -186,7 +186,7 @@ class _WeightedSum(Loss):
         return self.with_components(output, target, clusters, mix)[0]
 
 
-class Hybrid(_WeightedSum):
+class Hybrid(WeightedSum):
     """Weighted sum of `Cosine`, `SupervisedContrastive` and `CrossClusterGuidance` (S-SONDO's cluster ablation)."""
 
     needs_clusters = True
@@ -219,7 +219,7 @@ class Hybrid(_WeightedSum):
         return torch.stack(terms).sum(), components
 
 
-class Combined(_WeightedSum):
+class Combined(WeightedSum):
     """`prediction_weight` * cross-entropy on labels + (1 - `prediction_weight`) * distillation (Hinton et al., 2015).
 
     The first `dim` values of output and target are an embedding, the others are logits and labels of classes. A

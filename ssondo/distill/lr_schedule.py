@@ -27,10 +27,7 @@ def lr_lambda(
     Args:
         schedule: One of `SCHEDULES`.
         steps_per_epoch: Number of steps in one epoch.
-        warmup_epochs: Length of the warm-up in epochs.
-        decay_start_epoch: Epoch at which the decay starts.
-        decay_epochs: Length of the decay in epochs.
-        final_lr_fraction: Factor after the decay.
+        warmup_epochs, decay_start_epoch, decay_epochs, final_lr_fraction: See `TrainingConfig`.
 
     Returns:
         Function from the step, counted from 0 over all epochs, to the factor. The schedule is evaluated at the middle

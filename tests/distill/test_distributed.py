@@ -50,8 +50,9 @@ def test_two_processes_train_the_same_student_as_one(corpus, tmp_path, verb, set
     assert output.count("48 training clips have sound and") == 1
     # Rounding: each of the 47 convolutions sums up to 1,000 products, so its outputs have a relative error of about
     # sqrt(1000) * 2**-24 = 2e-6. The errors of all layers together are at most 1e-4, in practice 1e-5, and the backward
-    # pass through batch normalisation subtracts nearly equal numbers. Faults are larger: the statistics or dropout
-    # masks of half a batch change a loss by 3e-3 or more, the norm of the gradient by 5e-2 and the statistics by 5e-2.
+    # pass through batch normalisation subtracts nearly equal numbers. Faults are larger: dropout masks or statistics of
+    # half a batch change a loss by 3e-3 or more and the norm of the gradient by 5e-2 or more; such statistics change
+    # the running ones by 5e-2 or more.
     one, two = (load_student(tmp_path / name / "student.ckpt").state_dict() for name in ("one", "two"))
     for key, value in one.items():
         if "running" in key:
