@@ -105,9 +105,9 @@ def index(
         irregular = [f"{counts[split][key]} {text}" for key, text in _IRREGULARITIES.items() if counts[split][key]]
         if irregular:
             log.info("%s list: %s", split, ", ".join(irregular))
-    what = f"{len(clips['train'])} train clips in {n_train_shards} shards, "
-    what += f"{len(clips['eval'])} eval clips in {n_eval_shards}, {len(class_list)} classes"
-    log.info("index: %s, %.1f s, in %s", what, time.monotonic() - began, out)
+    n_train, n_eval = (len(clips[split]) for split in SPLITS)
+    what = f"{n_train} train clips in {n_train_shards} shards, {n_eval} eval clips in {n_eval_shards}"
+    log.info("index: %s, %d classes, %.1f s, in %s", what, len(class_list), time.monotonic() - began, out)
 
 
 def _read_class_list(source: str) -> list[AudioClass]:

@@ -85,10 +85,9 @@ def _compare(present: list[str], path: Path, split: str) -> dict[str, Any]:
     n_extra = len(set(present) - frozen.keys())
     if missing or n_extra:
         examples = f" ({', '.join(missing[:3])}, ...)" if missing else ""
-        differences = f"{len(missing)} of its {len(frozen)} {split} clips are missing{examples}"
-        differences += f", {n_extra} clips are not in it"
+        what = f"{len(missing)} of its {len(frozen)} {split} clips are missing{examples}, {n_extra} clips are not in it"
         consequence = "scores of the two runs are based on different data"
-        log.warning("OTHER CLIPS than the manifest %s: %s; %s", path, differences, consequence)
+        log.warning("OTHER CLIPS than the manifest %s: %s; %s", path, what, consequence)
     else:
         log.info("all %d %s clips of the manifest %s are present, and no others", len(frozen), split, path)
     return {
