@@ -23,8 +23,8 @@ TASK = {"task": "sounds", "metric": "accuracy", "classes": ["a", "b"]}
 
 
 @pytest.fixture(autouse=True)
-def module(tmp_path, monkeypatch):
-    """A teacher of three values: samples, peak and energy."""
+def teacher_module(tmp_path, monkeypatch):
+    """Write the module of a teacher whose embedding is the number of samples, the peak and the energy of a clip."""
     (tmp_path / "task_teacher_for_tests.py").write_text(
         "import torch\n"
         "def embed(x):\n"
@@ -64,7 +64,7 @@ def student(tmp_path_factory) -> Path:
     return path
 
 
-THERE = [i for i in range(len(SECONDS)) if i not in MISSING]
+AVAILABLE = [i for i in range(len(SECONDS)) if i not in MISSING]
 
 
 def waveforms(audio: Path) -> list[np.ndarray]:
@@ -76,7 +76,7 @@ def waveforms(audio: Path) -> list[np.ndarray]:
 def test_embedding_of_a_clip_does_not_depend_on_its_batch(audio, tmp_path, batch_size):
     embed_task(audio=audio, out=tmp_path / "out.h5", teacher=TEACHER, batch_size=batch_size, device="cpu")
     with EmbeddingShard(tmp_path / "out.h5") as shard:
-        assert shard.clip_ids == [f"sound-{i}" for i in THERE]
+        assert shard.clip_ids == [f"sound-{i}" for i in AVAILABLE]
         assert shard.rows().dtype == np.float32
         for row, sound in zip(shard.rows(), waveforms(audio), strict=True):
             at_16k = soxr.resample(sound, 32000, 16000, quality="HQ")
@@ -89,8 +89,8 @@ def test_labels_and_splits_of_available_clips_are_copied(tmp_path, split_kind):
     audio = write_task(tmp_path / "sounds.h5", split_kind)
     embed_task(audio=audio, out=tmp_path / "out.h5", teacher=TEACHER, device="cpu")
     with EmbeddingShard(tmp_path / "out.h5") as shard:
-        assert shard.extra("labels").tolist() == np.eye(2, dtype=int)[np.array(THERE) % 2].tolist()
-        folds, splits = [i + 1 for i in THERE], [[b"train", b"valid", b"test"][i % 3] for i in THERE]
+        assert shard.extra("labels").tolist() == np.eye(2, dtype=int)[np.array(AVAILABLE) % 2].tolist()
+        folds, splits = [i + 1 for i in AVAILABLE], [[b"train", b"valid", b"test"][i % 3] for i in AVAILABLE]
         assert shard.extra(split_kind).tolist() == (folds if split_kind == "fold" else splits)
 
 
@@ -147,7 +147,7 @@ def test_missing_student_fails(audio, tmp_path):
         embed_task(audio=audio, out=tmp_path / "out.h5", student=tmp_path / "absent.ckpt")
 
 
-def test_shard_of_no_task_fails(tmp_path):
+def test_audio_shard_that_is_not_of_a_task_fails(tmp_path):
     with AudioShardWriter(tmp_path / "a.h5", sample_rate=32000, settings={}) as shard:
         shard.add("a", encode_flac(np.ones(3200, np.float32) * 0.1, 32000))
     with pytest.raises(SsondoError, match="this is not the shard of a task"):

@@ -500,7 +500,7 @@ def test_a_task_without_test_clips_is_an_error_that_names_the_file(tmp_path):
         run(task, tmp_path / "score.json")
 
 
-def test_embeddings_of_no_task_fail(tmp_path):
+def test_embeddings_that_are_not_of_a_task_fail(tmp_path):
     with EmbeddingShardWriter(tmp_path / "e.h5", embedding_dim=2, settings={}, checkpoint_sha256="") as shard:
         shard.add(["a"], np.zeros((1, 2)))
     with pytest.raises(SsondoError, match="embed_task"):
