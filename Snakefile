@@ -24,3 +24,6 @@ rule all:
         paths.table("report.html"),
         rules.availability.output,
         ancient(experiment.targets.all_shards()),
+
+
+limit_attempts(workflow.rules, failures)

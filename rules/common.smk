@@ -7,6 +7,7 @@ from pathlib import Path
 from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.storage.atomic_files import write_json
+from ssondo.workflow.attempts import limit_attempts
 from ssondo.workflow.check_data import check_data_folder
 from ssondo.workflow.cli_options import to_cli_options
 from ssondo.workflow.experiment import Experiment
@@ -14,6 +15,7 @@ from ssondo.workflow.input_digests import InputDigests
 from ssondo.workflow.job_failures import JobFailures
 from ssondo.workflow.preflight import check_config, find_command
 from ssondo.workflow.rules.distill import training_memory_mb, training_resources
+from ssondo.workflow.slurm import check_requests, requests_of, watch_pending_jobs
 
 try:
     if not Path("config.yaml").is_file():
@@ -40,11 +42,14 @@ if experiment.config.audioset.source.kind == "youtube":
 onstart:
     if workflow.is_main_process:
         write_json(paths.rule_graph, rule_graph(workflow.dag))
+        failures.jobs = {workflow.dag.jobid(job): job for job in workflow.dag.jobs}
+        if workflow.executor_plugin.name == "slurm":
+            check_cluster(workflow)
 
 
 onerror:
     if workflow.is_main_process:
-        for line in failures.lines.values():
+        for line in failures.lines:
             logger.error(f"error: {line}")
 
 
@@ -144,6 +149,17 @@ def rule_graph(dag):
         if job.output:
             sources.setdefault(job.rule.name, set()).update(dep.rule.name for dep in dag.dependencies[job])
     return {rule: sorted(names) for rule, names in sources.items()}
+
+
+def check_cluster(workflow):
+    """Check the requests of all jobs that SLURM gets, and report during the run which of them it will not start."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    chosen_by_executor = workflow.executor_settings.partition_config is not None
+    try:
+        check_requests(requests_of(jobs, chosen_by_executor=chosen_by_executor))
+    except SsondoError as error:
+        sys.exit(f"error: {error}")
+    watch_pending_jobs(failures.submitted, lambda line: logger.warning(f"warning: {line}"))
 
 
 def growing(value):

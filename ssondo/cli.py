@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from ssondo.errors import SsondoError
+from ssondo.errors import SsondoError, TransientError
 from ssondo.system.registry import did_you_mean, look_up
 from ssondo.workflow.verbs import COMMANDS
 
@@ -178,7 +178,9 @@ def _run(arguments: list[str], log: logging.Logger, log_path: str | None) -> int
         log.error("error: %s", " ".join(str(error).split()))
         return 2
     except SsondoError as error:
-        log.error("error: %s", " ".join(str(error).split()))
+        # The workflow repeats a job whose error is temporary, and no other (ssondo.workflow.job_failures).
+        kind = "temporary error" if isinstance(error, TransientError) else "error"
+        log.error("%s: %s", kind, " ".join(str(error).split()))
         return error.exit_code
     except KeyboardInterrupt:
         log.error("interrupted; no incomplete file has its final name")

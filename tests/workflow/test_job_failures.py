@@ -4,12 +4,12 @@ import logging
 
 import pytest
 
-from ssondo.workflow.job_failures import JobFailures, failure_reason
+from ssondo.workflow.job_failures import Failure, JobFailures, explain_failure
 
 RESOURCES = {"mem_mb": 4000, "runtime": 60}
 RULE_LOG = """\
 2026-11-24 15:18:26,778 INFO 60 training clips have sound and an embedding
-2026-11-24 15:19:08,301 ERROR error: stopped by SIGTERM at step 386 of 1600; the same command resumes from .s.pt
+2026-11-24 15:19:08,301 ERROR temporary error: stopped by SIGTERM at step 386 of 1600; the same command resumes
 """
 SLURM_LOG = """\
 slurmstepd-n1: error: *** STEP 23.0 ON n1 CANCELLED AT 2026-11-24T15:19:05 ***
@@ -21,45 +21,82 @@ def failed_job(status):
     return f"SLURM-job '23' failed, SLURM status is: '{status}'. Detailed failure reason unavailable."
 
 
+STOPPED = "stopped by SIGTERM at step 386 of 1600; the same command resumes"
+OUT_OF_MEMORY = Failure("out of memory: it had 4000 MB (resource mem_mb)", "mem_mb")
+
+
+def refused(text):
+    return f"SLURM sbatch failed. The error message was 'sbatch: error: {text}'.\n call"
+
+
 @pytest.mark.parametrize(
     ("message", "rule_log", "slurm_log", "expected"),
     [
-        (failed_job("OUT_OF_MEMORY"), RULE_LOG, "", "out of memory: it had 4000 MB (resource mem_mb)"),
+        (failed_job("OUT_OF_MEMORY"), RULE_LOG, "", OUT_OF_MEMORY),
         (
             failed_job("FAILED"),
             "",
             "slurmstepd-n1: error: StepId=30.0 exceeded memory limit (495190016 > 314572800), being killed",
-            "out of memory: it had 4000 MB (resource mem_mb)",
+            OUT_OF_MEMORY,
         ),
         (
             failed_job("FAILED"),
             "",
             "slurmstepd: error: Detected 1 oom_kill event in StepId=30.0. Some of the step tasks have been OOM Killed.",
-            "out of memory: it had 4000 MB (resource mem_mb)",
+            OUT_OF_MEMORY,
         ),
-        (failed_job("TIMEOUT"), RULE_LOG, SLURM_LOG, "out of time: it had 60 minutes (resource runtime)"),
-        (failed_job("CANCELLED"), "", SLURM_LOG, "cancelled, by scancel or an administrator"),
-        (failed_job("NODE_FAIL"), "", SLURM_LOG, "its node failed"),
+        (failed_job("FAILED"), "", "/bin/bash: line 1: 4711 Killed                  ssondo embed", OUT_OF_MEMORY),
+        ("", "2026-11-24 15:18:26,778 ERROR temporary error: a worker process was killed, usually", "", OUT_OF_MEMORY),
         (
-            failed_job("FAILED"),
+            failed_job("TIMEOUT"),
             RULE_LOG,
             SLURM_LOG,
-            "stopped by SIGTERM at step 386 of 1600; the same command resumes from .s.pt",
+            Failure("out of time: it had 60 minutes (resource runtime)", "runtime"),
         ),
-        (failed_job("FAILED"), "", f"{SLURM_LOG}error: --epochs: not a number\n", "--epochs: not a number"),
-        (failed_job("BOOT_FAIL"), "", "", "its SLURM status is BOOT_FAIL"),
+        (failed_job("CANCELLED"), "", SLURM_LOG, Failure("cancelled, by scancel or an administrator")),
+        (failed_job("NODE_FAIL"), "", SLURM_LOG, Failure("its node failed")),
+        (failed_job("FAILED"), RULE_LOG, SLURM_LOG, Failure(STOPPED)),
         (
-            "SLURM sbatch failed. The error message was 'sbatch: error: invalid partition\n specified: gpu'.\n call",
+            failed_job("FAILED"),
+            "",
+            f"{SLURM_LOG}error: --epochs: not a number\n",
+            Failure("--epochs: not a number", final=True),
+        ),
+        (failed_job("BOOT_FAIL"), "", "", Failure("its SLURM status is BOOT_FAIL")),
+        ("", RULE_LOG, "", Failure(STOPPED)),
+        ("", RULE_LOG.replace("temporary ", ""), "", Failure(STOPPED, final=True)),
+        (
+            "",
+            "2026-11-24 15:18:26,778 ERROR error: unexpected OSError: stale handle; the traceback is in d.log",
+            "",
+            Failure("unexpected OSError: stale handle; the traceback is in d.log"),
+        ),
+        ("", "", "", Failure("its command failed without an error message")),
+        (
+            refused("invalid partition\n specified: gpu"),
             RULE_LOG,
             "",
-            "SLURM rejected it: sbatch: error: invalid partition specified: gpu",
+            Failure("SLURM refused it: sbatch: error: invalid partition specified: gpu", final=True, refused=True),
         ),
-        ("", RULE_LOG, "", "stopped by SIGTERM at step 386 of 1600; the same command resumes from .s.pt"),
-        ("", "", "", "its command failed without an error message"),
+        (
+            refused("Batch job submission failed: Socket timed out on send/recv operation"),
+            "",
+            "",
+            Failure(
+                "SLURM refused it: sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+                refused=True,
+            ),
+        ),
+        (
+            "Job submission failed with exception: The job's slurm_extra contains\n a forbidden option",
+            "",
+            "",
+            Failure("SLURM refused it: The job's slurm_extra contains a forbidden option", final=True, refused=True),
+        ),
     ],
 )
-def test_reason_is_found_in_message_or_logs(message, rule_log, slurm_log, expected):
-    assert failure_reason(message, rule_log, slurm_log, RESOURCES) == expected
+def test_failure_is_explained_by_message_or_logs(message, rule_log, slurm_log, expected):
+    assert explain_failure(message, rule_log, slurm_log, RESOURCES) == expected
 
 
 @pytest.fixture
@@ -93,6 +130,7 @@ def test_failed_job_has_one_line_until_it_succeeds(logger, tmp_path, monkeypatch
     started = {
         **job,
         "event": "job_info",
+        "rule_name": "distill",
         "rule_msg": "Distilling a into b",
         "resources": RESOURCES,
         "reason": str(files),
@@ -102,10 +140,10 @@ def test_failed_job_has_one_line_until_it_succeeds(logger, tmp_path, monkeypatch
     logger.error("", extra={**failed, "log": ["d.log (retrieve from storage)", str(slurm)]})
 
     line = (
-        "rule distill (Distilling a into b): stopped by SIGTERM at step 386 of 1600; the same command resumes from "
-        ".s.pt; log: d.log; SLURM's log: .snakemake/slurm_logs/rule_distill/23.log"
+        "rule distill (Distilling a into b): stopped by SIGTERM at step 386 of 1600; the same command resumes; "
+        "log: d.log; SLURM's log: .snakemake/slurm_logs/rule_distill/23.log"
     )
-    assert failures.lines == {7: line}
+    assert failures.lines == [line]
     shown = seen.records[-1]
     assert shown.rule_msg == line
     assert shown.input == ["0.h5", "1.h5", "2.h5", "and 1,037 more"]
@@ -113,7 +151,20 @@ def test_failed_job_has_one_line_until_it_succeeds(logger, tmp_path, monkeypatch
     assert len(seen.records[0].reason) < 700
 
     logger.info("", extra={"event": "job_finished", "job_id": 7})
-    assert failures.lines == {}
+    assert failures.lines == []
+
+
+def test_refusal_of_a_later_attempt_does_not_replace_the_first_reason(logger):
+    failures = JobFailures()
+    logger.addFilter(failures)
+    for message in (failed_job("OUT_OF_MEMORY"), refused("Memory specification can not be satisfied")):
+        started = {"event": "job_info", "jobid": 7, "rule_name": "embed", "wildcards": {"shard": 1}}
+        logger.info("", extra={**started, "rule_msg": "Embedding", "resources": RESOURCES})
+        logger.error("", extra={"event": "job_error", "jobid": 7, "rule_name": "embed", "rule_msg": message, "log": []})
+    assert failures.lines == [
+        "rule embed (Embedding): out of memory: it had 4000 MB (resource mem_mb); of the next attempt, "
+        "SLURM refused it: sbatch: error: Memory specification can not be satisfied"
+    ]
 
 
 def test_other_records_are_not_changed(logger):
