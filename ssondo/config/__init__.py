@@ -15,10 +15,10 @@ from ssondo.config.audioset import AudioSet
 from ssondo.config.base import Name, Section
 from ssondo.config.cluster import Cluster
 from ssondo.config.distill import Distill, Supervise
-from ssondo.config.losses import needs_clusters
 from ssondo.config.probe import Probe
 from ssondo.config.report import TABLE1_COLUMNS, Fig2, Table1, Table2
 from ssondo.config.runtime import Paths, Runtime
+from ssondo.config.signatures import needs_clusters
 from ssondo.config.students import Student
 from ssondo.config.tasks import Task
 from ssondo.config.teachers import Checkpoint, Embed, Teacher

@@ -12,10 +12,10 @@ from pathlib import Path
 from ssondo.audio.log_mel_settings import STUDENT
 from ssondo.config import Config
 from ssondo.config.audioset import FolderSource, LocalSource
+from ssondo.config.signatures import signature_of
 from ssondo.config.students import Student
 from ssondo.errors import SsondoError
 from ssondo.provenance import source_file, targets
-from ssondo.workflow.signatures import signature_of
 
 # Linux accepts 128 KiB in one argument, and the command of a rule is one argument; the remainder is for its options.
 _MAX_COMMAND_CHARS = 120_000

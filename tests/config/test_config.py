@@ -295,7 +295,7 @@ def test_every_name_of_a_registry_is_allowed() -> None:
 
 
 def test_needs_of_a_loss_are_read_from_its_source() -> None:
-    from ssondo.config.losses import needs_clusters, option_names
+    from ssondo.config.signatures import needs_clusters, option_names
     from ssondo.distill import LOSSES
     from ssondo.system.registry import look_up, parameters_of
 
@@ -309,15 +309,17 @@ def test_needs_of_a_loss_are_read_from_its_source() -> None:
 
 
 def test_needs_of_a_loss_are_inherited_from_its_base_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from ssondo.config import losses
+    from ssondo.config import signatures
 
     source = tmp_path / "gentle.py"
     source.write_text("from ssondo.distill.losses import Hybrid as Sum\n\nclass Gentle(Sum):\n    pass\n")
-    monkeypatch.setitem(losses.LOSSES, "gentle", "ssondo.distill.gentle:Gentle")
-    real = losses.source_file
-    monkeypatch.setattr(losses, "source_file", lambda name: source if name == "ssondo.distill.gentle" else real(name))
-    assert losses.needs_clusters("gentle")
-    assert losses.option_names("gentle") == losses.option_names("hybrid")
+    monkeypatch.setitem(signatures.LOSSES, "gentle", "ssondo.distill.gentle:Gentle")
+    real = signatures.source_file
+    monkeypatch.setattr(
+        signatures, "source_file", lambda name: source if name == "ssondo.distill.gentle" else real(name)
+    )
+    assert signatures.needs_clusters("gentle")
+    assert signatures.option_names("gentle") == signatures.option_names("hybrid")
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED_KEYS.items())

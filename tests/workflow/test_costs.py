@@ -14,7 +14,7 @@ from ssondo.workflow.input_digests import InputDigests
 pytestmark = pytest.mark.workflow
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "profiles/demo/demo.yaml", "tests/workflow/tiny.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "profiles/demo/demo.yaml", "ssondo/workflow/fixed_inputs.yaml"])
 def test_plan_counts_the_jobs_of_a_dry_run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project.make(tmp_path / "project", ROOT / name)
     monkeypatch.chdir(project.folder)

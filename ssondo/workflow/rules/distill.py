@@ -3,7 +3,7 @@
 from typing import Any
 
 from ssondo.config import Config
-from ssondo.config.losses import option_names
+from ssondo.config.signatures import option_names
 from ssondo.provenance import registered
 from ssondo.workflow.experiment import Experiment, Job
 from ssondo.workflow.rules.teachers import checkpoint_files, own_code

@@ -1,10 +1,14 @@
-"""Read the settings of a student's class from its source code, without importing torch or running the user's code."""
+"""Read classes of losses and students from their source code, without importing torch or the user's code."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from ssondo.distill import LOSSES
+from ssondo.provenance import source_file
 from ssondo.system.registry import did_you_mean
 
 # For the name of an annotation or of a default's type: the accepted types and their description in a message.
@@ -57,21 +61,69 @@ def signature_of(path: Path, name: str) -> Signature | None:
     """
     for node in ast.parse(path.read_bytes(), str(path)).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            for item in node.body:
-                if isinstance(item, ast.FunctionDef) and item.name == "__init__" and item.args.kwarg is None:
-                    return _signature(item.args, node)
+            arguments = _init_arguments(node)
+            return _signature(arguments, node) if arguments and arguments.kwarg is None else None
     return None
 
 
-def _signature(arguments: ast.arguments, node: ast.ClassDef) -> Signature:
+@cache
+def needs_clusters(loss: str) -> bool:
+    """Return the value of the class attribute `needs_clusters` of a loss, a key of `ssondo.distill.LOSSES`."""
+    values = (_attribute(definition, "needs_clusters") for definition in _definitions(*LOSSES[loss].split(":")))
+    return bool(next((value for value in values if value is not None), False))
+
+
+@cache
+def option_names(loss: str) -> frozenset[str]:
+    """Return the names of the options of a loss, a key of `ssondo.distill.LOSSES`: the parameters of its `__init__`."""
+    for definition in _definitions(*LOSSES[loss].split(":")):
+        if arguments := _init_arguments(definition):
+            return frozenset(_signature(arguments, definition).kinds)
+    return frozenset()
+
+
+def _definitions(module: str, name: str) -> Iterator[ast.ClassDef]:
+    """Yield the definition of a class of the library, then those of its base classes in the library."""
+    path = source_file(module)
+    if path is None:
+        return
+    for item in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(item, ast.ClassDef) and item.name == name:
+            yield item
+            for base in item.bases:
+                if isinstance(base, ast.Name):
+                    yield from _definitions(module, base.id)
+        elif isinstance(item, ast.ImportFrom) and item.module:
+            for alias in item.names:
+                if (alias.asname or alias.name) == name:
+                    yield from _definitions(item.module, alias.name)
+
+
+def _init_arguments(definition: ast.ClassDef) -> ast.arguments | None:
+    items = (item for item in definition.body if isinstance(item, ast.FunctionDef) and item.name == "__init__")
+    return next((item.args for item in items), None)
+
+
+def _attribute(definition: ast.ClassDef, name: str) -> Any:
+    """Return the value of a class attribute that is a constant; None if there is none."""
+    for item in definition.body:
+        if isinstance(item, ast.Assign | ast.AnnAssign) and isinstance(item.value, ast.Constant):
+            target = item.targets[0] if isinstance(item, ast.Assign) else item.target
+            if isinstance(target, ast.Name) and target.id == name:
+                return item.value.value
+    return None
+
+
+def _signature(arguments: ast.arguments, definition: ast.ClassDef) -> Signature:
     named = [*arguments.posonlyargs, *arguments.args][1:]
     n_without = len(named) - len(arguments.defaults)
     defaults: list[ast.expr | None] = [None] * n_without + list(arguments.defaults) + list(arguments.kw_defaults)
     settings = list(zip([*named, *arguments.kwonlyargs], defaults, strict=True))
+    min_frames = _attribute(definition, "min_frames")
     return Signature(
         kinds={a.arg: _kind(a.annotation, default) for a, default in settings},
         required=frozenset(a.arg for a, default in settings if default is None),
-        min_frames=_min_frames(node),
+        min_frames=min_frames if isinstance(min_frames, int) else 1,
     )
 
 
@@ -87,12 +139,3 @@ def _kind(annotation: ast.expr | None, default: ast.expr | None) -> str:
         kind = type(default.value).__name__
         return "float" if kind == "int" else kind
     return ""
-
-
-def _min_frames(node: ast.ClassDef) -> int:
-    for item in node.body:
-        if isinstance(item, ast.Assign | ast.AnnAssign) and isinstance(item.value, ast.Constant):
-            target = item.targets[0] if isinstance(item, ast.Assign) else item.target
-            if isinstance(target, ast.Name) and target.id == "min_frames" and isinstance(item.value.value, int):
-                return item.value.value
-    return 1
