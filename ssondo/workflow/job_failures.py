@@ -154,8 +154,8 @@ class JobFailures(logging.Filter):
                 self._logged.pop(_attribute(record, "job_id", -1), None)
             case "None":
                 submitted = _SUBMITTED.match(record.getMessage())
-                if submitted and (job := self._logged.get(int(submitted[1]))):
-                    self.submitted[submitted[2]] = job.name
+                if submitted and int(submitted[1]) in self._logged:
+                    self.submitted[submitted[2]] = self._logged[int(submitted[1])].name
         return True
 
     def _job(self, record: logging.LogRecord) -> _Job:

@@ -98,16 +98,17 @@ def requests_of(jobs: Iterable[Any], *, chosen_by_executor: bool) -> list[Reques
         request = Request(
             job.rule.name,
             partition,
-            *(_number(resources.get(name)) for name in ("runtime", "mem_mb")),
+            _number(resources.get("runtime")),
+            _number(resources.get("mem_mb")),
             int(job.threads),
             int(gres[1]) if gres else _number(resources.get("gpu")),
             bool(resources.get("qos")),
         )
         key = (request.rule, request.partition)
-        if key in largest:
-            pairs = zip(largest[key][2:], request[2:], strict=True)
-            request = Request(*key, *(max(pair) for pair in pairs))
-        largest[key] = request
+        before = largest.get(key, request)
+        largest[key] = request._replace(
+            **{name: max(getattr(request, name), getattr(before, name)) for name in Request._fields[2:]}
+        )
     return list(largest.values())
 
 
