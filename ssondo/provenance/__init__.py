@@ -49,7 +49,7 @@ def _dotted(imports: list[tuple[int, str, list[str]]], package: str) -> set[str]
 
 
 class _Parsed(NamedTuple):
-    """What is known of a module's source."""
+    """What is recorded of a module's source."""
 
     digest: str
     definitions: dict[str, str]
@@ -116,14 +116,18 @@ class SourceTree:
             module = open_.pop()
             if module not in reached and module not in _OUTSIDE:
                 reached.add(module)
-                parents = [".".join(module.split(".")[:n]) for n in range(2, module.count(".") + 1)]
-                open_.extend([*self._parsed(module).imports, *parents])
+                parents = [".".join(module.split(".")[:n]) for n in range(1, module.count(".") + 1)]
+                open_.extend([*self._parsed(module).imports, *filter(self.source_file, parents)])
         return sorted(reached)
 
     def definitions_of(self, *modules: str) -> dict[str, dict[str, str]]:
         """The hash of each definition that counts, by module and name, for `modules` and all that they import."""
         counting = [module for module in self.modules_of(*modules) if module not in COMPUTES_NOTHING]
         return {module: self._parsed(module).definitions for module in counting}
+
+    def code_hash_of(self, module: str) -> str:
+        """A short hash of what one module computes, without those that it imports."""
+        return self._parsed(module).digest
 
     def code_hash(self, *modules: str) -> str:
         """A short hash of what `modules` and everything that they import from this project compute.
@@ -138,6 +142,39 @@ class SourceTree:
             lines = [f"{module} {self._parsed(module).digest}\n" for module in self.definitions_of(*modules)]
             self._hashes[modules] = _short("".join(lines))
         return self._hashes[modules]
+
+
+class _UserTree(SourceTree):
+    """The modules of a user in a folder, of which this package is none.
+
+    In a folder of installed packages, only those of the package `own` count.
+    """
+
+    def __init__(self, folder: Path, own: str) -> None:
+        super().__init__(folder)
+        self._only = own if folder.name in {"site-packages", "dist-packages"} else None
+
+    def source_file(self, module: str) -> Path | None:
+        head = module.partition(".")[0]
+        if head == _PACKAGE or self._only not in (None, head):
+            return None
+        base = self._folder.joinpath(*module.split("."))
+        return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def user_code(source: Path, module: str) -> dict[str, str]:
+    """A hash of what a user's module computes, and of each module of the same folder that it imports, by name.
+
+    Args:
+        source: the file of the module.
+        module: its dotted name; the folder is that of its first part.
+
+    Raises:
+        SyntaxError: if one of the modules is not valid Python.
+    """
+    depth = module.count(".") + (source.name == "__init__.py")
+    tree = _UserTree(source.parents[depth], module.partition(".")[0])
+    return {name: tree.code_hash_of(name) for name in tree.modules_of(module)}
 
 
 OWN = SourceTree(Path(__file__).parents[1])

@@ -8,6 +8,7 @@ from ssondo.config import Config
 from ssondo.config.loading import load_config
 from ssondo.errors import SsondoError
 from ssondo.probe.model_id import ModelId
+from ssondo.provenance import user_code
 from ssondo.workflow.cli_options import to_cli_options
 from ssondo.workflow.experiment import Experiment
 from ssondo.workflow.input_digests import InputDigests
@@ -543,3 +544,68 @@ def test_training_has_a_process_for_each_gpu_that_slurm_allocates(
 )
 def test_training_requests_the_memory_of_all_processes_on_a_node(runtime: dict, mem_mb: int) -> None:
     assert distill.training_memory_mb(load_config({"runtime": runtime})) == mem_mb
+
+
+MODELS = '''"""Models."""
+from torch import nn
+
+from helpers import scale
+import numpy
+
+def embed(waveforms):
+    """Embed."""
+    if waveforms.ndim != 2:
+        raise ValueError("two dimensions")
+    return scale(waveforms)
+'''
+
+
+def test_users_module_counts_with_its_imports_from_the_same_folder_but_without_comments_and_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, helpers = tmp_path / "own_models.py", tmp_path / "helpers.py"
+    models.write_text(MODELS)
+    helpers.write_text("def scale(x):\n    return 2 * x\n")
+    (tmp_path / "numpy_like.py").write_text("unrelated = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    teacher = {"kind": "callable", "callable": "own_models:embed", "sample_rate": 16_000, "embedding_dim": 8}
+
+    def content() -> str:
+        config = load_config(
+            {"teachers": {"mine": teacher}, "table1": {"teachers": ["mine"]}, "table2": None, "fig2": None}
+        )
+        experiment = Experiment(config, InputDigests(tmp_path / "cache.json"))
+        return experiment.content("embed", teacher="mine", split="train", shard="0000")
+
+    before = content()
+    assert before
+    models.write_text(MODELS.replace("Embed.", "Return embeddings.").replace("two dim", "2 dim") + "# the end\n")
+    helpers.write_text("# Scale.\ndef scale(x):\n    return 2 * x\n")
+    (tmp_path / "numpy_like.py").write_text("unrelated = 2\n")
+    assert content() == before
+    helpers.write_text("def scale(x):\n    return 3 * x\n")
+    changed = content()
+    assert changed != before
+    models.write_text(MODELS.replace("!= 2", "!= 3"))
+    assert content() not in (before, changed)
+    models.write_text("def embed(:\n")
+    with pytest.raises(SsondoError, match=r"own_models.py: .*\(line 1\)"):
+        content()
+
+
+def test_users_package_counts_with_its_init_and_relative_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "own_package"
+    package.mkdir()
+    texts = {
+        "__init__": "rate = 1\n",
+        "models": "from .layers import width\nfrom . import other\n",
+        "layers": "width = 1\n",
+    }
+    for name, text in {**texts, "other": "n = 1\n", "unused": "n = 1\n"}.items():
+        (package / f"{name}.py").write_text(text)
+    assert set(user_code(package / "models.py", "own_package.models")) == {
+        *("own_package", "own_package.models", "own_package.layers", "own_package.other")
+    }
+    assert set(user_code(package / "__init__.py", "own_package")) == {"own_package"}

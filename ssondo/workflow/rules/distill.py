@@ -33,7 +33,7 @@ def student_modules(config: Config, student: str) -> list[str]:
 
 
 def student_content(experiment: Experiment, student: str) -> dict[str, str]:
-    """Return the digest of the file of a user-defined student; empty for others."""
+    """Return the hashes of the modules of a user-defined student; empty for others."""
     return own_code(experiment, experiment.config.students[student].architecture)
 
 

@@ -1,11 +1,12 @@
 """The jobs of rules/teachers.smk: model weights and teacher embeddings of the corpus."""
 
+from pathlib import Path
 from typing import Any
 
 from ssondo.config import Config
 from ssondo.config.teachers import Checkpoint
 from ssondo.errors import SsondoError
-from ssondo.provenance import registered
+from ssondo.provenance import registered, user_code
 from ssondo.storage.weights import file_in_package
 from ssondo.workflow.experiment import Experiment, Job
 from ssondo.workflow.preflight import source_of
@@ -35,14 +36,25 @@ def teacher_modules(config: Config, teacher: str) -> list[str]:
 
 
 def teacher_content(experiment: Experiment, teacher: str) -> dict[str, str]:
-    """Return the digest of the file of a user-defined teacher; empty for others."""
+    """Return the hashes of the modules of a user-defined teacher; empty for others."""
     return own_code(experiment, experiment.config.teachers[teacher].callable)
 
 
 def own_code(experiment: Experiment, dotted: str | None) -> dict[str, str]:
-    """Return the digest of the file of the user's own "module:name"; empty for the name of a built-in model."""
+    """Return the hashes of the user's own "module:name" and of its imports; empty for the name of a built-in model.
+
+    Raises:
+        SsondoError: if a module is not valid Python.
+    """
     source = source_of(dotted) if dotted and ":" in dotted else None
-    return experiment.digests.by_name([source] if source else [])
+    if dotted is None or source is None:
+        return {}
+    if Path(source).suffix != ".py":
+        return experiment.digests.by_name([source])  # An extension module has no source code.
+    try:
+        return user_code(Path(source), dotted.partition(":")[0])
+    except SyntaxError as error:
+        raise SsondoError(f"{error.filename}: {error.msg} (line {error.lineno})") from None
 
 
 def checkpoint(experiment: Experiment, checkpoint: str, file: str) -> Job:
