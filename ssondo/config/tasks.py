@@ -18,8 +18,8 @@ class Task(Section):
     """A downstream task: a data set with labels, on which embeddings are scored."""
 
     kind: TaskKind
-    """Kind of the data set: one of the seven, `table` (your own CSV), `pattern` (file names), or `rendered` (the
-    demo)."""
+    """Kind of the data set: the name of a built-in one, `table` (your own CSV), `pattern` (file names), or `rendered`
+    (the demo)."""
     path: LocalPath | None = None
     """Path of a local copy: the folder of the data set or of its archives, or the CSV of the kind table. With null the
     archives are downloaded."""

@@ -104,7 +104,7 @@ def run_training(
         context=context,
         runtime=runtime,
         state_path=state_path,
-        fingerprint=fingerprint(model, config, f"ssondo.distill.{verb}", **settings),
+        fingerprint=fingerprint(model, objective.loss, config, verb, **settings),
         logger=TrainingLogger(outputs, name=name, n_epochs=config.epochs, scores=objective.scores),
     )
     history = trainer.run()

@@ -93,7 +93,7 @@ class Runtime:
         compile: Whether the student is compiled with torch.compile.
         checkpoint_minutes: Interval in minutes at which the state of the training is saved for a restart.
         validate_every: Interval in epochs at which the student is evaluated on the evaluation clips; the last
-            epoch is always evaluated.
+            epoch is always evaluated. It changes the history, so the workflow trains again after a change.
     """
 
     device: str = "auto"

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssondo.distill.distributed import DistributedContext
 from ssondo.distill.step_metrics import StepResult
 from ssondo.distill.training_config import TrainingConfig
 from ssondo.distill.training_log import LOSS_COMPONENT, Row
-from ssondo.provenance import code_hash
-from ssondo.storage.atomic_files import atomic_write, content_digest, file_digest
+from ssondo.provenance import code_hash, user_code
+from ssondo.storage.atomic_files import atomic_write, content_digest
 from ssondo.students.student import Student
 
 log = logging.getLogger(__name__)
@@ -167,20 +167,23 @@ def catch_sigterm() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def fingerprint(student: Student, config: TrainingConfig, *modules: str, **settings: Any) -> str:
+def fingerprint(student: Student, loss: nn.Module, config: TrainingConfig, verb: str, /, **settings: Any) -> str:
     """Return a digest of everything that determines the trained weights, except the number of processes and threads.
+
+    The code of the verb, the student and the loss counts, with the modules that they import.
 
     Args:
         student: Only its settings and its architecture count; the initial weights follow from the seed.
+        loss: Only the classes of it and of its components count; its options are among the settings.
         config: Settings of the optimisation.
-        modules: Modules of this project that compute the result; the modules that they import count too.
+        verb: Name of the verb that trains.
         settings: Further plain values, e.g. digests of the data, and the loss with its options.
     """
     architecture = type(student.model)
-    if architecture.__module__.startswith("ssondo."):
-        modules = (*modules, architecture.__module__)
-    else:
-        settings["student_code"] = file_digest(Path(inspect.getfile(architecture)))
+    defining = {architecture.__module__, *(type(component).__module__ for component in loss.modules())}
+    modules = [f"ssondo.distill.{verb}", *sorted(name for name in defining if name.startswith("ssondo."))]
+    if not architecture.__module__.startswith("ssondo."):
+        settings["student_code"] = user_code(Path(inspect.getfile(architecture)), architecture.__module__)
     settings = {"student": student.settings, "config": asdict(config), **settings}
     return content_digest(
         {

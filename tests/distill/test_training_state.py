@@ -16,8 +16,10 @@ from toy_corpus import arguments, digest, history, killed_at, run, started, unti
 
 from ssondo.distill import trainer, training_state
 from ssondo.distill.distributed import DistributedContext
+from ssondo.distill.training_config import TrainingConfig
 from ssondo.distill.training_state import resume_path
 from ssondo.errors import TransientError
+from ssondo.students.student import build_student
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 COMPONENTS = ("", "_prediction", "_distillation", "_alignment", "_contrastive", "_cross_cluster")
@@ -248,11 +250,25 @@ def test_state_of_a_custom_student_is_not_resumed_after_a_change_of_its_code(cor
     with caplog.at_level(logging.INFO), monkeypatch.context() as patch, killed_at(patch, 3):
         run("distill", **trained("a", 4, "amax"))
     assert "other settings, data or code; the training starts from the beginning" in caplog.text
-    # The fingerprint does not cover what the student's module imports.
-    monkeypatch.setattr(training_state, "file_digest", lambda path: "the same")
+    # The fingerprint does not cover installed packages, which the student's module may import.
+    monkeypatch.setattr(training_state, "user_code", lambda *_: {})
     with monkeypatch.context() as patch, killed_at(patch, 3):
         run("distill", **trained("b", 4, "mean"))
     run("distill", **trained("b", 6, "mean"))
     assert "belongs to a student with other layers; the training starts from the beginning" in caplog.text
     run("distill", **trained("c", 6, "mean"))
     assert digest(tmp_path / "b") == digest(tmp_path / "c")
+
+
+def test_code_of_a_loss_in_a_module_of_its_own_counts():
+    spec = {"architecture": "mobilenetv3", "window_s": 0.32, "width_mult": 0.1}
+    student = build_student(spec, n_outputs=4, seed=0)
+
+    def digest_with(module):
+        component = type("Own", (torch.nn.Module,), {"__module__": module})()
+        loss = torch.nn.Sequential(component)
+        return training_state.fingerprint(student, loss, TrainingConfig(), "supervise", loss="own")
+
+    one, other = (digest_with(f"ssondo.distill.{name}") for name in ("losses", "lr_schedule"))
+    assert one != other
+    assert one == digest_with("ssondo.distill.losses")
