@@ -263,11 +263,12 @@ def test_state_of_a_custom_student_is_not_resumed_after_a_change_of_its_code(cor
 def test_code_of_a_loss_in_a_module_of_its_own_counts():
     spec = {"architecture": "mobilenetv3", "window_s": 0.32, "width_mult": 0.1}
     student = build_student(spec, n_outputs=4, seed=0)
+    config = TrainingConfig(seed=0, epochs=1, samples_per_epoch=8, batch_size=4, learning_rate=1e-3)
 
     def digest_with(module):
         component = type("Own", (torch.nn.Module,), {"__module__": module})()
         loss = torch.nn.Sequential(component)
-        return training_state.fingerprint(student, loss, TrainingConfig(), "supervise", loss="own")
+        return training_state.fingerprint(student, loss, config, "supervise", loss="own")
 
     one, other = (digest_with(f"ssondo.distill.{name}") for name in ("losses", "lr_schedule"))
     assert one != other
