@@ -141,3 +141,12 @@ def test_missing_package_is_reported_with_the_command_that_installs_it(
     message = capsys.readouterr().err
     assert message.startswith("error: the package h5py is not installed;")
     assert message.endswith("pip install '.[pipeline,demo]'\n")
+
+
+def test_package_is_found_next_to_a_folder_of_its_name(tmp_path):
+    """The folder is like a clone: in its parent folder, Python must not take it for a package without code."""
+    (tmp_path / "ssondo").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    code = "from ssondo import get_ssondo"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -82,6 +82,7 @@ def explain_failure(message: str, rule_log: str, slurm_log: str, resources: Mapp
 
 JOB_LIST = "SSONDO_JOB_LIST"
 """Variable of the environment: the file to which the jobs of a dry run are written, one JSON object a line."""
+_LISTED = ("mem_mb", "runtime", "gpu", "slurm_partition")
 
 
 @dataclass
@@ -194,7 +195,7 @@ def _key(rule: str, wildcards: Mapping[str, Any]) -> tuple[str, frozenset[tuple[
 
 
 def _list_job(record: logging.LogRecord) -> None:
-    """Append a job of a dry run to the file that `ssondo why` reads, which `JOB_LIST` in the environment names."""
+    """Append a job of a dry run to the file that `JOB_LIST` in the environment names; `ssondo why` reads it."""
     path = os.environ.get(JOB_LIST)
     if path is not None:
         job = {
@@ -202,6 +203,8 @@ def _list_job(record: logging.LogRecord) -> None:
             "wildcards": {name: str(value) for name, value in _attribute(record, "wildcards", {}).items()},
             "output": [str(file) for file in _attribute(record, "output", [])],
             "reason": str(_attribute(record, "reason", "")),
+            "threads": _attribute(record, "threads", 1),
+            "resources": {name: _attribute(record, "resources", {}).get(name) for name in _LISTED},
         }
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(json.dumps(job) + "\n")

@@ -212,6 +212,20 @@ def test_job_out_of_memory_is_named_and_the_next_attempt_gets_more(
     assert "distill" not in project.planned()
 
 
+def test_request_that_no_node_can_meet_ends_the_run_before_the_first_job(
+    cluster: Cluster, local: Project, submit: Submit, tmp_path: Path
+) -> None:
+    project = without_student(local, tmp_path / "project")
+    fill_in(project, {"distill": {"mem_mb": cluster.mem_mb + 1}})
+    run = submit(project, STUDENT)
+    assert run.end() == 1
+    assert one_line(run) == (
+        "error: rule distill requests 256,001 MB of memory, and the limit of partition gpu is 256,000; set max_mem_mb: "
+        "256000 in default-resources of the profile"
+    )
+    assert Jobs(cluster, run)() == []
+
+
 def test_training_out_of_time_is_resumed_by_the_next_attempt(
     cluster: Cluster, local: Project, submit: Submit, tmp_path: Path
 ) -> None:
