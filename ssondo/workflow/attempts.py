@@ -10,8 +10,6 @@ both.
 from collections.abc import Iterable
 from typing import Any
 
-from snakemake.resources import Resource
-
 from ssondo.workflow.job_failures import JobFailures
 
 GROWING = ("mem_mb", "runtime")
@@ -30,9 +28,11 @@ def limit_attempts(rules: Iterable[Any], failures: JobFailures) -> None:
                 rule.resources[name] = _limited(rule.resources[name], rule.resources.get(f"max_{name}"), failures)
 
 
-def _limited(requested: Resource, maximum: Resource, failures: JobFailures) -> Resource:
+def _limited(requested: Any, maximum: Any, failures: JobFailures) -> Any:
+    """Return a Resource of Snakemake that is `requested`, with other attempts, and at most `maximum`."""
+
     def value(wildcards: Any, input: Any, attempt: int, threads: int, rulename: str, async_run: Any) -> Any:
-        def evaluate(resource: Resource, attempt: int) -> Any:
+        def evaluate(resource: Any, attempt: int) -> Any:
             return resource.evaluate(
                 wildcards, input=input, attempt=attempt, threads=threads, rulename=rulename, async_run=async_run
             ).value
@@ -41,4 +41,4 @@ def _limited(requested: Resource, maximum: Resource, failures: JobFailures) -> R
         most = evaluate(maximum, attempt)
         return min(amount, most) if isinstance(amount, int) and isinstance(most, int) else amount
 
-    return Resource(requested.name, value, raw=requested.raw)
+    return type(requested)(requested.name, value, raw=requested.raw)
