@@ -67,7 +67,8 @@ def _dry_run(arguments: Sequence[str]) -> list[Rerun]:
     if done.returncode:
         errors = [line for line in (done.stderr + done.stdout).splitlines() if "rror" in line]
         raise SsondoError(f"snakemake --dry-run fails: {errors[0] if errors else done.stderr[-200:]}")
-    jobs = {line: Rerun(**json.loads(line)) for line in lines}
+    keys = ("rule", "wildcards", "output", "reason")
+    jobs = {line: Rerun(*(json.loads(line)[key] for key in keys)) for line in lines}
     return [job for job in jobs.values() if job.output]
 
 
