@@ -56,6 +56,10 @@ class _Parsed(NamedTuple):
     imports: frozenset[str]
 
 
+def _source_at(base: Path) -> Path | None:
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
 class SourceTree:
     """The source of the package in a folder; nothing of it is imported.
 
@@ -73,8 +77,7 @@ class SourceTree:
         head, *rest = module.split(".")
         if head != _PACKAGE:
             return None
-        base = self._folder.joinpath(*rest)
-        return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+        return _source_at(self._folder.joinpath(*rest))
 
     def _tree(self, module: str) -> tuple[ast.Module, Path]:
         path = self.source_file(module)
@@ -145,9 +148,9 @@ class SourceTree:
 
 
 class _UserTree(SourceTree):
-    """The modules of a user in a folder, of which this package is none.
+    """The source of a user's modules in a folder; the modules of this package are not among them.
 
-    In a folder of installed packages, only those of the package `own` count.
+    In a folder of installed packages, only the modules of the package `own` count.
     """
 
     def __init__(self, folder: Path, own: str) -> None:
@@ -158,12 +161,13 @@ class _UserTree(SourceTree):
         head = module.partition(".")[0]
         if head == _PACKAGE or self._only not in (None, head):
             return None
-        base = self._folder.joinpath(*module.split("."))
-        return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+        return _source_at(self._folder.joinpath(*module.split(".")))
 
 
 def user_code(source: Path, module: str) -> dict[str, str]:
     """A hash of what a user's module computes, and of each module of the same folder that it imports, by name.
+
+    A file that is not the Python source of a module of this name, such as an extension module, counts as a whole.
 
     Args:
         source: the file of the module.
@@ -174,6 +178,8 @@ def user_code(source: Path, module: str) -> dict[str, str]:
     """
     depth = module.count(".") + (source.name == "__init__.py")
     tree = _UserTree(source.parents[depth], module.partition(".")[0])
+    if tree.source_file(module) != source:
+        return {source.name: hashlib.sha256(source.read_bytes()).hexdigest()[:16]}
     return {name: tree.code_hash_of(name) for name in tree.modules_of(module)}
 
 

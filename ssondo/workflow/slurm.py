@@ -17,9 +17,8 @@ _INTERVAL_S = 60
 _NEVER_STARTS = re.compile(
     r"PartitionTimeLimit|PartitionNodeLimit|PartitionInactive|BadConstraints|AccountNotAllowed|InvalidAccount|InvalidQOS"
     r"|QOSNotAllowed|QOSTimeLimit|JobHeld\w+|DependencyNeverSatisfied|(?:Assoc|QOS)Max\w*Per(?:Job|Node)\w*"
-    r"|MaxWallDurationPerJob|ReqNodeNotAvail"
 )
-"""Reasons of SLURM for a pending job that do not pass when other jobs end."""
+"""Reasons for which SLURM leaves a job pending until somebody changes the job or the cluster's settings."""
 
 
 class Request(NamedTuple):
@@ -134,8 +133,8 @@ def explain_excess(request: Request, partitions: Partitions) -> str | None:
     where = f"partition {names[0]}" if len(names) == 1 else f"the partitions {', '.join(names)}"
     if request.gpus and not any(node.gpus for node in nodes):
         return (
-            f"{rule} requests {request.gpus} GPU, and no node of {where} has one; set another slurm_partition for it "
-            "in set-resources of the profile, or runtime: {gpus: 0} in the configuration"
+            f"{rule} requests GPUs ({request.gpus}), and no node of {where} has any; set another slurm_partition for "
+            "it in set-resources of the profile, or runtime: {gpus: 0} in the configuration"
         )
     nodes = [node for node in nodes if node.gpus >= request.gpus] or nodes
     minutes = None if any(node.minutes is None for node in nodes) else max(node.minutes or 0 for node in nodes)

@@ -609,3 +609,12 @@ def test_users_package_counts_with_its_init_and_relative_imports(
         *("own_package", "own_package.models", "own_package.layers", "own_package.other")
     }
     assert set(user_code(package / "__init__.py", "own_package")) == {"own_package"}
+
+
+def test_file_that_is_no_source_of_the_module_counts_as_a_whole(tmp_path: Path) -> None:
+    extension = tmp_path / "fast.cpython-311-x86_64-linux-gnu.so"
+    extension.write_bytes(b"\x7fELF 1")
+    before = user_code(extension, "fast")
+    assert list(before) == [extension.name]
+    extension.write_bytes(b"\x7fELF 2")
+    assert user_code(extension, "fast") != before

@@ -53,8 +53,8 @@ def test_partitions_have_the_limits_that_sinfo_prints():
         ),
         (
             Request("embed", "long", 60, 8_000, 4, 1),
-            "rule embed requests 1 GPU, and no node of partition long has one; set another slurm_partition for it in "
-            "set-resources of the profile, or runtime: {gpus: 0} in the configuration",
+            "rule embed requests GPUs (1), and no node of partition long has any; set another slurm_partition for it "
+            "in set-resources of the profile, or runtime: {gpus: 0} in the configuration",
         ),
         (
             Request("distill", "gpu", 60, 8_000, 4, 8),

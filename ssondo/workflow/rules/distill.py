@@ -34,7 +34,7 @@ def student_modules(config: Config, student: str) -> list[str]:
 
 def student_content(experiment: Experiment, student: str) -> dict[str, str]:
     """Return the hashes of the modules of a user-defined student; empty for others."""
-    return own_code(experiment, experiment.config.students[student].architecture)
+    return own_code(experiment.config.students[student].architecture)
 
 
 def training_resources(config: Config) -> dict[str, int | str]:

@@ -37,10 +37,10 @@ def teacher_modules(config: Config, teacher: str) -> list[str]:
 
 def teacher_content(experiment: Experiment, teacher: str) -> dict[str, str]:
     """Return the hashes of the modules of a user-defined teacher; empty for others."""
-    return own_code(experiment, experiment.config.teachers[teacher].callable)
+    return own_code(experiment.config.teachers[teacher].callable)
 
 
-def own_code(experiment: Experiment, dotted: str | None) -> dict[str, str]:
+def own_code(dotted: str | None) -> dict[str, str]:
     """Return the hashes of the user's own "module:name" and of its imports; empty for the name of a built-in model.
 
     Raises:
@@ -49,8 +49,6 @@ def own_code(experiment: Experiment, dotted: str | None) -> dict[str, str]:
     source = source_of(dotted) if dotted and ":" in dotted else None
     if dotted is None or source is None:
         return {}
-    if Path(source).suffix != ".py":
-        return experiment.digests.by_name([source])  # An extension module has no source code.
     try:
         return user_code(Path(source), dotted.partition(":")[0])
     except SyntaxError as error:
